@@ -1,0 +1,35 @@
+# How every folder of the house declares what it holds.
+
+add_library(limn_flags INTERFACE)
+target_compile_definitions(limn_flags INTERFACE _GNU_SOURCE)
+target_include_directories(limn_flags INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(limn_flags INTERFACE -Wall -Wextra -Wshadow -Wconversion -fno-math-errno
+                       $<$<CONFIG:Release>:-O3>)
+if(LIMN_SANITIZE)
+  target_compile_options(limn_flags INTERFACE -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+  target_link_options(limn_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
+# limn_library(nn SOURCES a.c b.c LINK limn_core PkgConfig::openblas): the static library limn_nn with its door nn/nn.h.
+function(limn_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_library(limn_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(limn_${name} PUBLIC limn_flags ${ARG_LINK} m)
+  install(FILES ${CMAKE_CURRENT_SOURCE_DIR}/${name}.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/limn/${name})
+endfunction()
+
+# limn_program(limn-sample SOURCES limn_sample.c LINK limn_infer): an executable that is installed.
+function(limn_program name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE limn_flags ${ARG_LINK})
+  install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()
+
+# limn_test(test-nn-norms SOURCES norms_test.c LINK limn_nn): a cmocka program run by ctest without arguments.
+function(limn_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE limn_flags ${ARG_LINK} PkgConfig::cmocka)
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+endfunction()

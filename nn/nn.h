@@ -1,0 +1,198 @@
+/* nn: layers as plain functions on float arrays, each x_forward beside its x_backward; matrix products and convolutions;
+ * optimizers. Knows nothing of images, text or files.
+ *
+ * Letters: B batch, T queries or image tokens, S keys or text tokens, N rows (B·T), C channels or width, F feed-forward width,
+ * H heads, D head width (C/H), V vocabulary; for pictures (B, Y, X, C): Y rows and X columns of pixels.
+ * All arrays are row-major float32. Pictures are channels-last (B, Y, X, C).
+ *
+ * Gradients: a function *adds* to the gradients of weights (dweight += …) and *writes* the gradient of its input
+ * (din = …) unless it says otherwise. A gradient that is not wanted is passed as NULL. No function allocates: scratch comes
+ * from the arena it is given, and is given back before it returns. `in` and `out` may be the same array only where it is said.
+ * Functions are multi-threaded inside (OpenMP) and give the same bits for the same number of threads. */
+#ifndef LIMN_NN_H
+#define LIMN_NN_H
+
+#include "core/core.h"
+
+/* ---------------------------------------------------------------- parameters */
+
+typedef enum {
+    PARAMETER_PLAIN,
+    PARAMETER_CONVOLUTION /* shape is (O, Y, X, I) here; files have PyTorch's (O, I, Y, X) */
+} parameter_layout;
+
+typedef struct {
+    char name[192];
+    parameter_layout layout;
+    size_t rank, shape[4];
+    size_t size;       /* product of shape */
+    const float *value; /* where the weights are: a mapping, or the set's own memory (then writable through mutable_value) */
+    float *mutable_value; /* NULL when the weights are mapped read-only */
+    float *grad;       /* NULL unless allocated for training */
+} parameter;
+
+/* An ordered list of parameters. Models add theirs when they are built and keep pointers by index. */
+typedef struct {
+    parameter *list;
+    size_t count, capacity;
+    size_t size;    /* floats in all */
+    float *storage; /* one block for all values, NULL when they are mapped */
+    float *grads;   /* one block for all gradients, NULL unless training */
+} parameters;
+
+/* Adds one; returns its index, or SIZE_MAX with an error. Names are unique. */
+size_t parameters_add(parameters *set, parameter_layout layout, size_t rank, const size_t *shape, limn_error *error,
+                      const char *name_format, ...) LIMN_PRINTF(6, 7);
+/* Gives every parameter a place in one block of memory (and, with_grads, every gradient), zeroed. Call once all are added. */
+int parameters_allocate(parameters *set, bool with_grads, limn_error *error);
+parameter *parameters_find(const parameters *set, const char *name); /* NULL when absent */
+void parameters_zero_grads(parameters *set);
+void parameters_free(parameters *set);
+
+/* ---------------------------------------------------------------- products */
+
+/* Chooses OpenBLAS' kernels for this CPU where its own choice is known to be poor. Call first in main(): it may start the
+ * program anew (execv) with the choice in the environment. */
+void nn_prepare_blas(char **argv);
+/* One line naming the kernels in use: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
+const char *nn_backend_description(void);
+
+/* out (M,N) = alpha·A·B + beta·out; A is (M,K), or (K,M) when transpose_a; B is (K,N), or (N,K) when transpose_b. lda, ldb,
+ * ldout are row strides in floats. Multi-threaded; inside a parallel region single-threaded. */
+void matmul(float *out, size_t ldout, const float *a, size_t lda, bool transpose_a, const float *b, size_t ldb, bool transpose_b,
+            size_t M, size_t N, size_t K, float alpha, float beta);
+
+/* out (N,OC) = in (N,C) · weightᵀ + bias; weight is (OC,C), bias (OC) or NULL. */
+void linear_forward(float *out, const float *in, const float *weight, const float *bias, size_t N, size_t C, size_t OC);
+/* din (N,C) = dout·weight (added to din when accumulate); dweight += doutᵀ·in; dbias += column sums of dout. */
+void linear_backward(float *din, float *dweight, float *dbias, const float *dout, const float *in, const float *weight, size_t N,
+                     size_t C, size_t OC, bool accumulate);
+
+/* ---------------------------------------------------------------- elementwise */
+
+void add_forward(float *out, const float *a, const float *b, size_t n);          /* out = a + b; out may be a or b */
+void add_scaled(float *out, const float *a, float scale, size_t n);              /* out += scale·a */
+void scale_forward(float *out, const float *in, float scale, size_t n);          /* out = scale·in; in place allowed */
+double sum_of_squares(const float *in, size_t n);                                /* in double, same bits for any threads */
+
+typedef enum { ACTIVATION_GELU, ACTIVATION_RELU, ACTIVATION_SWISH, ACTIVATION_SMELU } activation;
+/* gelu: the exact x·Φ(x) (erf). swish (silu): x·σ(x). smelu: Shamir and others, arXiv 2202.06499, beta 1: 0 below −1, x above
+ * 1, (x+1)²/4 between. In place allowed. */
+void activation_forward(float *out, const float *in, activation kind, size_t n);
+/* din = dout·f′(in); din may be dout. */
+void activation_backward(float *din, const float *dout, const float *in, activation kind, size_t n);
+/* "gelu", "relu", "swish" or "silu", "smelu"; -1 when unknown. */
+int activation_from_name(const char *name, activation *out);
+
+void leaky_relu_forward(float *out, const float *in, float slope, size_t n);
+void leaky_relu_backward(float *din, const float *dout, const float *in, float slope, size_t n);
+
+/* GLU (Shazeer, arXiv 2002.05202): out = f(a)·b, all (n). */
+void glu_forward(float *out, const float *a, const float *b, activation kind, size_t n);
+void glu_backward(float *da, float *db, const float *dout, const float *a, const float *b, activation kind, size_t n);
+
+/* Inverted dropout: out = in·keep/(1−rate), keep a function of (seed, stream, index) alone. rate 0 copies. In place allowed. */
+void dropout_forward(float *out, const float *in, float rate, uint64_t seed, uint64_t stream, size_t n);
+void dropout_backward(float *din, const float *dout, float rate, uint64_t seed, uint64_t stream, size_t n);
+
+/* ---------------------------------------------------------------- norms */
+
+/* LayerNorm over the last axis. scale and bias are (C) or NULL; saved is (N,2): mean and reciprocal deviation. */
+void layernorm_forward(float *out, float *saved, const float *in, const float *scale, const float *bias, size_t N, size_t C,
+                       float epsilon);
+/* din is written, or added to when accumulate. */
+void layernorm_backward(float *din, float *dscale, float *dbias, const float *dout, const float *in, const float *saved,
+                        const float *scale, size_t N, size_t C, bool accumulate);
+/* RMSNorm (arXiv 1910.07467): out = in/sqrt(mean(in²)+ε)·scale. saved is (N): the reciprocal root. scale may be NULL. */
+void rmsnorm_forward(float *out, float *saved, const float *in, const float *scale, size_t N, size_t C, float epsilon);
+void rmsnorm_backward(float *din, float *dscale, const float *dout, const float *in, const float *saved, const float *scale,
+                      size_t N, size_t C, bool accumulate);
+/* GroupNorm (arXiv 1803.08494) of (B, P, C), P = Y·X pixels; followed by swish when `swish`. saved is (B, groups, 2). */
+void groupnorm_forward(float *out, float *saved, const float *in, const float *scale, const float *bias, size_t B, size_t P,
+                       size_t C, size_t groups, float epsilon, bool swish);
+/* Recomputes what lies before the swish from `in`. din is written, or added to when accumulate. din may be dout when not
+ * accumulate. */
+void groupnorm_backward(float *din, float *dscale, float *dbias, const float *dout, const float *in, const float *saved,
+                        const float *scale, const float *bias, size_t B, size_t P, size_t C, size_t groups, bool swish,
+                        bool accumulate, limn_arena *arena);
+/* BatchNorm of (N, C) with the batch's statistics (training mode); saved is (2, C): mean and reciprocal deviation. When
+ * running_mean and running_var (C) are given they move by `momentum` (PyTorch's meaning; unbiased variance). */
+void batchnorm_forward(float *out, float *saved, const float *in, const float *scale, const float *bias, float *running_mean,
+                       float *running_var, float momentum, size_t N, size_t C, float epsilon);
+void batchnorm_backward(float *din, float *dscale, float *dbias, const float *dout, const float *in, const float *saved,
+                        const float *scale, size_t N, size_t C);
+/* x/(‖x‖+ε) over the last axis of (N, D); saved is (N): the norm. */
+void l2_normalize_forward(float *out, float *saved, const float *in, size_t N, size_t D, float epsilon);
+void l2_normalize_backward(float *din, const float *dout, const float *in, const float *saved, size_t N, size_t D, float epsilon);
+
+/* ---------------------------------------------------------------- embedding */
+
+/* out (N,C) = table[ids[n]]; table is (V,C). Every id must be below V (the caller checks its input once). */
+void embedding_forward(float *out, const int32_t *ids, const float *table, size_t N, size_t C);
+/* dtable += ; deterministic for any number of threads. */
+void embedding_backward(float *dtable, const int32_t *ids, const float *dout, size_t N, size_t V, size_t C);
+
+/* ---------------------------------------------------------------- attention */
+
+typedef struct {
+    size_t B, T, S, H, D;
+    size_t query_stride, key_stride, value_stride, out_stride; /* floats from one token to the next; 0 means H·D */
+    float scale;             /* of the products: 1/sqrt(D), or 1/tau */
+    bool causal;             /* key s is seen by query t when s ≤ t */
+    const int32_t *key_mask; /* (B,S), 0 hides a key; NULL: all are seen */
+    const float *bias;       /* (H,T,S) added before the softmax (relative positions); NULL: none */
+    size_t sinkhorn_iterations; /* 1: softmax. More: rows and columns in turn, arXiv 2110.11773; not with causal */
+    float dropout;           /* of the weights, one mask for all of batch and heads as in the original; 0: none */
+    uint64_t seed, stream;   /* of the dropout */
+} attention_shape;
+
+/* Floats that attention_forward saves in `weights` for the backward: B·H·T·S (times iterations for Sinkhorn). */
+size_t attention_weights_size(const attention_shape *shape);
+/* q (B,T,H·D), k and v (B,S,H·D), out (B,T,H·D). Attention is All You Need (arXiv 1706.03762). A query that sees no key
+ * gets zeros. */
+void attention_forward(float *out, float *weights, const float *q, const float *k, const float *v, const attention_shape *shape,
+                       limn_arena *arena);
+/* dbias (H,T,S) += when given. dq, dk, dv are written, with the strides of q, k and v. */
+void attention_backward(float *dq, float *dk, float *dv, float *dbias, const float *dout, const float *weights, const float *q,
+                        const float *k, const float *v, const attention_shape *shape, limn_arena *arena);
+
+/* ---------------------------------------------------------------- pictures */
+
+typedef struct {
+    size_t B, Y, X, C;  /* input */
+    size_t O;           /* output channels */
+    size_t kernel, stride;
+    size_t pad_top, pad_left, pad_bottom, pad_right; /* zeros; VQGAN's downsampling pads only bottom and right by one */
+} convolution_shape;
+
+size_t convolution_out_rows(const convolution_shape *shape);    /* Y′ */
+size_t convolution_out_columns(const convolution_shape *shape); /* X′ */
+/* in (B,Y,X,C), weight (O,kernel,kernel,C), bias (O) or NULL, residual (B,Y′,X′,O) or NULL is added, out (B,Y′,X′,O). */
+void convolution_forward(float *out, const float *in, const float *weight, const float *bias, const float *residual,
+                         const convolution_shape *shape, limn_arena *arena);
+void convolution_backward(float *din, float *dweight, float *dbias, const float *dout, const float *in, const float *weight,
+                          const convolution_shape *shape, limn_arena *arena);
+/* (B,Y,X,C) to (B,2Y,2X,C), every pixel four times. */
+void upsample_nearest_forward(float *out, const float *in, size_t B, size_t Y, size_t X, size_t C);
+void upsample_nearest_backward(float *din, const float *dout, size_t B, size_t Y, size_t X, size_t C);
+
+/* ---------------------------------------------------------------- loss */
+
+/* Mean over the N rows of −log softmax(logits)[label]. logits (N,V); labels (N), below V. When dlogits (N,V) is given it is
+ * written: scale·(softmax − onehot)/N; it may be `logits`. losses (N) when given receives each row's. Returns the mean. */
+double softmax_cross_entropy(float *dlogits, float *losses, const float *logits, const int32_t *labels, size_t N, size_t V,
+                             float scale);
+
+/* ---------------------------------------------------------------- optimizers */
+
+typedef struct {
+    double learning_rate, beta1, beta2, epsilon, weight_decay;
+} adamw_options;
+/* Decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as optax.adamw: p −= lr·(m̂/(√v̂+ε) + decay·p). `step`
+ * counts from 1. grad is multiplied by grad_scale first (clipping). All arrays (n). Fused, multi-threaded. */
+void adamw_step(float *value, float *m, float *v, const float *grad, size_t n, const adamw_options *options, uint64_t step,
+                float grad_scale);
+/* The factor that brings a gradient of this norm to at most max_norm: min(1, max_norm/norm); 1 when max_norm is 0. */
+float clip_by_global_norm_scale(double norm, double max_norm);
+
+#endif

@@ -1,0 +1,57 @@
+/* pictures: decode, resize, crop, encode; grids and contact sheets. Pictures come from strangers: every size is checked before
+ * it is used, and a hostile file costs at most the limits below. */
+#ifndef LIMN_PICTURES_H
+#define LIMN_PICTURES_H
+
+#include "core/core.h"
+
+/* 8-bit RGB, (height, width, 3) row-major, no padding. */
+typedef struct {
+    size_t width, height;
+    unsigned char *pixels;
+} picture;
+void picture_free(picture *self);
+/* Black picture of this size. */
+int picture_create(picture *self, size_t width, size_t height, limn_error *error);
+
+typedef enum { PICTURE_UNKNOWN, PICTURE_JPEG, PICTURE_PNG, PICTURE_WEBP } picture_format;
+picture_format picture_sniff(const unsigned char *data, size_t size); /* by magic bytes, never by name */
+
+typedef struct {
+    size_t max_pixels; /* declared width × height above this is refused before decoding; 0: 178,956,970 as Pillow's limit */
+    size_t min_side;   /* a JPEG may be decoded scaled down as long as its shorter side stays at least this; 0: full size */
+} picture_decode_options;
+/* Decodes a JPEG (also CMYK and grey), PNG (also 16-bit, grey, palette, interlaced) or WebP (of an animated one the first frame).
+ * Transparent pixels are laid on white. original_width and original_height (may be NULL) are the file's own. The error is a short
+ * reason, such as "truncated JPEG" or "61000x61000 pixels are more than the limit". A picture cut short is an error. */
+int picture_decode(picture *self, const unsigned char *data, size_t size, const picture_decode_options *options,
+                   size_t *original_width, size_t *original_height, limn_error *error);
+int picture_load(picture *self, const char *path, limn_error *error);
+
+typedef enum {
+    RESIZE_CENTER_CROP,       /* shorter side to size, then the middle square */
+    RESIZE_BORDER,            /* longer side to size, white borders */
+    RESIZE_KEEP_RATIO,        /* shorter side to size */
+    RESIZE_KEEP_RATIO_LARGEST, /* longer side to size */
+    RESIZE_NONE
+} resize_mode;
+int resize_mode_from_name(const char *name, resize_mode *out); /* "center-crop", …; -1 when unknown */
+/* Antialiased Lanczos (zimg) when shrinking, bicubic when growing. */
+int picture_resize(const picture *in, picture *out, resize_mode mode, size_t size, limn_error *error);
+
+int picture_encode_jpeg(const picture *self, int quality, limn_buffer *out, limn_error *error);
+int picture_encode_png(const picture *self, limn_buffer *out, limn_error *error);
+int picture_save_png(const picture *self, const char *path, limn_error *error); /* atomic */
+
+/* pixels to (height, width, 3) floats in [0,1] and back (rounded, clamped). */
+void picture_to_floats(const picture *self, float *out);
+int picture_from_floats(picture *self, const float *in, size_t width, size_t height, limn_error *error);
+
+/* Copies `part` into `sheet` with its top left corner at (x, y); what lies outside is cut. */
+void picture_paste(picture *sheet, const picture *part, size_t x, size_t y);
+/* A grid of equal pictures, `columns` wide, `gap` white pixels between and around. */
+int picture_grid(picture *out, const picture *parts, size_t count, size_t columns, size_t gap, limn_error *error);
+/* 10·log10(255²/mean squared error) of two pictures of one size; INFINITY when equal. */
+double picture_psnr(const picture *a, const picture *b);
+
+#endif

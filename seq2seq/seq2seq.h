@@ -1,0 +1,88 @@
+/* seq2seq: DALL·E Mini's caption-to-tokens model, a BART-like encoder-decoder, with its gradients and cached decoding.
+ * Every architecture key of the published config.json is supported (ln_positions, ln_type, use_glu, use_head_scale, …).
+ *
+ * Letters: B pairs, S = max_text_length text tokens, T = image_length image tokens, C = d_model, V = image_vocab_size + 1. */
+#ifndef LIMN_SEQ2SEQ_H
+#define LIMN_SEQ2SEQ_H
+
+#include "core/core.h"
+#include "nn/nn.h"
+
+typedef enum { LN_NORMFORMER, LN_PRELN, LN_SUBLN, LN_COGVIEW, LN_SWINV2, LN_POSTLN } ln_positions;
+
+typedef struct {
+    size_t d_model, encoder_layers, decoder_layers, encoder_attention_heads, decoder_attention_heads;
+    size_t encoder_ffn_dim, decoder_ffn_dim, encoder_vocab_size, image_vocab_size, image_length, max_text_length;
+    size_t bos_token_id, eos_token_id, pad_token_id, decoder_start_token_id;
+    double dropout, activation_dropout, attention_dropout, init_std, tau_init;
+    activation activation_function;
+    ln_positions ln_positions;
+    size_t sinkhorn_iters;
+    bool rms_norm, use_bias, use_glu, use_head_scale, use_cosine_attention, use_deepnet_scaling, use_subln_init, scale_embedding;
+    bool use_absolute_position_embeddings, use_swin_position_embeddings, force_ln_scale, use_final_ln_encoder,
+        use_final_ln_decoder, use_scan, normalize_text, gradient_checkpointing;
+    json_t *json; /* the whole object as read, unknown keys included; owned */
+} seq2seq_config;
+
+/* Defaults are the original's. strict: an unknown key is an error (configs/), else it is kept. Impossible sizes, and values the
+ * original cannot run, are usage errors that name the key. */
+int seq2seq_config_read(seq2seq_config *config, const json_t *json, const char *where, bool strict, limn_error *error);
+void seq2seq_config_free(seq2seq_config *config);
+
+typedef struct seq2seq seq2seq;
+
+/* Random weights as the original initialises them (normal of init_std, DeepNet and sub-LN gains), a function of the seed. */
+seq2seq *seq2seq_create(const seq2seq_config *config, uint64_t seed, bool training, limn_error *error);
+/* A folder with config.json and model.safetensors (mapped unless training), or flax_model.msgpack (scanned layers or not). */
+seq2seq *seq2seq_load(const char *directory, bool training, limn_error *error);
+/* Writes config.json and model.safetensors. */
+int seq2seq_save(const seq2seq *model, const char *directory, limn_error *error);
+void seq2seq_free(seq2seq *model);
+const seq2seq_config *seq2seq_get_config(const seq2seq *model);
+parameters *seq2seq_get_parameters(seq2seq *model);
+
+/* ---------------------------------------------------------------- training */
+
+typedef struct {
+    size_t B;
+    const int32_t *input_ids;         /* (B,S) */
+    const int32_t *attention_mask;    /* (B,S) 1 for text, 0 for padding */
+    const int32_t *decoder_input_ids; /* (B,T): decoder_start_token_id, then labels shifted right */
+    const int32_t *labels;            /* (B,T) */
+} seq2seq_batch;
+
+/* Fills decoder_input_ids (B,T) from labels (B,T). */
+void seq2seq_shift_right(const seq2seq_config *config, int32_t *decoder_input_ids, const int32_t *labels, size_t B);
+
+/* Mean cross-entropy over all B·T tokens. Gradients of grad_scale·loss are added to the parameters. Dropout, where the config
+ * has it, is a function of (seed, step, micro_batch). */
+typedef struct {
+    float grad_scale; /* 1/number of micro-batches */
+    uint64_t seed, step, micro_batch;
+} seq2seq_step_options;
+double seq2seq_forward_backward(seq2seq *model, const seq2seq_batch *batch, const seq2seq_step_options *options, limn_arena *arena);
+/* No dropout, no gradients. encoder_hidden (B,S,C), logits (B,T,V) and losses (B,T) are written when not NULL; batch->labels may
+ * be NULL (then 0 is returned). */
+double seq2seq_evaluate(const seq2seq *model, const seq2seq_batch *batch, float *encoder_hidden, float *logits, float *losses,
+                        limn_arena *arena);
+/* Floats of activations that a training step of B pairs takes at its peak. */
+size_t seq2seq_activation_floats(const seq2seq_config *config, size_t B);
+/* FLOPs of the matrix products of one training step for B pairs (forward and backward; attention's in *attention when given). */
+double seq2seq_training_flops(const seq2seq_config *config, size_t B, double *attention);
+
+/* ---------------------------------------------------------------- cached decoding */
+
+/* The state of `rows` sequences being drawn: cross-attention's keys and values, made once from the text, and the self-attention's,
+ * that grow by one token a step. */
+typedef struct seq2seq_decoder seq2seq_decoder;
+seq2seq_decoder *seq2seq_decoder_create(const seq2seq *model, size_t rows, limn_error *error);
+/* Runs the encoder over `texts` captions (input_ids and attention_mask are (texts,S)) and keeps their keys and values; row r
+ * attends to caption row_text[r]. Position goes back to 0. */
+void seq2seq_decoder_begin(seq2seq_decoder *decoder, const int32_t *input_ids, const int32_t *attention_mask, size_t texts,
+                           const size_t *row_text);
+/* One step: tokens[rows] at the current position (decoder_start_token_id first) to logits (rows, V). Position grows by one. */
+void seq2seq_decoder_step(seq2seq_decoder *decoder, const int32_t *tokens, float *logits);
+size_t seq2seq_decoder_position(const seq2seq_decoder *decoder);
+void seq2seq_decoder_free(seq2seq_decoder *decoder);
+
+#endif

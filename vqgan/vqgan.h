@@ -1,0 +1,100 @@
+/* vqgan: the picture tokenizer of "Taming Transformers" (Esser, Rombach, Ommer, arXiv 2012.09841): encoder, codebook, decoder,
+ * PatchGAN discriminator and the losses, with their gradients.
+ *
+ * Pictures are (B, Y, X, 3) float, channels-last, in [-1,1] unless said otherwise; tokens are (B, L), L = (resolution/2^(levels-1))²
+ * in raster order. Parameter names are taming-transformers'. Convolution weights are (O,Y,X,I) in memory, OIHW in files. */
+#ifndef LIMN_VQGAN_H
+#define LIMN_VQGAN_H
+
+#include "core/core.h"
+#include "nn/nn.h"
+
+enum { VQGAN_MAX_LEVELS = 8 };
+
+typedef struct {
+    size_t ch, in_channels, out_ch, num_res_blocks, resolution, z_channels, n_embed, embed_dim;
+    size_t levels, ch_mult[VQGAN_MAX_LEVELS];
+    size_t attn_count, attn_resolutions[VQGAN_MAX_LEVELS];
+    double pixel_min, pixel_max; /* what the model was trained on: "pixel_range"; pictures given as [0,1] are mapped to it */
+    json_t *json;                /* the whole object as read, unknown keys included; owned */
+} vqgan_config;
+
+/* Reads the keys of a config.json (DESIGN "Model folder"). strict: an unknown key is an error (configs/), else it is kept. */
+int vqgan_config_read(vqgan_config *config, const json_t *json, const char *where, bool strict, limn_error *error);
+void vqgan_config_free(vqgan_config *config);
+
+typedef struct vqgan vqgan;
+
+/* Random weights (PyTorch's default initialisation, codebook uniform in ±1/n_embed), a function of the seed. */
+vqgan *vqgan_create(const vqgan_config *config, uint64_t seed, bool training, limn_error *error);
+/* A folder with config.json and model.safetensors, or with config.json and flax_model.msgpack. */
+vqgan *vqgan_load(const char *directory, bool training, limn_error *error);
+/* Writes config.json and model.safetensors. */
+int vqgan_save(const vqgan *model, const char *directory, limn_error *error);
+void vqgan_free(vqgan *model);
+const vqgan_config *vqgan_get_config(const vqgan *model);
+parameters *vqgan_get_parameters(vqgan *model); /* every weight of encoder, codebook and decoder */
+size_t vqgan_token_count(const vqgan *model);   /* L */
+const char *vqgan_get_sha256(const vqgan *model); /* of model.safetensors (or the msgpack) it was loaded from; "" when created */
+
+/* Pixels in [0,1] to the model's range and back (clamped to [0,1]). In place allowed. */
+void vqgan_pixels_to_model(const vqgan *model, float *out, const float *in, size_t n);
+void vqgan_pixels_from_model(const vqgan *model, float *out, const float *in, size_t n);
+
+/* Pictures in the model's range to tokens. `latent` (B, l, l, embed_dim: before quantising) is written when not NULL. */
+void vqgan_encode(const vqgan *model, int32_t *tokens, float *latent, const float *pictures, size_t B, limn_arena *arena);
+/* Tokens (all below n_embed) to pictures in the model's range, not clamped. */
+void vqgan_decode(const vqgan *model, float *pictures, const int32_t *tokens, size_t B, limn_arena *arena);
+
+/* ---------------------------------------------------------------- training */
+
+typedef struct vqgan_discriminator vqgan_discriminator; /* PatchGAN (Isola and others, arXiv 1611.07004), n_layers and ndf */
+
+vqgan_discriminator *vqgan_discriminator_create(size_t n_layers, size_t ndf, uint64_t seed, limn_error *error);
+void vqgan_discriminator_free(vqgan_discriminator *discriminator);
+parameters *vqgan_discriminator_get_parameters(vqgan_discriminator *discriminator);
+/* Running means and variances of its BatchNorms, as one block (saved in checkpoints). */
+float *vqgan_discriminator_statistics(vqgan_discriminator *discriminator, size_t *count);
+/* logits (B, y, x, 1) of pictures in [-1,1]; training statistics. Returns the number of logits when `logits` is NULL. */
+size_t vqgan_discriminator_forward(vqgan_discriminator *discriminator, float *logits, const float *pictures, size_t B, size_t Y,
+                                   size_t X, limn_arena *arena);
+
+typedef struct {
+    double l1, codebook;        /* mean |x − x̂|; legacy codebook loss, commitment 0.25 */
+    double generator, adaptive_weight; /* −mean(logits of x̂); λ of the paper's eq. 7, times discriminator_weight */
+    double total;               /* l1 + codebook_weight·codebook + adaptive_weight·generator */
+    double discriminator;       /* hinge */
+    float grad_norm;
+} vqgan_losses;
+
+typedef struct {
+    double codebook_weight;      /* 1 */
+    double discriminator_weight; /* 0.8; times the adaptive weight */
+    bool use_discriminator;      /* false before disc_start */
+} vqgan_loss_options;
+
+/* One generator pass: losses, and gradients added to the model's parameters. `reconstruction` (B,Y,X,3), `latent` and `tokens`
+ * are written when not NULL. The discriminator (NULL allowed when unused) is run but its gradients are left alone. */
+void vqgan_generator_step(vqgan *model, vqgan_discriminator *discriminator, vqgan_losses *losses, float *reconstruction,
+                          float *latent, int32_t *tokens, const float *pictures, size_t B, const vqgan_loss_options *options,
+                          limn_arena *arena);
+/* One discriminator pass, hinge loss of real against (detached) fake pictures; gradients added to its parameters. */
+void vqgan_discriminator_step(vqgan_discriminator *discriminator, vqgan_losses *losses, const float *real, const float *fake,
+                              size_t B, size_t Y, size_t X, limn_arena *arena);
+
+/* Codebook use, and the revival of dead codes: a code whose decayed count of uses falls under a threshold is placed on a latent
+ * drawn at random from the current batch ("random restart", Jukebox, arXiv 2005.00341, section 3; also used by SoundStream,
+ * arXiv 2107.03312). */
+typedef struct {
+    size_t used;       /* codes used since the last reset */
+    double perplexity; /* exp(entropy) of use since the last reset */
+    size_t revived;    /* by the last call of vqgan_revive_codes */
+} vqgan_codebook_use;
+/* Counts tokens of one batch into `counts` (n_embed, decayed by `decay` first). */
+void vqgan_count_codes(float *counts, const int32_t *tokens, size_t n, size_t n_embed, float decay);
+/* Replaces codes with counts below `threshold`; revived[i] (n_embed) is set for those replaced, so that the caller clears their
+ * moments. latent is (n, embed_dim). Returns how many. A function of (seed, step) and its arguments. */
+size_t vqgan_revive_codes(vqgan *model, float *counts, bool *revived, const float *latent, size_t n, float threshold,
+                          uint64_t seed, uint64_t step);
+
+#endif
