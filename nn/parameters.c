@@ -1,0 +1,106 @@
+#include "nn/nn.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+size_t parameters_add(parameters *set, parameter_layout layout, size_t rank, const size_t *shape, limn_error *error,
+                      const char *name_format, ...) {
+    parameter added = {.layout = layout, .rank = rank, .size = 1};
+    va_list arguments;
+    va_start(arguments, name_format);
+    int length = vsnprintf(added.name, sizeof added.name, name_format, arguments);
+    va_end(arguments);
+    if (length < 0 || (size_t)length >= sizeof added.name) {
+        limn_fail(error, "parameter name '%.40s…' is longer than %zu bytes", added.name, sizeof added.name - 1);
+        return SIZE_MAX;
+    }
+    if (set->storage != NULL) {
+        limn_fail(error, "parameter '%s' added after the set was allocated", added.name);
+        return SIZE_MAX;
+    }
+    if (rank == 0 || rank > 4 || (layout == PARAMETER_CONVOLUTION && rank != 4)) {
+        limn_fail(error, "parameter '%s' has rank %zu; 1 to 4 is possible, and 4 for a convolution", added.name, rank);
+        return SIZE_MAX;
+    }
+    if (parameters_find(set, added.name) != NULL) {
+        limn_fail(error, "parameter '%s' is there twice", added.name);
+        return SIZE_MAX;
+    }
+    for (size_t i = 0; i < rank; i++) {
+        if (shape[i] == 0) {
+            limn_fail(error, "parameter '%s' has size 0 in dimension %zu; check the sizes in the configuration", added.name, i);
+            return SIZE_MAX;
+        }
+        added.shape[i] = shape[i];
+        if (limn_multiply(added.size, shape[i], &added.size, error) != 0) {
+            limn_fail_context(error, "parameter '%s'", added.name);
+            return SIZE_MAX;
+        }
+    }
+    /* All together must be countable in bytes too. */
+    if (added.size > SIZE_MAX / 2 / sizeof(float) - set->size) {
+        limn_fail(error, "parameter '%s' makes the model too large to address; check the sizes in the configuration", added.name);
+        return SIZE_MAX;
+    }
+    if (set->count == set->capacity) {
+        size_t capacity = set->capacity ? set->capacity * 2 : 64, bytes;
+        if (limn_multiply(capacity, sizeof *set->list, &bytes, error) != 0) return SIZE_MAX;
+        parameter *list = realloc(set->list, bytes);
+        if (list == NULL) {
+            limn_fail(error, "no memory for the list of %zu parameters", capacity);
+            return SIZE_MAX;
+        }
+        set->list = list;
+        set->capacity = capacity;
+    }
+    set->list[set->count] = added;
+    set->size += added.size;
+    return set->count++;
+}
+
+int parameters_allocate(parameters *set, bool with_grads, limn_error *error) {
+    set->storage = limn_allocate(set->size, sizeof(float), error);
+    if (set->storage == NULL) return limn_fail_context(error, "the model's %zu weights", set->size);
+    if (with_grads) {
+        set->grads = limn_allocate(set->size, sizeof(float), error);
+        if (set->grads == NULL) {
+            free(set->storage);
+            set->storage = NULL;
+            return limn_fail_context(error, "the gradients of the model's %zu weights", set->size);
+        }
+    }
+    size_t offset = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        parameter *p = &set->list[i];
+        p->mutable_value = set->storage + offset;
+        p->value = p->mutable_value;
+        p->grad = with_grads ? set->grads + offset : NULL;
+        offset += p->size;
+    }
+    return 0;
+}
+
+parameter *parameters_find(const parameters *set, const char *name) {
+    for (size_t i = 0; i < set->count; i++)
+        if (strcmp(set->list[i].name, name) == 0) return &set->list[i];
+    return NULL;
+}
+
+void parameters_zero_grads(parameters *set) {
+    if (set->grads == NULL) return;
+    /* In pieces, so that every thread touches its share. */
+    const size_t piece = 1 << 16;
+#pragma omp parallel for schedule(static)
+    for (size_t start = 0; start < set->size; start += piece) {
+        size_t count = set->size - start < piece ? set->size - start : piece;
+        memset(set->grads + start, 0, count * sizeof(float));
+    }
+}
+
+void parameters_free(parameters *set) {
+    free(set->list);
+    free(set->storage);
+    free(set->grads);
+    *set = (parameters){0};
+}
