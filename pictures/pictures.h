@@ -21,17 +21,18 @@ typedef struct {
     size_t max_pixels; /* declared width × height above this is refused before decoding; 0: 178,956,970 as Pillow's limit */
     size_t min_side;   /* a JPEG may be decoded scaled down as long as its shorter side stays at least this; 0: full size */
 } picture_decode_options;
-/* Decodes a JPEG (also CMYK and grey), PNG (also 16-bit, grey, palette, interlaced) or WebP (of an animated one the first frame).
- * Transparent pixels are laid on white. original_width and original_height (may be NULL) are the file's own. The error is a short
- * reason, such as "truncated JPEG" or "61000x61000 pixels are more than the limit". A picture cut short is an error. */
+/* Decodes a JPEG (also CMYK and grey), PNG (also 16-bit, grey, palette, interlaced) or WebP (of an animated one the first
+ * frame). Transparent pixels are laid on white. original_width and original_height (may be NULL) are the file's own. The error
+ * is a short reason, such as "truncated JPEG" or "61000x61000 pixels are more than the limit". A picture cut short is an error.
+ */
 int picture_decode(picture *self, const unsigned char *data, size_t size, const picture_decode_options *options,
                    size_t *original_width, size_t *original_height, limn_error *error);
 int picture_load(picture *self, const char *path, limn_error *error);
 
 typedef enum {
-    RESIZE_CENTER_CROP,       /* shorter side to size, then the middle square */
-    RESIZE_BORDER,            /* longer side to size, white borders */
-    RESIZE_KEEP_RATIO,        /* shorter side to size */
+    RESIZE_CENTER_CROP,        /* shorter side to size, then the middle square */
+    RESIZE_BORDER,             /* longer side to size, white borders */
+    RESIZE_KEEP_RATIO,         /* shorter side to size */
     RESIZE_KEEP_RATIO_LARGEST, /* longer side to size */
     RESIZE_NONE
 } resize_mode;

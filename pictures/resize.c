@@ -1,0 +1,216 @@
+/* Resampling by zimg, on 8-bit values as they are (not on linear light), as Pillow and OpenCV do.
+ *
+ * zimg works on planes in aligned memory. Rows are split into planes and joined again by callbacks, a few at a time, so that
+ * nothing of the picture's size is allocated but the result. A crop is zimg's active region: what falls outside is not
+ * computed, and the sampling positions are those of resizing the whole picture and cutting afterwards. */
+#include "pictures/internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zimg.h>
+
+enum { ALIGNMENT = 64, MAX_SIDE = 1 << 20 };
+static const size_t MAX_PIXELS = 178956970;
+
+int resize_mode_from_name(const char *name, resize_mode *out) {
+    static const struct {
+        const char *name;
+        resize_mode mode;
+    } modes[] = {{"center-crop", RESIZE_CENTER_CROP},
+                 {"border", RESIZE_BORDER},
+                 {"keep-ratio", RESIZE_KEEP_RATIO},
+                 {"keep-ratio-largest", RESIZE_KEEP_RATIO_LARGEST},
+                 {"none", RESIZE_NONE}};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        if (strcmp(modes[i].name, name) != 0) continue;
+        *out = modes[i].mode;
+        return 0;
+    }
+    return -1;
+}
+
+/* The part of the source that is drawn, in its pixels. */
+typedef struct {
+    double left, top, width, height;
+} region;
+
+/* A ring of rows in three planes, and the picture it is filled from or emptied into. */
+typedef struct {
+    unsigned char *planes;
+    size_t stride, plane_size;
+    unsigned mask;
+    const picture *from;
+    picture *to;
+} row_ring;
+
+static int ring_create(row_ring *ring, size_t width, size_t height, unsigned lines, limn_error *error) {
+    size_t rows = height;
+    ring->mask = zimg_select_buffer_mask(lines);
+    if (ring->mask != ZIMG_BUFFER_MAX) rows = (size_t)ring->mask + 1;
+    ring->stride = (width + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (limn_multiply(ring->stride, rows, &ring->plane_size, error)) return -1;
+    ring->planes = limn_allocate(ring->plane_size, 3, error);
+    return ring->planes ? 0 : -1;
+}
+
+static unsigned char *ring_row(const row_ring *ring, size_t plane, unsigned row) {
+    return ring->planes + plane * ring->plane_size + (row & ring->mask) * ring->stride;
+}
+
+static int split_row(void *user, unsigned row, unsigned left, unsigned right) {
+    row_ring *ring = user;
+    const unsigned char *rgb = ring->from->pixels + (size_t)row * ring->from->width * 3;
+    unsigned char *red = ring_row(ring, 0, row), *green = ring_row(ring, 1, row), *blue = ring_row(ring, 2, row);
+    for (size_t x = left; x < right; x++) {
+        red[x] = rgb[x * 3];
+        green[x] = rgb[x * 3 + 1];
+        blue[x] = rgb[x * 3 + 2];
+    }
+    return 0;
+}
+
+static int join_row(void *user, unsigned row, unsigned left, unsigned right) {
+    row_ring *ring = user;
+    unsigned char *rgb = ring->to->pixels + (size_t)row * ring->to->width * 3;
+    const unsigned char *red = ring_row(ring, 0, row), *green = ring_row(ring, 1, row), *blue = ring_row(ring, 2, row);
+    for (size_t x = left; x < right; x++) {
+        rgb[x * 3] = red[x];
+        rgb[x * 3 + 1] = green[x];
+        rgb[x * 3 + 2] = blue[x];
+    }
+    return 0;
+}
+
+static int fail_zimg(const picture *in, const picture *out, limn_error *error) {
+    char reason[256] = "";
+    zimg_get_last_error(reason, sizeof reason);
+    zimg_clear_last_error();
+    return limn_fail(error, "cannot resize %zux%zu to %zux%zu pixels: %s", in->width, in->height, out->width, out->height,
+                     reason);
+}
+
+static zimg_filter_graph *build_graph(const picture *in, const region *part, const picture *out) {
+    zimg_image_format from, to;
+    zimg_graph_builder_params params;
+    zimg_image_format_default(&from, ZIMG_API_VERSION);
+    from.pixel_type = ZIMG_PIXEL_BYTE;
+    from.pixel_range = ZIMG_RANGE_FULL;
+    from.color_family = ZIMG_COLOR_RGB;
+    from.matrix_coefficients = ZIMG_MATRIX_RGB;
+    to = from;
+    from.width = (unsigned)in->width;
+    from.height = (unsigned)in->height;
+    from.active_region.left = part->left;
+    from.active_region.top = part->top;
+    from.active_region.width = part->width;
+    from.active_region.height = part->height;
+    to.width = (unsigned)out->width;
+    to.height = (unsigned)out->height;
+    zimg_graph_builder_params_default(&params, ZIMG_API_VERSION);
+    bool shrinks = (double)out->width < part->width || (double)out->height < part->height;
+    if (shrinks) {
+        params.resample_filter = ZIMG_RESIZE_LANCZOS;
+        params.filter_param_a = 3;
+    } else {
+        params.resample_filter = ZIMG_RESIZE_BICUBIC;
+        params.filter_param_a = 0; /* b and c of Keys' cubic, a = -1/2 */
+        params.filter_param_b = 0.5;
+    }
+    return zimg_filter_graph_build(&from, &to, &params);
+}
+
+/* Draws `part` of `in` over all of `out`, which has its size and memory. */
+static int resample(const picture *in, const region *part, picture *out, limn_error *error) {
+    zimg_filter_graph *graph = build_graph(in, part, out);
+    if (!graph) return fail_zimg(in, out, error);
+    row_ring source = {.from = in}, target = {.to = out};
+    unsigned lines_in, lines_out;
+    size_t scratch_size;
+    void *scratch = NULL;
+    int status = -1;
+    if (zimg_filter_graph_get_input_buffering(graph, &lines_in) || zimg_filter_graph_get_output_buffering(graph, &lines_out) ||
+        zimg_filter_graph_get_tmp_size(graph, &scratch_size)) {
+        fail_zimg(in, out, error);
+    } else if (!ring_create(&source, in->width, in->height, lines_in, error) &&
+               !ring_create(&target, out->width, out->height, lines_out, error) &&
+               (scratch = limn_allocate(scratch_size + 1, 1, error))) {
+        zimg_image_buffer_const from = {.version = ZIMG_API_VERSION};
+        zimg_image_buffer to = {.version = ZIMG_API_VERSION};
+        for (size_t p = 0; p < 3; p++) {
+            from.plane[p].data = source.planes + p * source.plane_size;
+            from.plane[p].stride = (ptrdiff_t)source.stride;
+            from.plane[p].mask = source.mask;
+            to.plane[p].data = target.planes + p * target.plane_size;
+            to.plane[p].stride = (ptrdiff_t)target.stride;
+            to.plane[p].mask = target.mask;
+        }
+        status = 0;
+        if (zimg_filter_graph_process(graph, &from, &to, scratch, split_row, &source, join_row, &target))
+            status = fail_zimg(in, out, error);
+    }
+    free(scratch);
+    free(source.planes);
+    free(target.planes);
+    zimg_filter_graph_free(graph);
+    return status;
+}
+
+static int copy_picture(const picture *in, picture *out, limn_error *error) {
+    if (picture_create(out, in->width, in->height, error)) return -1;
+    memcpy(out->pixels, in->pixels, in->width * in->height * 3);
+    return 0;
+}
+
+static size_t scaled(size_t side, size_t numerator, size_t denominator) {
+    double value = round((double)side * (double)numerator / (double)denominator);
+    return value < 1.0 ? 1 : (size_t)value;
+}
+
+int picture_resize(const picture *in, picture *out, resize_mode mode, size_t size, limn_error *error) {
+    *out = (picture){0};
+    if (mode == RESIZE_NONE) return copy_picture(in, out, error);
+    if (in->width == 0 || in->height == 0) return limn_fail(error, "an empty picture cannot be resized");
+    if (in->width > MAX_SIDE || in->height > MAX_SIDE)
+        return limn_fail(error, "%zux%zu pixels are too long a strip to resize", in->width, in->height);
+    if (size == 0 || size > MAX_SIDE) return limn_fail(error, "a size of %zu pixels is not between 1 and %d", size, MAX_SIDE);
+    size_t shorter = in->width < in->height ? in->width : in->height;
+    size_t longer = in->width < in->height ? in->height : in->width;
+    bool by_longer = mode == RESIZE_BORDER || mode == RESIZE_KEEP_RATIO_LARGEST;
+    size_t side = by_longer ? longer : shorter; /* the one that becomes `size` */
+    size_t width = scaled(in->width, size, side), height = scaled(in->height, size, side);
+    region part = {0, 0, (double)in->width, (double)in->height};
+    if (mode == RESIZE_CENTER_CROP) {
+        double across = (double)in->width / (double)width, down = (double)in->height / (double)height;
+        part.left = (double)((width - size) / 2) * across;
+        part.top = (double)((height - size) / 2) * down;
+        part.width = (double)size * across;
+        part.height = (double)size * down;
+        width = height = size;
+    }
+    size_t sheet_pixels = mode == RESIZE_BORDER ? size : width;
+    if (width > MAX_SIDE || height > MAX_SIDE || sheet_pixels > MAX_PIXELS / (mode == RESIZE_BORDER ? size : height))
+        return limn_fail(error, "%zux%zu pixels would become %zux%zu", in->width, in->height, width, height);
+
+    picture drawn = {0};
+    if (width == in->width && height == in->height) {
+        if (copy_picture(in, &drawn, error)) return -1;
+    } else {
+        if (picture_create(&drawn, width, height, error)) return -1;
+        if (resample(in, &part, &drawn, error)) {
+            picture_free(&drawn);
+            return -1;
+        }
+    }
+    if (mode != RESIZE_BORDER || (width == size && height == size)) {
+        *out = drawn;
+        return 0;
+    }
+    int status = picture_create(out, size, size, error);
+    if (!status) {
+        memset(out->pixels, 255, size * size * 3);
+        picture_paste(out, &drawn, (size - width) / 2, (size - height) / 2);
+    }
+    picture_free(&drawn);
+    return status;
+}
