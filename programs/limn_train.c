@@ -1,0 +1,51 @@
+/* limn-train: trains the seq2seq model on token shards. */
+#include "nn/nn.h"
+#include "train/train.h"
+
+static const limn_program PROGRAM = {
+    .name = "limn-train",
+    .summary = "Trains the model that turns captions into picture tokens. The same command goes on where it stopped.",
+    .examples =
+        "$ limn-train --config configs/emoji-small.json --data tokens/train --valid tokens/valid --tokenizer tokenizer \\\n"
+        "             --vqgan vqgan/model --output run\n"
+        "      trains, with checkpoints under run/checkpoints and figures in run/metrics.jsonl; run/model is the newest\n"
+        "$ limn-train … --minutes 5\n"
+        "      as many steps as fit in five minutes on this machine\n"
+        "$ limn-train … --init run/model --output tuned --set train.seq2seq.learning_rate=1e-5\n"
+        "      starts from trained weights, with another learning rate\n",
+};
+
+static int run(int argc, char **argv, limn_error *error) {
+    train_options train = {0};
+    limn_strings set = {0}, data = {0}, valid = {0};
+    const limn_option options[] = {
+        {"config", LIMN_OPTION_STRING, &train.config, "FILE", "JSON or YAML with the sections seq2seq and train.seq2seq", true},
+        {"data", LIMN_OPTION_STRINGS, &data, "SHARDS", "token shards: files, folders or patterns", true},
+        {"valid", LIMN_OPTION_STRINGS, &valid, "SHARDS", "token shards kept from training, for the validation loss", false},
+        {"tokenizer", LIMN_OPTION_STRING, &train.tokenizer, "DIR", "folder that limn-tokenizer train wrote", true},
+        {"vqgan", LIMN_OPTION_STRING, &train.vqgan, "DIR", "model folder of the VQGAN that made the shards", true},
+        {"output", LIMN_OPTION_STRING, &train.output, "RUN", "run folder", true},
+        {"init", LIMN_OPTION_STRING, &train.init, "MODEL", "model folder to start from instead of random weights", false},
+        {"set", LIMN_OPTION_STRINGS, &set, "KEY=VALUE", "changes the configuration, as in train.seq2seq.batch_size=16", false},
+        {"steps", LIMN_OPTION_SIZE, &train.steps, "N", "number of steps, instead of the configuration's", false},
+        {"minutes", LIMN_OPTION_FLOAT, &train.minutes, "M", "at most as many steps as fit in this time on this machine", false},
+        {"restart", LIMN_OPTION_FLAG, &train.restart, NULL, "throws away what the run folder holds", false},
+        {NULL},
+    };
+    int status = limn_options_parse(&PROGRAM, options, argc, argv, NULL, error);
+    if (status == 0) {
+        train.set = set;
+        train.data = data;
+        train.valid = valid;
+        status = train_seq2seq(&train, error);
+    }
+    limn_strings_free(&set);
+    limn_strings_free(&data);
+    limn_strings_free(&valid);
+    return status < 0 ? -1 : 0;
+}
+
+int main(int argc, char **argv) {
+    nn_prepare_blas(argv);
+    return limn_main(argc, argv, run);
+}

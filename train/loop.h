@@ -1,0 +1,79 @@
+/* The loop that both trainings share: steps, metrics, validation, samples, checkpoints, resume. Internal to train/. */
+#ifndef LIMN_TRAIN_LOOP_H
+#define LIMN_TRAIN_LOOP_H
+
+#include "formats/formats.h"
+#include "nn/nn.h"
+#include "train/train.h"
+
+enum { TRAIN_MAX_METRICS = 16, TRAIN_MAX_STATE = 12 };
+
+typedef struct {
+    const char *name;
+    float value; /* set by the task at every step */
+    float sum;   /* over the steps since the last line of metrics.jsonl: the line has the mean … */
+    bool last;   /* … or, when this is set, the last step's value: the sum is then not kept */
+} train_metric;
+
+/* What the loop needs of a model. Every function returns 0, or -1 with the error. */
+typedef struct {
+    void *self;
+    const char *unit;        /* "pictures" */
+    size_t samples_per_step;
+    train_metric metrics[TRAIN_MAX_METRICS];
+    size_t metric_count;
+    state_array state[TRAIN_MAX_STATE]; /* optimizer moments and the like: saved in and read from train_state.h5 */
+    size_t state_count;
+    int (*rehearse)(void *self, limn_error *error); /* the work of one step that changes nothing: for measuring */
+    int (*step)(void *self, uint64_t step, limn_error *error);
+    int (*validate)(void *self, json_t *line, limn_error *error);            /* adds its keys to the line; NULL: none */
+    int (*sample)(void *self, const char *path_without_ending, limn_error *error); /* NULL: none */
+    int (*save)(void *self, const char *directory, limn_error *error);       /* a model folder */
+    int (*load)(void *self, const char *directory, limn_error *error);       /* weights of the same model folder */
+} train_task;
+
+/* The part of a configuration's `train` section that the loop reads. */
+typedef struct {
+    learning_rate_schedule schedule;
+    adamw_options adamw; /* learning_rate is the schedule's */
+    double max_grad_norm;
+    size_t batch_size;   /* samples of one forward pass */
+    size_t accumulation; /* forward passes of one step */
+    size_t log_every, valid_every, sample_every, checkpoint_every, keep_checkpoints; /* in steps; 0: never (keep: all) */
+    uint64_t seed;
+} train_settings;
+
+/* Keys that train_settings_read knows, for limn_json_check_keys; `extra` (NULL-terminated) are the model's own. */
+int train_settings_read(train_settings *settings, const json_t *section, const char *where, const char *const *extra,
+                        limn_error *error);
+
+/* A run folder that is open: locked, its configuration compared with what is there. */
+typedef struct {
+    char directory[4096];
+    int lock;
+    json_t *config; /* what decides the run, as saved */
+    bool resumes;   /* config.json was there */
+} train_run;
+/* `config` is what decides the run; steps and minutes of the options are put into it. */
+int train_run_open(train_run *run, const train_options *options, json_t *config, train_settings *settings, limn_error *error);
+void train_run_close(train_run *run);
+
+int train_loop(train_run *run, train_task *task, train_settings *settings, const train_options *options, limn_error *error);
+
+/* Moves the parameters by AdamW: clips by the global norm first. m and v are (set->size). Returns the norm before clipping. */
+float train_adamw(parameters *set, float *m, float *v, const train_settings *settings, uint64_t step);
+
+/* Copies the values of `from` (read from `where`) into `to`; names and shapes must be the same. */
+int train_copy_parameters(parameters *to, const parameters *from, const char *where, limn_error *error);
+
+/* Loads, applies --set, and returns the whole configuration. */
+json_t *train_configuration(const train_options *options, limn_error *error);
+/* The object at config[section] or an error that names the file. Borrowed. */
+json_t *train_section(const json_t *config, const char *file, const char *section, const char *subsection, limn_error *error);
+
+/* Copies a file by hard link where the file system can, else by copying. */
+int train_link_or_copy(const char *from, const char *to, limn_error *error);
+/* Files, folders (all *.ENDING in them) and patterns to paths. */
+int train_expand(const limn_strings *given, const char *ending, limn_strings *paths, limn_error *error);
+
+#endif

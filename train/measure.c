@@ -1,0 +1,76 @@
+/* How fast a configuration trains on this machine, with random weights and random data. */
+#include "seq2seq/seq2seq.h"
+#include "train/loop.h"
+
+#include <stdlib.h>
+
+typedef struct {
+    seq2seq *model;
+    float *m, *v;
+    int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels;
+    limn_arena *arena;
+} bench;
+
+static int allocate(bench *self, const seq2seq_config *config, size_t B, limn_error *error) {
+    size_t text = B * config->max_text_length, image = B * config->image_length, size = seq2seq_get_parameters(self->model)->size;
+    self->m = limn_allocate(size, sizeof *self->m, error);
+    self->v = limn_allocate(size, sizeof *self->v, error);
+    self->input_ids = limn_allocate(text, sizeof *self->input_ids, error);
+    self->attention_mask = limn_allocate(text, sizeof *self->attention_mask, error);
+    self->decoder_input_ids = limn_allocate(image, sizeof *self->decoder_input_ids, error);
+    self->labels = limn_allocate(image, sizeof *self->labels, error);
+    self->arena = limn_arena_create(seq2seq_activation_floats(config, B) * sizeof(float), error);
+    if (!self->m || !self->v || !self->input_ids || !self->attention_mask || !self->decoder_input_ids || !self->labels || !self->arena)
+        return -1;
+    for (size_t i = 0; i < text; i++) {
+        self->input_ids[i] = (int32_t)limn_random_below(1, 0, i, config->encoder_vocab_size);
+        self->attention_mask[i] = 1;
+    }
+    for (size_t i = 0; i < image; i++) self->labels[i] = (int32_t)limn_random_below(1, 1, i, config->image_vocab_size);
+    seq2seq_shift_right(config, self->decoder_input_ids, self->labels, B);
+    return 0;
+}
+
+static void run_steps(bench *self, size_t batch, size_t steps, train_measurement *out) {
+    parameters *weights = seq2seq_get_parameters(self->model);
+    train_settings settings = {.schedule = {.learning_rate = 1e-4, .steps = steps}, .max_grad_norm = 1,
+                               .adamw = {.beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8}};
+    seq2seq_batch data = {batch, self->input_ids, self->attention_mask, self->decoder_input_ids, self->labels};
+    for (uint64_t step = 1; step <= steps + 1 && !limn_stop_requested(); step++) {
+        double begin = limn_seconds();
+        seq2seq_step_options options = {1.0f, 1, step, 0};
+        parameters_zero_grads(weights);
+        double loss = seq2seq_forward_backward(self->model, &data, &options, self->arena);
+        limn_arena_release(self->arena, 0);
+        train_adamw(weights, self->m, self->v, &settings, step);
+        double seconds = limn_seconds() - begin;
+        /* The first step touches memory for the first time. */
+        limn_log(LIMN_LOG_INFO, "step %llu%s: %.3f s, loss %.4f", (unsigned long long)step, step == 1 ? " (warm-up)" : "", seconds, loss);
+        if (step > 1 && (step == 2 || seconds < out->seconds)) out->seconds = seconds;
+    }
+}
+
+int train_measure_seq2seq(const char *path, size_t batch, size_t steps, train_measurement *out, limn_error *error) {
+    train_options options = {.config = path};
+    *out = (train_measurement){.batch = batch};
+    json_t *json = train_configuration(&options, error);
+    if (!json) return -1;
+    json_t *section = train_section(json, path, "seq2seq", NULL, error);
+    seq2seq_config config;
+    bench self = {0};
+    int status = section ? seq2seq_config_read(&config, section, path, true, error) : -1;
+    if (status == 0) {
+        self.model = seq2seq_create(&config, 1, true, error);
+        status = self.model ? allocate(&self, &config, batch, error) : -1;
+        out->flops = seq2seq_training_flops(&config, batch, NULL);
+        seq2seq_config_free(&config);
+    }
+    if (status == 0) run_steps(&self, batch, steps, out);
+    if (status == 0 && limn_stop_requested()) status = limn_fail(error, "stopped before it was measured");
+    seq2seq_free(self.model);
+    limn_arena_destroy(self.arena);
+    void *blocks[] = {self.m, self.v, self.input_ids, self.attention_mask, self.decoder_input_ids, self.labels};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    json_decref(json);
+    return status;
+}

@@ -1,0 +1,79 @@
+/* A run folder: what decides the run is written once and compared ever after. */
+#include "train/loop.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static const char *const RUN_FILES[] = {"checkpoints", "samples", "metrics.jsonl", "config.json", "model", NULL};
+
+/* Writes the dotted path of the first place where two values differ; false when they are equal. */
+static bool first_difference(const json_t *a, const json_t *b, char *path, size_t room) {
+    if (json_is_object(a) && json_is_object(b)) {
+        size_t used = strlen(path);
+        const char *key;
+        json_t *value;
+        const json_t *sides[2][2] = {{a, b}, {b, a}};
+        for (int side = 0; side < 2; side++) {
+            json_object_foreach((json_t *)sides[side][0], key, value) {
+                snprintf(path + used, room - used, "%s%s", used ? "." : "", key);
+                const json_t *other = json_object_get(sides[side][1], key);
+                if (!other || first_difference(value, other, path, room)) return true;
+            }
+        }
+        path[used] = '\0';
+        return false;
+    }
+    if (json_is_number(a) && json_is_number(b)) return json_number_value(a) < json_number_value(b) || json_number_value(a) > json_number_value(b);
+    return !json_equal(a, b);
+}
+
+static int forget_run(const char *directory, limn_error *error) {
+    for (size_t i = 0; RUN_FILES[i]; i++) {
+        char path[4096];
+        if (limn_path_join(path, sizeof path, directory, RUN_FILES[i], error)) return -1;
+        if (unlink(path) == 0) continue;
+        if (limn_file_exists(path) && limn_remove_tree(path, error)) return -1;
+    }
+    return 0;
+}
+
+/* Compares with what the folder was begun with; `steps` is compared too unless it was measured. */
+static int compare_saved(train_run *run, const char *path, const train_options *options, train_settings *settings,
+                         limn_error *error) {
+    json_t *saved = limn_json_load(path, error);
+    if (!saved) return -1;
+    size_t steps = 0;
+    int status = limn_json_get_size(saved, path, "steps", 1, SIZE_MAX / 2, &steps, error);
+    if (status == 0 && options->minutes > 0) settings->schedule.steps = steps;
+    json_object_set_new(run->config, "steps", json_integer((json_int_t)settings->schedule.steps));
+    char where[512] = "";
+    if (status == 0 && first_difference(saved, run->config, where, sizeof where))
+        status = limn_fail_usage(error,
+                                 "%s: was begun with another configuration: \"%s\" differs; give the same options to go on, another "
+                                 "--output for another run, or --restart to throw this one away",
+                                 run->directory, where);
+    json_decref(saved);
+    return status;
+}
+
+int train_run_open(train_run *run, const train_options *options, json_t *config, train_settings *settings, limn_error *error) {
+    *run = (train_run){.config = json_incref(config), .lock = -1};
+    snprintf(run->directory, sizeof run->directory, "%s", options->output);
+    if (options->steps) settings->schedule.steps = options->steps;
+    if (options->minutes > 0) json_object_set_new(config, "minutes", json_real(options->minutes));
+    char path[4096];
+    if (limn_make_directories(run->directory, error) || limn_lock(run->directory, &run->lock, error)) return -1;
+    if (options->restart && forget_run(run->directory, error)) return -1;
+    if (limn_path_join(path, sizeof path, run->directory, "config.json", error)) return -1;
+    run->resumes = limn_file_exists(path);
+    if (run->resumes && compare_saved(run, path, options, settings, error)) return -1;
+    if (limn_path_join(path, sizeof path, run->directory, "checkpoints", error) || limn_make_directories(path, error)) return -1;
+    if (limn_path_join(path, sizeof path, run->directory, "samples", error) || limn_make_directories(path, error)) return -1;
+    return 0;
+}
+
+void train_run_close(train_run *run) {
+    if (run->lock >= 0) limn_unlock(run->lock);
+    json_decref(run->config);
+    *run = (train_run){.lock = -1};
+}

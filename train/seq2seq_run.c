@@ -1,0 +1,276 @@
+/* limn-train: caption tokens to picture tokens. */
+#include "seq2seq/seq2seq.h"
+#include "tokenizer/tokenizer.h"
+#include "train/data.h"
+#include "train/loop.h"
+#include "vqgan/vqgan.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const OWN_KEYS[] = {"condition_dropout", NULL};
+static const char *const VQGAN_FILES[] = {"config.json", "model.safetensors", NULL};
+
+typedef struct {
+    train_settings settings;
+    double condition_dropout; /* share of captions that are replaced by the empty one, for guidance (arXiv 2207.12598) */
+    seq2seq *model;
+    tokenizer *tokenizer;
+    const char *vqgan; /* folder: its files go into every model folder */
+    pair_set data, valid;
+    float *m, *v; /* AdamW's moments */
+    limn_arena *arena;
+    uint64_t *order, epoch;
+    int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels; /* of one forward pass */
+    double loss;
+    train_metric *metrics;
+} seq2seq_run;
+
+static int fill_row(seq2seq_run *run, const pair_set *set, size_t row, size_t n, uint64_t choice, bool blank, limn_error *error) {
+    const seq2seq_config *config = seq2seq_get_config(run->model);
+    size_t S = config->max_text_length, T = config->image_length, size = 0;
+    const char *caption = pair_set_caption(set, n, choice, &size);
+    if (blank) size = 0;
+    if (tokenizer_encode_caption(run->tokenizer, caption, size, run->input_ids + row * S, run->attention_mask + row * S, S, error))
+        return -1;
+    for (size_t t = 0; t < T; t++) run->labels[row * T + t] = set->tokens[n * T + t];
+    return 0;
+}
+
+static seq2seq_batch batch_of(seq2seq_run *run, size_t B) {
+    seq2seq_shift_right(seq2seq_get_config(run->model), run->decoder_input_ids, run->labels, B);
+    return (seq2seq_batch){B, run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
+}
+
+/* Adds the gradients of one step: `accumulation` forward passes of `batch_size` pairs. */
+static int accumulate(seq2seq_run *run, uint64_t step, limn_error *error) {
+    const train_settings *settings = &run->settings;
+    size_t B = settings->batch_size;
+    uint64_t blank_stream = limn_random_stream("blank captions"), choice_stream = limn_random_stream("caption choice");
+    parameters_zero_grads(seq2seq_get_parameters(run->model));
+    run->loss = 0;
+    for (size_t pass = 0; pass < settings->accumulation; pass++) {
+        uint64_t first = ((step - 1) * settings->accumulation + pass) * B;
+        for (size_t row = 0; row < B; row++) {
+            uint64_t draw = first + row;
+            size_t n = data_order_at(run->order, &run->epoch, run->data.count, settings->seed, draw);
+            bool blank = limn_random_uniform(settings->seed, blank_stream, draw) < (float)run->condition_dropout;
+            if (fill_row(run, &run->data, row, n, limn_random_u32(settings->seed, choice_stream, draw), blank, error)) return -1;
+        }
+        seq2seq_batch batch = batch_of(run, B);
+        seq2seq_step_options options = {1.0f / (float)settings->accumulation, settings->seed, step, pass};
+        run->loss += seq2seq_forward_backward(run->model, &batch, &options, run->arena) / (double)settings->accumulation;
+        limn_arena_release(run->arena, 0);
+    }
+    return 0;
+}
+
+static int rehearse(void *self, limn_error *error) {
+    seq2seq_run *run = self;
+    return accumulate(run, 1, error);
+}
+
+static int step(void *self, uint64_t number, limn_error *error) {
+    seq2seq_run *run = self;
+    if (accumulate(run, number, error)) return -1;
+    float norm = train_adamw(seq2seq_get_parameters(run->model), run->m, run->v, &run->settings, number);
+    run->metrics[0].value = (float)run->loss;
+    run->metrics[1].value = norm;
+    return 0;
+}
+
+/* Mean loss over all pairs of the validation set, each with its first caption. */
+static int validate(void *self, json_t *line, limn_error *error) {
+    seq2seq_run *run = self;
+    double sum = 0;
+    size_t B = run->settings.batch_size;
+    for (size_t first = 0; first < run->valid.count; first += B) {
+        size_t rows = run->valid.count - first < B ? run->valid.count - first : B;
+        for (size_t row = 0; row < rows; row++)
+            if (fill_row(run, &run->valid, row, first + row, 0, false, error)) return -1;
+        seq2seq_batch batch = batch_of(run, rows);
+        sum += (double)rows * seq2seq_evaluate(run->model, &batch, NULL, NULL, NULL, run->arena);
+        limn_arena_release(run->arena, 0);
+    }
+    double mean = sum / (double)run->valid.count;
+    json_object_set_new(line, "valid_loss", isfinite(mean) ? json_real(mean) : json_null());
+    return 0;
+}
+
+static int save(void *self, const char *directory, limn_error *error) {
+    seq2seq_run *run = self;
+    char folder[4096], from[4096], to[4096];
+    if (seq2seq_save(run->model, directory, error) || tokenizer_save(run->tokenizer, directory, error) ||
+        limn_path_join(folder, sizeof folder, directory, "vqgan", error) || limn_make_directories(folder, error))
+        return -1;
+    for (size_t i = 0; VQGAN_FILES[i]; i++)
+        if (limn_path_join(from, sizeof from, run->vqgan, VQGAN_FILES[i], error) ||
+            limn_path_join(to, sizeof to, folder, VQGAN_FILES[i], error) || train_link_or_copy(from, to, error))
+            return -1;
+    return 0;
+}
+
+/* Weights from another folder into the model in training, by name. */
+static int load(void *self, const char *directory, limn_error *error) {
+    seq2seq_run *run = self;
+    seq2seq *source = seq2seq_load(directory, false, error);
+    if (!source) return -1;
+    int status = train_copy_parameters(seq2seq_get_parameters(run->model), seq2seq_get_parameters(source), directory, error);
+    seq2seq_free(source);
+    return status;
+}
+
+/* What the section leaves out follows from tokenizer and VQGAN; what it says must agree with them. */
+static int complete_config(json_t *section, const char *file, const tokenizer *words, const vqgan *pictures, limn_error *error) {
+    size_t codes = vqgan_get_config(pictures)->n_embed;
+    const struct {
+        const char *key;
+        size_t value;
+    } derived[] = {{"encoder_vocab_size", tokenizer_vocabulary_size(words)},
+                   {"image_vocab_size", codes},
+                   {"image_length", vqgan_token_count(pictures)},
+                   {"decoder_start_token_id", codes},
+                   {"bos_token_id", codes},
+                   {"eos_token_id", codes},
+                   {"pad_token_id", codes}};
+    for (size_t i = 0; i < sizeof derived / sizeof *derived; i++)
+        if (!json_object_get(section, derived[i].key) &&
+            json_object_set_new(section, derived[i].key, json_integer((json_int_t)derived[i].value)))
+            return limn_fail(error, "%s: no memory for the configuration", file);
+    size_t vocabulary = 0, length = 0, image_vocabulary = 0;
+    if (limn_json_get_size(section, file, "encoder_vocab_size", 1, SIZE_MAX / 2, &vocabulary, error) ||
+        limn_json_get_size(section, file, "image_length", 1, SIZE_MAX / 2, &length, error) ||
+        limn_json_get_size(section, file, "image_vocab_size", 1, SIZE_MAX / 2, &image_vocabulary, error))
+        return -1;
+    if (vocabulary < tokenizer_vocabulary_size(words))
+        return limn_fail_usage(error, "%s: seq2seq.encoder_vocab_size %zu is less than the tokenizer's %zu entries", file, vocabulary,
+                               tokenizer_vocabulary_size(words));
+    if (length != vqgan_token_count(pictures) || image_vocabulary < codes)
+        return limn_fail_usage(error, "%s: seq2seq has image_length %zu and image_vocab_size %zu, but the VQGAN makes %zu tokens of %zu",
+                               file, length, image_vocabulary, vqgan_token_count(pictures), codes);
+    return 0;
+}
+
+static int read_sets(seq2seq_run *run, const train_options *options, const vqgan *pictures, json_t *inputs, limn_error *error) {
+    const struct {
+        const char *name;
+        const limn_strings *given;
+        pair_set *set;
+    } sets[] = {{"data", &options->data, &run->data}, {"valid", &options->valid, &run->valid}};
+    for (size_t i = 0; i < 2; i++) {
+        limn_strings paths = {0};
+        if (!sets[i].given->count) continue;
+        if (train_expand(sets[i].given, ".h5", &paths, error)) return -1;
+        int status = pair_set_read(sets[i].set, &paths, vqgan_token_count(pictures), vqgan_get_config(pictures)->n_embed,
+                                   vqgan_get_sha256(pictures), error);
+        limn_strings_free(&paths);
+        if (status) return -1;
+        json_object_set_new(inputs, sets[i].name, json_integer((json_int_t)sets[i].set->count));
+    }
+    return 0;
+}
+
+static int allocate(seq2seq_run *run, limn_error *error) {
+    const seq2seq_config *config = seq2seq_get_config(run->model);
+    size_t B = run->settings.batch_size, S = config->max_text_length, T = config->image_length;
+    size_t size = seq2seq_get_parameters(run->model)->size;
+    run->m = limn_allocate(size, sizeof *run->m, error);
+    run->v = limn_allocate(size, sizeof *run->v, error);
+    run->order = limn_allocate(run->data.count, sizeof *run->order, error);
+    run->input_ids = limn_allocate(B * S, sizeof *run->input_ids, error);
+    run->attention_mask = limn_allocate(B * S, sizeof *run->attention_mask, error);
+    run->decoder_input_ids = limn_allocate(B * T, sizeof *run->decoder_input_ids, error);
+    run->labels = limn_allocate(B * T, sizeof *run->labels, error);
+    run->arena = limn_arena_create(seq2seq_activation_floats(config, B) * sizeof(float), error);
+    return run->m && run->v && run->order && run->input_ids && run->attention_mask && run->decoder_input_ids && run->labels &&
+                   run->arena
+               ? 0
+               : -1;
+}
+
+static void release(seq2seq_run *run) {
+    seq2seq_free(run->model);
+    tokenizer_free(run->tokenizer);
+    pair_set_free(&run->data);
+    pair_set_free(&run->valid);
+    limn_arena_destroy(run->arena);
+    void *blocks[] = {run->m, run->v, run->order, run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+}
+
+static int read_settings(seq2seq_run *run, const json_t *config, const char *file, limn_error *error) {
+    json_t *section = train_section(config, file, "train", "seq2seq", error);
+    run->settings = (train_settings){
+        .schedule = {.learning_rate = 5e-4, .warmup_steps = 100, .steps = 1000},
+        .adamw = {.beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .weight_decay = 0.01},
+        .max_grad_norm = 1, .batch_size = 8, .accumulation = 1, .log_every = 20, .valid_every = 200, .checkpoint_every = 500,
+        .keep_checkpoints = 2, .seed = 1};
+    run->condition_dropout = 0.1;
+    if (!section || train_settings_read(&run->settings, section, file, OWN_KEYS, error) ||
+        limn_json_get_float(section, file, "condition_dropout", 0, 1, &run->condition_dropout, error))
+        return -1;
+    return 0;
+}
+
+/* The model, its tokenizer and its data; what decides the run is gathered in `decides`. */
+static int prepare(seq2seq_run *run, const train_options *options, json_t *config, json_t *decides, limn_error *error) {
+    json_t *section = train_section(config, options->config, "seq2seq", NULL, error);
+    if (!section) return -1;
+    vqgan *pictures = vqgan_load(options->vqgan, false, error);
+    run->vqgan = options->vqgan;
+    run->tokenizer = pictures ? tokenizer_load(options->tokenizer, error) : NULL;
+    int status = run->tokenizer ? complete_config(section, options->config, run->tokenizer, pictures, error) : -1;
+    json_t *inputs = json_object();
+    json_object_set(decides, "seq2seq", section);
+    json_object_set(decides, "train", json_object_get(json_object_get(config, "train"), "seq2seq"));
+    json_object_set_new(decides, "inputs", inputs);
+    if (options->init) json_object_set_new(inputs, "init", json_string(options->init));
+    if (status == 0) json_object_set_new(inputs, "vqgan_sha256", json_string(vqgan_get_sha256(pictures)));
+    if (status == 0) status = read_sets(run, options, pictures, inputs, error);
+    vqgan_free(pictures);
+    if (status) return -1;
+    if (!run->data.count) return limn_fail_usage(error, "--data: give at least one token shard");
+
+    seq2seq_config model_config;
+    if (seq2seq_config_read(&model_config, section, options->config, true, error)) return -1;
+    run->model = seq2seq_create(&model_config, run->settings.seed, true, error);
+    seq2seq_config_free(&model_config);
+    if (!run->model || allocate(run, error)) return -1;
+    return options->init ? load(run, options->init, error) : 0;
+}
+
+int train_seq2seq(const train_options *options, limn_error *error) {
+    json_t *config = train_configuration(options, error);
+    if (!config) return -1;
+    seq2seq_run run = {.epoch = UINT64_MAX};
+    train_run folder = {.lock = -1};
+    json_t *decides = json_object();
+    int status = read_settings(&run, config, options->config, error);
+    if (status == 0) status = prepare(&run, options, config, decides, error);
+    if (status == 0) status = train_run_open(&folder, options, decides, &run.settings, error);
+    if (status == 0) {
+        parameters *weights = seq2seq_get_parameters(run.model);
+        train_task task = {.self = &run,
+                           .unit = "pairs",
+                           .samples_per_step = run.settings.batch_size * run.settings.accumulation,
+                           .metrics = {{.name = "train_loss"}, {.name = "grad_norm"}},
+                           .metric_count = 2,
+                           .state = {{"adamw_m", weights->size, run.m}, {"adamw_v", weights->size, run.v}},
+                           .state_count = 2,
+                           .rehearse = rehearse,
+                           .step = step,
+                           .validate = run.valid.count ? validate : NULL,
+                           .save = save,
+                           .load = load};
+        run.metrics = task.metrics;
+        limn_log(LIMN_LOG_INFO, "%.1f million weights, %zu pairs, %zu kept for validation, %s", (double)weights->size * 1e-6,
+                 run.data.count, run.valid.count, nn_backend_description());
+        status = train_loop(&folder, &task, &run.settings, options, error);
+    }
+    train_run_close(&folder);
+    release(&run);
+    json_decref(decides);
+    json_decref(config);
+    return status;
+}

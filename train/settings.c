@@ -1,0 +1,100 @@
+/* Reads a configuration's `train` sections, and the files a run is made from. */
+#include "train/loop.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+json_t *train_configuration(const train_options *options, limn_error *error) {
+    json_t *config = limn_json_load(options->config, error);
+    if (!config) return NULL;
+    static const char *const sections[] = {"vqgan", "tokenizer", "seq2seq", "train", NULL};
+    bool ok = limn_json_check_keys(config, options->config, sections, error) == 0;
+    for (size_t i = 0; ok && i < options->set.count; i++) ok = limn_json_set(config, options->set.items[i], error) == 0;
+    if (ok) return config;
+    json_decref(config);
+    return NULL;
+}
+
+json_t *train_section(const json_t *config, const char *file, const char *section, const char *subsection, limn_error *error) {
+    json_t *found = json_object_get(config, section);
+    if (found && subsection) found = json_object_get(found, subsection);
+    if (json_is_object(found)) return found;
+    limn_fail_usage(error, "%s: has no section \"%s%s%s\"", file, section, subsection ? "." : "", subsection ? subsection : "");
+    return NULL;
+}
+
+int train_settings_read(train_settings *settings, const json_t *section, const char *where, const char *const *extra,
+                        limn_error *error) {
+    static const char *const own[] = {"steps", "batch_size", "accumulation", "learning_rate", "warmup_steps", "decay",
+                                      "final_learning_rate_share", "beta1", "beta2", "epsilon", "weight_decay", "max_grad_norm",
+                                      "log_every", "valid_every", "sample_every", "checkpoint_every", "keep_checkpoints", "seed"};
+    const char *known[64];
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) known[count++] = own[i];
+    for (size_t i = 0; extra[i]; i++) known[count++] = extra[i];
+    known[count] = NULL;
+
+    size_t seed = (size_t)settings->seed;
+    const char *decay = "cosine";
+    learning_rate_schedule *schedule = &settings->schedule;
+    const size_t many = 1000000000;
+    if (limn_json_check_keys(section, where, known, error) ||
+        limn_json_get_size(section, where, "steps", 1, many, &schedule->steps, error) ||
+        limn_json_get_size(section, where, "batch_size", 1, 1u << 20, &settings->batch_size, error) ||
+        limn_json_get_size(section, where, "accumulation", 1, 1u << 20, &settings->accumulation, error) ||
+        limn_json_get_float(section, where, "learning_rate", 0, 10, &schedule->learning_rate, error) ||
+        limn_json_get_size(section, where, "warmup_steps", 0, many, &schedule->warmup_steps, error) ||
+        limn_json_get_string(section, where, "decay", "none|linear|cosine", &decay, error) ||
+        limn_json_get_float(section, where, "final_learning_rate_share", 0, 1, &schedule->final_share, error) ||
+        limn_json_get_float(section, where, "beta1", 0, 0.999999, &settings->adamw.beta1, error) ||
+        limn_json_get_float(section, where, "beta2", 0, 0.999999, &settings->adamw.beta2, error) ||
+        limn_json_get_float(section, where, "epsilon", 1e-12, 1, &settings->adamw.epsilon, error) ||
+        limn_json_get_float(section, where, "weight_decay", 0, 10, &settings->adamw.weight_decay, error) ||
+        limn_json_get_float(section, where, "max_grad_norm", 0, 1e9, &settings->max_grad_norm, error) ||
+        limn_json_get_size(section, where, "log_every", 1, many, &settings->log_every, error) ||
+        limn_json_get_size(section, where, "valid_every", 0, many, &settings->valid_every, error) ||
+        limn_json_get_size(section, where, "sample_every", 0, many, &settings->sample_every, error) ||
+        limn_json_get_size(section, where, "checkpoint_every", 0, many, &settings->checkpoint_every, error) ||
+        limn_json_get_size(section, where, "keep_checkpoints", 0, many, &settings->keep_checkpoints, error) ||
+        limn_json_get_size(section, where, "seed", 0, SIZE_MAX >> 12, &seed, error))
+        return -1;
+    settings->seed = seed;
+    schedule->decay = strcmp(decay, "none") == 0 ? DECAY_NONE : strcmp(decay, "linear") == 0 ? DECAY_LINEAR : DECAY_COSINE;
+    return 0;
+}
+
+int train_expand(const limn_strings *given, const char *ending, limn_strings *paths, limn_error *error) {
+    limn_strings patterns = {0};
+    patterns.items = limn_allocate(given->count + 1, sizeof *patterns.items, error);
+    char **owned = limn_allocate(given->count + 1, sizeof *owned, error);
+    int status = patterns.items && owned ? 0 : -1;
+    for (size_t i = 0; status == 0 && i < given->count; i++) {
+        struct stat info;
+        patterns.items[patterns.count++] = given->items[i];
+        if (stat(given->items[i], &info) == 0 && S_ISDIR(info.st_mode)) {
+            size_t room = strlen(given->items[i]) + strlen(ending) + 4;
+            owned[i] = limn_allocate(room, 1, error);
+            if (!owned[i]) status = -1;
+            else {
+                snprintf(owned[i], room, "%s/*%s", given->items[i], ending);
+                patterns.items[i] = owned[i];
+            }
+        }
+    }
+    if (status == 0) status = limn_expand_paths(&patterns, paths, error);
+    for (size_t i = 0; owned && i < given->count; i++) free(owned[i]);
+    free(owned);
+    free((void *)patterns.items);
+    return status;
+}
+
+int train_link_or_copy(const char *from, const char *to, limn_error *error) {
+    if (link(from, to) == 0) return 0;
+    limn_mapping mapping;
+    if (limn_map(&mapping, from, error)) return -1;
+    int status = limn_atomic_write(to, mapping.data, mapping.size, error);
+    limn_unmap(&mapping);
+    return status;
+}

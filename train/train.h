@@ -1,0 +1,59 @@
+/* train: data order, schedule, the loop, checkpoints; what is particular to the VQGAN and to seq2seq in a file each.
+ *
+ * A run folder holds config.json (all that decides the run), metrics.jsonl, samples/, checkpoints/STEP/ (a model folder plus
+ * train_state.h5) and `model`, a link to the newest checkpoint. The same call on it goes on from there, and after a kill at any
+ * moment ends with the same bits as a run that was never killed. */
+#ifndef LIMN_TRAIN_H
+#define LIMN_TRAIN_H
+
+#include "core/core.h"
+
+typedef struct {
+    const char *config;     /* FILE with the sections `vqgan`, `seq2seq` and `train` */
+    limn_strings set;       /* "section.key=value", applied to it */
+    const char *output;     /* run folder */
+    const char *init;       /* model folder to start from, or NULL: random weights */
+    size_t steps;           /* 0: as the configuration says */
+    double minutes;         /* > 0: as many steps as fit, by a measurement before the first; steps is then the most */
+    bool restart;           /* throws away what the run folder holds */
+    limn_strings data;      /* tars (VQGAN) or token shards (seq2seq): files, folders or patterns */
+    limn_strings valid;     /* the same, kept from training; may be empty */
+    const char *tokenizer;  /* folder; seq2seq only */
+    const char *vqgan;      /* folder; seq2seq only */
+} train_options;
+
+/* Trains a VQGAN on the pictures of WebDataset tars. Also writes samples/STEP.png: originals beside reconstructions. */
+int train_vqgan(const train_options *options, limn_error *error);
+/* Trains seq2seq on token shards. */
+int train_seq2seq(const train_options *options, limn_error *error);
+
+/* ---------------------------------------------------------------- measuring */
+
+typedef struct {
+    double seconds; /* of the fastest of the measured steps */
+    double flops;   /* of its matrix products; 0 when not counted */
+    size_t batch;
+} train_measurement;
+/* One training step (forward, backward, AdamW) of the configuration's seq2seq with random weights and data. */
+int train_measure_seq2seq(const char *config, size_t batch, size_t steps, train_measurement *out, limn_error *error);
+
+/* ---------------------------------------------------------------- learning rate */
+
+typedef enum { DECAY_NONE, DECAY_LINEAR, DECAY_COSINE } decay_kind;
+typedef struct {
+    double learning_rate;
+    size_t warmup_steps; /* rises linearly from 0, full at this step */
+    decay_kind decay;    /* from the end of the warm-up to the last step */
+    double final_share;  /* of learning_rate at the last step; linear and cosine */
+    size_t steps;
+} learning_rate_schedule;
+/* The rate of step 1 … steps. */
+double learning_rate_at(const learning_rate_schedule *schedule, uint64_t step);
+
+/* ---------------------------------------------------------------- data order */
+
+/* Which of `count` samples the run takes as its draw-th (from 0): every epoch is a shuffle of all, a function of (seed, epoch).
+ * `order` (count) and *epoch cache the current one; *epoch starts as UINT64_MAX. */
+size_t data_order_at(uint64_t *order, uint64_t *epoch, size_t count, uint64_t seed, uint64_t draw);
+
+#endif
