@@ -93,4 +93,29 @@ typedef struct {
  * Fails when the output cannot be written or after Ctrl-C (finished shards are kept); never because a row failed. */
 int download_run(const download_options *options, download_summary *summary, limn_error *error);
 
+/* ---------------------------------------------------------------- encoding to token shards */
+
+typedef struct {
+    limn_strings inputs; /* tars, already expanded and sorted; two of one file name are an error */
+    const char *vqgan;   /* model folder */
+    const char *output;  /* folder, made when missing */
+    size_t part, parts;  /* this process encodes inputs with number % parts == part */
+    size_t batch;        /* pictures the VQGAN sees at once */
+    bool restart;        /* make every shard of this part anew, whatever is there */
+} encode_options;
+
+typedef struct {
+    size_t shards_made, shards_kept; /* kept: whole already, from the same VQGAN */
+    uint64_t pictures, captions;     /* encoded in this run */
+    uint64_t skipped;                /* samples of this run without a picture that can be used */
+    double seconds;
+} encode_summary;
+
+/* Encodes every DIR/NNNNN.tar to OUTPUT/NNNNN.h5 (formats.h, "token shards"; DESIGN, "Files"), with OUTPUT/NNNNN.stats.json:
+ * counts, and reason -> how many of the samples skipped. A picture of another size than the model's is resized, the middle
+ * square of it. A picture without a caption is kept without one. A shard that is whole and was made with this VQGAN (by the
+ * SHA-256 of its weights) is left as it is; one that another VQGAN made is an error before anything is encoded, as is a part of
+ * a tar that cannot be read. Stops after the batch at hand when limn_stop_requested: -1, and no half shard is left. */
+int encode_run(const encode_options *options, encode_summary *summary, limn_error *error);
+
 #endif
