@@ -26,7 +26,8 @@
 
 /* ---------------------------------------------------------------- errors */
 
-enum { LIMN_EXIT_DONE = 0, LIMN_EXIT_FAILED = 1, LIMN_EXIT_USAGE = 2 };
+/* INTERRUPTED: stopped cleanly on Ctrl-C before the work was done, so that a script does not go on as if it were. */
+enum { LIMN_EXIT_DONE = 0, LIMN_EXIT_FAILED = 1, LIMN_EXIT_USAGE = 2, LIMN_EXIT_INTERRUPTED = 130 };
 
 typedef struct {
     int exit_code;      /* LIMN_EXIT_FAILED or LIMN_EXIT_USAGE; 0 while there is no error */
@@ -55,7 +56,7 @@ void limn_log(limn_log_level level, const char *format, ...) LIMN_PRINTF(2, 3);
 typedef enum {
     LIMN_OPTION_FLAG,    /* bool, set true when given */
     LIMN_OPTION_STRING,  /* const char * */
-    LIMN_OPTION_STRINGS, /* limn_strings: one or more words, up to the next option; may be given again */
+    LIMN_OPTION_STRINGS, /* limn_strings, empty at first: one or more words, up to the next option; may be given again */
     LIMN_OPTION_SIZE,    /* size_t; suffixes k, M, G (1000s) allowed */
     LIMN_OPTION_SEED,    /* uint64_t */
     LIMN_OPTION_FLOAT,   /* double */
@@ -95,6 +96,9 @@ void limn_strings_free(limn_strings *strings);
  * pattern. A pattern that matches nothing is an error that names it. */
 int limn_expand_paths(const limn_strings *patterns, limn_strings *out_paths, limn_error *error);
 
+/* The one of `known` (NULL-terminated) that `name` is most likely a misspelling of; NULL when none is near. */
+const char *limn_nearest(const char *name, const char *const *known);
+
 /* One subcommand of a program such as limn-vqgan. */
 typedef struct {
     const char *name;
@@ -105,7 +109,7 @@ typedef struct {
 typedef int (*limn_main_function)(int argc, char **argv, limn_error *error); /* 0 done, -1 with error */
 
 /* The whole of main(): names the program for log lines, installs the Ctrl-C handler, calls `function`, prints its error as
- * one line "program: message" and returns the exit code. */
+ * one line "program: message" and returns the exit code. A standard output that cannot be written is an error too. */
 int limn_main(int argc, char **argv, limn_main_function function);
 /* The same for a program with subcommands (a table that ends with a NULL name): handles `--help` and an unknown name. */
 int limn_main_subcommands(int argc, char **argv, const char *summary, const limn_subcommand *subcommands);
@@ -124,7 +128,7 @@ json_t *limn_yaml_parse(const char *text, size_t length, const char *name, limn_
 /* Atomically writes with sorted keys and an indent of 2. */
 int limn_json_save(const json_t *value, const char *path, limn_error *error);
 
-/* Typed look-ups in an object. `where` names the file or section for the error. A missing key leaves *out as it was (its
+/* Typed look-ups in an object. `where` names the file or section for the error. A missing (or null) key leaves *out as it was (its
  * default) and succeeds; a value of another type or outside [min, max] is a usage error. */
 int limn_json_get_size(const json_t *object, const char *where, const char *key, size_t min, size_t max, size_t *out,
                        limn_error *error);

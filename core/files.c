@@ -1,0 +1,179 @@
+/* Folders, whole files, mappings, locks. */
+#include "core/core.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <glob.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int limn_make_directories(const char *path, limn_error *error) {
+    char part[4096];
+    size_t length = strlen(path);
+    if (length == 0) return limn_fail(error, "a folder's name is empty");
+    if (length >= sizeof part) return limn_fail(error, "a folder's name is too long: %.100s…", path);
+    for (size_t i = 1; i <= length; i++) {
+        if (path[i] != '/' && path[i] != '\0') continue;
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (mkdir(part, 0777) == 0) continue;
+        int why = errno;
+        struct stat found;
+        /* Asked of an existing folder, mkdir may answer EEXIST, EROFS or EACCES: what counts is that it is there. */
+        if (stat(part, &found) == 0 && S_ISDIR(found.st_mode)) continue;
+        return limn_fail(error, "%s: cannot make this folder: %s", part, strerror(why));
+    }
+    return 0;
+}
+
+bool limn_file_exists(const char *path) {
+    return access(path, F_OK) == 0;
+}
+
+char *limn_file_read(const char *path, size_t limit, size_t *out_size, limn_error *error) {
+    FILE *stream = fopen(path, "rb");
+    if (!stream) {
+        limn_fail(error, "%s: %s", path, strerror(errno));
+        return NULL;
+    }
+    limn_buffer buffer = {0};
+    char chunk[65536];
+    size_t got;
+    int failed = 0;
+    while (!failed && (got = fread(chunk, 1, sizeof chunk, stream)) > 0) {
+        if (got > limit - buffer.size)
+            failed = limn_fail(error, "%s: larger than the %zu bytes allowed here", path, limit);
+        else
+            failed = limn_buffer_append(&buffer, chunk, got, error);
+    }
+    if (!failed && ferror(stream)) failed = limn_fail(error, "%s: cannot read: %s", path, strerror(errno));
+    if (!failed && !buffer.data) failed = limn_buffer_append(&buffer, "", 0, error);
+    fclose(stream);
+    if (failed) {
+        limn_buffer_free(&buffer);
+        return NULL;
+    }
+    if (out_size) *out_size = buffer.size;
+    return buffer.data;
+}
+
+int limn_path_join(char *out, size_t out_size, const char *directory, const char *name, limn_error *error) {
+    size_t length = strlen(directory);
+    const char *slash = length == 0 || directory[length - 1] == '/' ? "" : "/";
+    int written = snprintf(out, out_size, "%s%s%s", directory, slash, name);
+    if (written < 0 || (size_t)written >= out_size)
+        return limn_fail(error, "a path is too long: %.100s…/%.100s", directory, name);
+    return 0;
+}
+
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *walk) {
+    (void)status, (void)type, (void)walk;
+    return remove(path);
+}
+
+int limn_remove_tree(const char *path, limn_error *error) {
+    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0)
+        return limn_fail(error, "%s: cannot remove: %s", path, strerror(errno));
+    return 0;
+}
+
+/* ---------------------------------------------------------------- patterns */
+
+/* Paths and the table that points at them are one block, so that limn_strings_free frees both. */
+static int pack_strings(char **paths, size_t count, limn_strings *out, limn_error *error) {
+    size_t bytes = count * sizeof(char *);
+    for (size_t i = 0; i < count; i++) bytes += strlen(paths[i]) + 1;
+    out->items = malloc(bytes ? bytes : 1);
+    if (!out->items) return limn_fail(error, "out of memory for %zu file names", count);
+    char *to = (char *)(out->items + count);
+    for (size_t i = 0; i < count; i++) {
+        out->items[i] = to;
+        to = stpcpy(to, paths[i]) + 1;
+    }
+    out->count = count;
+    return 0;
+}
+
+int limn_expand_paths(const limn_strings *patterns, limn_strings *out_paths, limn_error *error) {
+    *out_paths = (limn_strings){0};
+    glob_t found = {0};
+    int flags = GLOB_BRACE | GLOB_NOMAGIC, failed = 0;
+    for (size_t i = 0; i < patterns->count && !failed; i++) {
+        const char *pattern = patterns->items[i];
+        int result = glob(pattern, flags, NULL, &found);
+        if (result == GLOB_NOMATCH)
+            failed = limn_fail(error, "%s: no file matches this pattern", pattern);
+        else if (result != 0)
+            failed = limn_fail(error, "%s: cannot look for files: %s", pattern,
+                               result == GLOB_NOSPACE ? "out of memory" : strerror(errno));
+        flags |= GLOB_APPEND;
+    }
+    if (!failed) failed = pack_strings(found.gl_pathv, found.gl_pathc, out_paths, error);
+    if (patterns->count) globfree(&found);
+    return failed;
+}
+
+/* ---------------------------------------------------------------- locks */
+
+int limn_lock(const char *directory, int *out_lock, limn_error *error) {
+    char path[4096];
+    if (limn_path_join(path, sizeof path, directory, ".lock", error)) return -1;
+    int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (lock < 0) return limn_fail(error, "%s: cannot open the lock: %s", path, strerror(errno));
+    char holder[32] = {0};
+    if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+        int why = errno;
+        ssize_t got = read(lock, holder, sizeof holder - 1);
+        close(lock);
+        if (why != EWOULDBLOCK) return limn_fail(error, "%s: cannot lock: %s", path, strerror(why));
+        holder[got > 0 ? strcspn(holder, "\n") : 0] = '\0';
+        return limn_fail(error, "%s: in use by process %s; wait for it to end, or stop it", directory,
+                         holder[0] ? holder : "unknown");
+    }
+    int length = snprintf(holder, sizeof holder, "%ld\n", (long)getpid());
+    /* The number is only for the message above: a full disk must not keep anyone from the lock itself. */
+    if (ftruncate(lock, 0) == 0 && pwrite(lock, holder, (size_t)length, 0) != length)
+        limn_log(LIMN_LOG_DEBUG, "%s: could not note the process id", path);
+    *out_lock = lock;
+    return 0;
+}
+
+void limn_unlock(int lock) {
+    if (lock >= 0) close(lock);
+}
+
+/* ---------------------------------------------------------------- mappings */
+
+int limn_map(limn_mapping *mapping, const char *path, limn_error *error) {
+    *mapping = (limn_mapping){0};
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return limn_fail(error, "%s: %s", path, strerror(errno));
+    struct stat status;
+    int failed = 0;
+    if (fstat(file, &status) != 0)
+        failed = limn_fail(error, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(status.st_mode))
+        failed = limn_fail(error, "%s: not a file", path);
+    if (!failed && status.st_size > 0) {
+        void *data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, file, 0);
+        if (data == MAP_FAILED) {
+            failed = limn_fail(error, "%s: cannot map %lld bytes: %s", path, (long long)status.st_size, strerror(errno));
+        } else {
+            mapping->data = data;
+            mapping->size = (size_t)status.st_size;
+        }
+    }
+    close(file);
+    return failed;
+}
+
+void limn_unmap(limn_mapping *mapping) {
+    if (mapping->data) munmap((void *)(uintptr_t)mapping->data, mapping->size);
+    *mapping = (limn_mapping){0};
+}
