@@ -15,11 +15,14 @@ typedef struct {
     size_t ch, in_channels, out_ch, num_res_blocks, resolution, z_channels, n_embed, embed_dim;
     size_t levels, ch_mult[VQGAN_MAX_LEVELS];
     size_t attn_count, attn_resolutions[VQGAN_MAX_LEVELS];
+    bool resamp_with_conv;       /* true; false: plain 2×2 means and nearest pixels between levels */
+    double dropout;              /* 0; weights of a model with another value load, but it cannot be trained further here */
     double pixel_min, pixel_max; /* what the model was trained on: "pixel_range"; pictures given as [0,1] are mapped to it */
     json_t *json;                /* the whole object as read, unknown keys included; owned */
 } vqgan_config;
 
-/* Reads the keys of a config.json (DESIGN "Model folder"). strict: an unknown key is an error (configs/), else it is kept. */
+/* Reads the keys of a config.json (DESIGN "Model folder"); absent ones are those of DALL·E Mini's f16 model, pixel_range
+ * [-1,1]. strict: an unknown key is an error (configs/), else it is kept. Sizes that cannot be built are usage errors. */
 int vqgan_config_read(vqgan_config *config, const json_t *json, const char *where, bool strict, limn_error *error);
 void vqgan_config_free(vqgan_config *config);
 
@@ -27,15 +30,21 @@ typedef struct vqgan vqgan;
 
 /* Random weights (PyTorch's default initialisation, codebook uniform in ±1/n_embed), a function of the seed. */
 vqgan *vqgan_create(const vqgan_config *config, uint64_t seed, bool training, limn_error *error);
-/* A folder with config.json and model.safetensors, or with config.json and flax_model.msgpack. */
+/* A folder with config.json and model.safetensors, or with config.json and flax_model.msgpack (whose pixel_range is [0,1]
+ * unless the config says otherwise). Further tensors in the file are ignored. */
 vqgan *vqgan_load(const char *directory, bool training, limn_error *error);
-/* Writes config.json and model.safetensors. */
+/* Writes config.json and model.safetensors into the folder, which is made if need be; each file atomically, the weights last. */
 int vqgan_save(const vqgan *model, const char *directory, limn_error *error);
 void vqgan_free(vqgan *model);
 const vqgan_config *vqgan_get_config(const vqgan *model);
 parameters *vqgan_get_parameters(vqgan *model); /* every weight of encoder, codebook and decoder */
 size_t vqgan_token_count(const vqgan *model);   /* L */
 const char *vqgan_get_sha256(const vqgan *model); /* of model.safetensors (or the msgpack) it was loaded from; "" when created */
+
+/* Files have PyTorch's layout: copies a parameter's `from` (its value or its gradient, in memory's layout) to the file's, and
+ * back. The two may not overlap. */
+void vqgan_layout_to_file(const parameter *self, float *to, const float *from);
+void vqgan_layout_from_file(const parameter *self, float *to, const float *from);
 
 /* Pixels in [0,1] to the model's range and back (clamped to [0,1]). In place allowed. */
 void vqgan_pixels_to_model(const vqgan *model, float *out, const float *in, size_t n);
@@ -55,7 +64,9 @@ void vqgan_discriminator_free(vqgan_discriminator *discriminator);
 parameters *vqgan_discriminator_get_parameters(vqgan_discriminator *discriminator);
 /* Running means and variances of its BatchNorms, as one block (saved in checkpoints). */
 float *vqgan_discriminator_statistics(vqgan_discriminator *discriminator, size_t *count);
-/* logits (B, y, x, 1) of pictures in [-1,1]; training statistics. Returns the number of logits when `logits` is NULL. */
+/* logits (B, y, x, 1) of pictures in [-1,1]; the batch's statistics, which move the running ones as in PyTorch. Returns the
+ * number of logits, and does no more when `logits` is NULL. 0: the picture is smaller than one patch (3·2^n_layers pixels a
+ * side are needed). */
 size_t vqgan_discriminator_forward(vqgan_discriminator *discriminator, float *logits, const float *pictures, size_t B, size_t Y,
                                    size_t X, limn_arena *arena);
 
@@ -90,10 +101,14 @@ typedef struct {
     double perplexity; /* exp(entropy) of use since the last reset */
     size_t revived;    /* by the last call of vqgan_revive_codes */
 } vqgan_codebook_use;
+/* Fills in used and perplexity from counts (n_embed); `revived` is left as it is. */
+void vqgan_measure_use(vqgan_codebook_use *use, const float *counts, size_t n_embed);
 /* Counts tokens of one batch into `counts` (n_embed, decayed by `decay` first). */
 void vqgan_count_codes(float *counts, const int32_t *tokens, size_t n, size_t n_embed, float decay);
-/* Replaces codes with counts below `threshold`; revived[i] (n_embed) is set for those replaced, so that the caller clears their
- * moments. latent is (n, embed_dim). Returns how many. A function of (seed, step) and its arguments. */
+/* Replaces codes with counts below `threshold` by rows of latent (n, embed_dim), a different one for each while there are
+ * enough. revived[i] (n_embed) is set for those replaced and cleared for the others, so that the caller clears their moments;
+ * their count becomes the mean of all (at least twice the threshold), which gives them time to prove useful. Returns how many. A
+ * function of (seed, step) and its arguments. */
 size_t vqgan_revive_codes(vqgan *model, float *counts, bool *revived, const float *latent, size_t n, float threshold,
                           uint64_t seed, uint64_t step);
 

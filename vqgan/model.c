@@ -1,0 +1,102 @@
+/* Making a VQGAN: its parameters, their first values, and the small things asked of it. */
+#include "vqgan/internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+vqgan *vqgan_build(const vqgan_config *config, bool training, limn_error *error) {
+    vqgan *model = calloc(1, sizeof *model);
+    if (!model) {
+        limn_fail(error, "out of memory for a VQGAN");
+        return NULL;
+    }
+    if (training && config->dropout > 0) {
+        limn_fail_usage(error, "dropout %g: a VQGAN is trained without; set it to 0", config->dropout);
+        goto failed;
+    }
+    if (vqgan_config_copy(&model->config, config, error) != 0 || vqgan_build_encoder(model, error) != 0) goto failed;
+    model->codebook = parameters_add(&model->set, PARAMETER_PLAIN, 2, (const size_t[]){config->n_embed, config->embed_dim}, error,
+                                     "quantize.embedding.weight");
+    if (model->codebook == SIZE_MAX || vqgan_build_decoder(model, error) != 0) goto failed;
+    return model;
+failed:
+    vqgan_free(model);
+    return NULL;
+}
+
+void vqgan_fill_uniform(parameter *self, float bound, uint64_t seed) {
+    uint64_t stream = limn_random_stream(self->name);
+#pragma omp parallel for
+    for (size_t i = 0; i < self->size; i++)
+        self->mutable_value[i] = bound * (2 * limn_random_uniform(seed, stream, i) - 1);
+}
+
+/* PyTorch's Conv2d draws weights and biases from ±1/√fan_in, and its GroupNorm starts as the identity. A convolution's bias
+ * follows its weight in the set; a PARAMETER_PLAIN of rank 1 without a convolution before it belongs to a norm. */
+static void initialise(vqgan *model, uint64_t seed) {
+    for (size_t i = 0; i < model->set.count; i++) {
+        parameter *self = &model->set.list[i];
+        if (i == model->codebook) {
+            vqgan_fill_uniform(self, 1.0f / (float)self->shape[0], seed);
+        } else if (self->layout == PARAMETER_CONVOLUTION) {
+            float bound = 1.0f / sqrtf((float)(self->size / self->shape[0]));
+            vqgan_fill_uniform(self, bound, seed);
+            vqgan_fill_uniform(&model->set.list[i + 1], bound, seed);
+            i++;
+        } else { /* a norm's scale; its bias stays zero */
+            for (size_t c = 0; c < self->size; c++) self->mutable_value[c] = 1;
+            i++;
+        }
+    }
+}
+
+vqgan *vqgan_create(const vqgan_config *config, uint64_t seed, bool training, limn_error *error) {
+    vqgan *model = vqgan_build(config, training, error);
+    if (!model) return NULL;
+    if (parameters_allocate(&model->set, training, error) != 0) {
+        vqgan_free(model);
+        return NULL;
+    }
+    initialise(model, seed);
+    return model;
+}
+
+void vqgan_free(vqgan *model) {
+    if (!model) return;
+    vqgan_chain_free(&model->encoder);
+    vqgan_chain_free(&model->decoder);
+    parameters_free(&model->set);
+    vqgan_config_free(&model->config);
+    free(model);
+}
+
+const vqgan_config *vqgan_get_config(const vqgan *model) {
+    return &model->config;
+}
+
+parameters *vqgan_get_parameters(vqgan *model) {
+    return &model->set;
+}
+
+size_t vqgan_token_count(const vqgan *model) {
+    size_t side = model->config.resolution >> (model->config.levels - 1);
+    return side * side;
+}
+
+const char *vqgan_get_sha256(const vqgan *model) {
+    return model->sha256;
+}
+
+void vqgan_pixels_to_model(const vqgan *model, float *out, const float *in, size_t n) {
+    float low = (float)model->config.pixel_min, range = (float)(model->config.pixel_max - model->config.pixel_min);
+    for (size_t i = 0; i < n; i++) out[i] = low + range * in[i];
+}
+
+void vqgan_pixels_from_model(const vqgan *model, float *out, const float *in, size_t n) {
+    float low = (float)model->config.pixel_min, factor = (float)(1 / (model->config.pixel_max - model->config.pixel_min));
+    for (size_t i = 0; i < n; i++) {
+        float value = (in[i] - low) * factor;
+        out[i] = value > 1 ? 1 : value > 0 ? value : 0; /* also where it is not a number */
+    }
+}
