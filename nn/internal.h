@@ -3,16 +3,38 @@
 #define LIMN_NN_INTERNAL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
-/* The program is compiled for any x86-64; loops marked LIMN_CLONES are compiled three times, and the dynamic linker takes the
- * one for this CPU. What such a loop calls must be LIMN_INLINE, or it would stay baseline code. The sanitizers run before the
- * linker's choice is made and would crash, so there the loops are compiled once. GCC gives OpenMP regions of a cloned function
- * baseline code: put the loop over a thread's share in a cloned function, and call that from the region. */
+/* The program is compiled for any x86-64; functions marked LIMN_CLONES are compiled three times, and the dynamic linker takes
+ * the one for this CPU. What such a function calls must be LIMN_INLINE, or it would stay baseline code. GCC also gives an
+ * OpenMP region inside a cloned function baseline code: the loop over one thread's share is the cloned function, and the
+ * region calls it. The sanitizers need single functions: the linker's choice would run before they are ready. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && !defined(__SANITIZE_ADDRESS__)
 #define LIMN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), noinline))
 #else
 #define LIMN_CLONES __attribute__((noinline))
 #endif
 #define LIMN_INLINE static inline __attribute__((always_inline))
+
+/* Long arrays are worked on in pieces of this many floats: a few fit in a core's first-level cache, and one is worth more than
+ * what it costs to hand it to a thread. */
+enum { LIMN_PIECE = 8192 };
+
+/* The length of the piece that begins at `start` in an array of n. */
+LIMN_INLINE size_t piece_length(size_t start, size_t n) { return n - start < LIMN_PIECE ? n - start : LIMN_PIECE; }
+
+/* for (size_t start = 0; …) over the pieces of n, divided among the threads. */
+#define LIMN_FOR_PIECES(start, n)                                                                                              \
+    _Pragma("omp parallel for schedule(static) if ((n) > 2 * LIMN_PIECE)") for (size_t start = 0; start < (n); start += LIMN_PIECE)
+
+/* Sums that must not depend on the number of threads are made in at most this many parts, each by one thread, and the parts
+ * are added in order. */
+enum { LIMN_PARTS = 256 };
+
+/* OpenBLAS computes with the calling thread alone from here on; products are divided among threads by us. */
+void use_single_threaded_blas(void);
+
+/* out[i] = 0 or 1/(1−rate) for i = start … start+count−1, a function of (seed, stream, i). */
+void dropout_factors(float *out, float rate, uint64_t seed, uint64_t stream, size_t start, size_t count);
 
 #endif

@@ -56,6 +56,9 @@ void parameters_free(parameters *set);
 void nn_prepare_blas(char **argv);
 /* One line naming the kernels in use: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
 const char *nn_backend_description(void);
+/* This machine's fp32 rate, against which every speed is stated: one 4096³ product to warm up, then five; *out_seconds is the
+ * best one's time (2·4096³ operations). A line on the log for each. Fails without memory, or when the program is stopped. */
+int nn_measure_peak(double *out_seconds, limn_error *error);
 
 /* out (M,N) = alpha·A·B + beta·out; A is (M,K), or (K,M) when transpose_a; B is (K,N), or (N,K) when transpose_b. lda, ldb,
  * ldout are row strides in floats. Multi-threaded; inside a parallel region single-threaded. */
@@ -149,7 +152,7 @@ typedef struct {
 /* Floats that attention_forward saves in `weights` for the backward: B·H·T·S (times iterations for Sinkhorn). */
 size_t attention_weights_size(const attention_shape *shape);
 /* q (B,T,H·D), k and v (B,S,H·D), out (B,T,H·D). Attention is All You Need (arXiv 1706.03762). A query that sees no key
- * gets zeros. */
+ * gets zeros. `weights` may be NULL when no backward follows; of a causal map only what the backward needs is written. */
 void attention_forward(float *out, float *weights, const float *q, const float *k, const float *v, const attention_shape *shape,
                        limn_arena *arena);
 /* dbias (H,T,S) += when given. dq, dk, dv are written, with the strides of q, k and v. */
@@ -172,6 +175,9 @@ void convolution_forward(float *out, const float *in, const float *weight, const
                          const convolution_shape *shape, limn_arena *arena);
 void convolution_backward(float *din, float *dweight, float *dbias, const float *dout, const float *in, const float *weight,
                           const convolution_shape *shape, limn_arena *arena);
+/* The convolutions' innermost loops exist for "avx512", "avx2" and "portable"; the widest that the CPU has is used. Chooses
+ * another, for tests and measurements; false when the CPU lacks it or the name is none of these. */
+bool convolution_choose_kernels(const char *name);
 /* (B,Y,X,C) to (B,2Y,2X,C), every pixel four times. */
 void upsample_nearest_forward(float *out, const float *in, size_t B, size_t Y, size_t X, size_t C);
 void upsample_nearest_backward(float *din, const float *dout, size_t B, size_t Y, size_t X, size_t C);

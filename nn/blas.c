@@ -1,0 +1,76 @@
+#include "nn/nn.h"
+
+#include <cblas.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "nn/internal.h"
+
+/* What OpenBLAS calls its kernels without AVX-512 that it takes for a CPU it does not know. */
+static const char *const narrow_kernels[] = {"Prescott", "Core2",  "Nehalem",   "Sandybridge", "Barcelona",
+                                             "Haswell",  "Zen",    "Excavator", NULL};
+
+static bool cpu_has_avx512(void) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
+#else
+    return false;
+#endif
+}
+
+void nn_prepare_blas(char **argv) {
+    /* The user's choice, or ours when the program was started anew. */
+    if (getenv("OPENBLAS_CORETYPE") != NULL) return;
+    if (!cpu_has_avx512() || strstr(openblas_get_config(), "DYNAMIC_ARCH") == NULL) return;
+    bool narrow = false;
+    for (size_t i = 0; narrow_kernels[i] != NULL; i++)
+        if (strcasecmp(openblas_get_corename(), narrow_kernels[i]) == 0) narrow = true;
+    if (!narrow) return;
+    /* OpenBLAS reads its environment only while it is loaded. */
+    if (setenv("OPENBLAS_CORETYPE", "SkylakeX", 1) != 0) return;
+    execv("/proc/self/exe", argv);
+    unsetenv("OPENBLAS_CORETYPE"); /* only slower */
+}
+
+const char *nn_backend_description(void) {
+    static char text[160];
+    /* The configuration begins "OpenBLAS 0.3.21 …". */
+    const char *config = openblas_get_config();
+    const char *space = strchr(config, ' ');
+    size_t length = space == NULL ? strlen(config) : (size_t)(space - config) + 1 + strcspn(space + 1, " ");
+    size_t threads = limn_get_threads();
+    snprintf(text, sizeof text, "%.*s %s%s, %zu thread%s", (int)(length < 40 ? length : 40), config, openblas_get_corename(),
+             getenv("OPENBLAS_CORETYPE") != NULL ? " (by OPENBLAS_CORETYPE)" : "", threads, threads == 1 ? "" : "s");
+    return text;
+}
+
+void use_single_threaded_blas(void) {
+    static atomic_bool done;
+    if (atomic_load_explicit(&done, memory_order_acquire)) return;
+    openblas_set_num_threads(1);
+    atomic_store_explicit(&done, true, memory_order_release);
+}
+
+int nn_measure_peak(double *out_seconds, limn_error *error) {
+    const size_t n = 4096;
+    float *arrays = limn_allocate(3 * n * n, sizeof(float), error);
+    if (arrays == NULL) return limn_fail_context(error, "three matrices of %zu × %zu", n, n);
+    float *a = arrays, *b = arrays + n * n, *out = arrays + 2 * n * n;
+    limn_random_fill_normal(a, 2 * n * n, 1.0f, 1, 1);
+    double best = 0;
+    for (int i = 0; i < 6 && !limn_stop_requested(); i++) {
+        double start = limn_seconds();
+        matmul(out, n, a, n, false, b, n, true, n, n, n, 1.0f, 0.0f);
+        double seconds = limn_seconds() - start;
+        if (i > 0) limn_log(LIMN_LOG_INFO, "product %d of 5: %.3f s, %.1f GFLOP/s", i, seconds, 2e-9 * (double)(n * n * n) / seconds);
+        if (i == 1 || (i > 1 && seconds < best)) best = seconds; /* the first one, i = 0, warms up */
+    }
+    free(arrays);
+    if (limn_stop_requested()) return limn_fail(error, "stopped");
+    *out_seconds = best;
+    return 0;
+}
