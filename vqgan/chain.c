@@ -9,17 +9,15 @@ enum { NAME_SIZE = 160 };
 /* ---------------------------------------------------------------- building */
 
 static size_t add_parameter(chain_builder *builder, parameter_layout layout, size_t rank, const size_t *shape,
-                            const char *name, const char *suffix) {
+                            const char *name, const char *part, const char *suffix) {
     if (builder->failed) return 0;
-    size_t index = parameters_add(builder->set, layout, rank, shape, builder->error, "%s.%s", name, suffix);
+    size_t index = parameters_add(builder->set, layout, rank, shape, builder->error, "%s%s.%s", name, part, suffix);
     if (index == SIZE_MAX) builder->failed = true;
     return index;
 }
 
 static convolution_layer make_convolution(chain_builder *builder, size_t Y, size_t X, size_t C, size_t O, size_t kernel,
                                           const char *name, const char *part) {
-    char full[NAME_SIZE];
-    snprintf(full, sizeof full, "%s%s", name, part);
     size_t pad = kernel / 2;
     convolution_layer self = {.shape = {.Y = Y,
                                         .X = X,
@@ -31,18 +29,16 @@ static convolution_layer make_convolution(chain_builder *builder, size_t Y, size
                                         .pad_left = pad,
                                         .pad_bottom = pad,
                                         .pad_right = pad}};
-    self.weight =
-        add_parameter(builder, PARAMETER_CONVOLUTION, 4, (const size_t[]){O, kernel, kernel, C}, full, "weight");
-    self.bias = add_parameter(builder, PARAMETER_PLAIN, 1, &O, full, "bias");
+    const size_t weight_shape[] = {O, kernel, kernel, C};
+    self.weight = add_parameter(builder, PARAMETER_CONVOLUTION, 4, weight_shape, name, part, "weight");
+    self.bias = add_parameter(builder, PARAMETER_PLAIN, 1, &O, name, part, "bias");
     return self;
 }
 
 static norm_layer make_norm(chain_builder *builder, size_t channels, const char *name, const char *part) {
-    char full[NAME_SIZE];
-    snprintf(full, sizeof full, "%s%s", name, part);
     norm_layer self = {.channels = channels};
-    self.scale = add_parameter(builder, PARAMETER_PLAIN, 1, &channels, full, "weight");
-    self.bias = add_parameter(builder, PARAMETER_PLAIN, 1, &channels, full, "bias");
+    self.scale = add_parameter(builder, PARAMETER_PLAIN, 1, &channels, name, part, "weight");
+    self.bias = add_parameter(builder, PARAMETER_PLAIN, 1, &channels, name, part, "bias");
     return self;
 }
 
