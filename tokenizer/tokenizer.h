@@ -1,42 +1,68 @@
 /* tokenizer: byte-level BPE (Radford and others, GPT-2; Sennrich and others, arXiv 1508.07909), its training, and the files
- * vocab.json, merges.txt and tokenizer.json of the Hugging Face world. */
+ * vocab.json, merges.txt and tokenizer.json of the Hugging Face world, whose tokenizers 0.13 decides what is right. */
 #ifndef LIMN_TOKENIZER_H
 #define LIMN_TOKENIZER_H
 
 #include "core/core.h"
 
+/* A longer text is no caption: encoding and training refuse it (bytes). */
+enum { TOKENIZER_MAX_TEXT = 16 << 20 };
+
 typedef struct tokenizer tokenizer;
 
-/* A folder with tokenizer.json, or with vocab.json and merges.txt. */
+/* A folder with tokenizer.json, or with vocab.json and merges.txt. Fails with one line that names the file when ids have gaps or
+ * come twice, a merge names an unknown token, one of the 256 bytes or <s>, </s>, <pad> is missing, or tokenizer.json asks for
+ * something else than byte-level BPE. Truncation and padding that tokenizer.json may ask for are the caller's business here. */
 tokenizer *tokenizer_load(const char *directory, limn_error *error);
-/* Writes vocab.json, merges.txt and tokenizer.json. */
+/* Writes vocab.json, merges.txt and, last, tokenizer.json. */
 int tokenizer_save(const tokenizer *self, const char *directory, limn_error *error);
-void tokenizer_free(tokenizer *self);
+void tokenizer_free(tokenizer *self); /* NULL allowed */
 
 size_t tokenizer_vocabulary_size(const tokenizer *self);
 int32_t tokenizer_bos(const tokenizer *self); /* <s> */
 int32_t tokenizer_eos(const tokenizer *self); /* </s> */
 int32_t tokenizer_pad(const tokenizer *self); /* <pad> */
+/* A token as vocab.json spells it, one printable character a byte; NULL when there is no such id. Borrowed. */
+const char *tokenizer_token(const tokenizer *self, int32_t id);
 /* "left right" of merge i in order; NULL past the end. Borrowed. */
 const char *tokenizer_merge(const tokenizer *self, size_t i);
 
 /* Text (any bytes) to ids between <s> and </s>. ids is a growing array of the caller's (realloc; capacity kept in *capacity).
- * add_prefix_space is as the files say. Safe from many threads at once. */
+ * add_prefix_space is as the files say. Added tokens (<s>, <mask>, …) that stand in the text become their ids. Bytes that are not
+ * UTF-8 become their own tokens, so decoding gives back every text. Safe from many threads at once. */
 int tokenizer_encode(const tokenizer *self, const char *text, size_t size, int32_t **ids, size_t *capacity, size_t *out_count,
                      limn_error *error);
 /* The same into exactly `length` places: truncated so that </s> stays last, padded with <pad>; mask is 1 for text. The text is
- * led by a space when it is not empty, as DALL·E Mini's processor does with its normalised captions. */
+ * led by a space when it is neither empty nor has one already, as DALL·E Mini's processor does with its normalised captions. */
 int tokenizer_encode_caption(const tokenizer *self, const char *text, size_t size, int32_t *ids, int32_t *mask, size_t length,
                              limn_error *error);
-/* Ids to bytes; special tokens are left out. */
+/* Ids to bytes, appended to `out`; special tokens are left out. An id outside the vocabulary is an error. */
 int tokenizer_decode(const tokenizer *self, const int32_t *ids, size_t count, limn_buffer *out, limn_error *error);
 
+/* The lines of a file (NULL: standard input) as JSON lines {"ids": [0, 1, 2]}, in their order, and back ({"ids": […]} or […] to
+ * lines of text). A line ends with \n or \r\n. A line that cannot be turned ends it, with an error that has the line's number,
+ * after all lines before it were written. Multi-threaded. */
+int tokenizer_encode_lines(const tokenizer *self, const char *path, FILE *out, limn_error *error);
+int tokenizer_decode_lines(const tokenizer *self, const char *path, FILE *out, limn_error *error);
+
 /* Training: feed lines, then make merges until vocabulary_size or until no pair occurs min_frequency times; ties go to the pair
- * of smallest ids, as in Hugging Face tokenizers. Special tokens <s> <pad> </s> <unk> <mask> have ids 0-4. */
+ * of smallest ids, as in Hugging Face tokenizers. Special tokens <s> <pad> </s> <unk> <mask> have ids 0-4, the 256 bytes 5-260. */
 typedef struct tokenizer_trainer tokenizer_trainer;
 tokenizer_trainer *tokenizer_trainer_create(limn_error *error);
+/* One text, as it is: no space is put before it. Words are counted by all threads; not to be called from several. */
 int tokenizer_trainer_add(tokenizer_trainer *trainer, const char *text, size_t size, limn_error *error);
+/* What was read from files. */
+typedef struct {
+    uint64_t captions, bytes;
+    uint64_t not_utf8; /* of these captions; their bytes are learnt as they are */
+    uint64_t too_long; /* left out: longer than TOKENIZER_MAX_TEXT */
+} tokenizer_corpus;
+/* The lines of a text file, as they are; or the .txt captions of a WebDataset .tar, each led by a space as
+ * tokenizer_encode_caption does. Adds to *corpus; progress (NULL allowed) gets the captions read. */
+int tokenizer_trainer_add_file(tokenizer_trainer *trainer, const char *path, tokenizer_corpus *corpus, limn_progress *progress,
+                               limn_error *error);
+/* Uses up what was added: call once. */
 tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabulary_size, size_t min_frequency, limn_error *error);
-void tokenizer_trainer_free(tokenizer_trainer *trainer);
+void tokenizer_trainer_free(tokenizer_trainer *trainer); /* NULL allowed */
 
 #endif

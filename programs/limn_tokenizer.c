@@ -1,0 +1,166 @@
+/* limn-tokenizer: trains byte-level BPE on captions, and turns captions into ids and back. */
+#include "tokenizer/tokenizer.h"
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* What decides a training, kept beside its result: {"input": [[path, bytes], …], "min_frequency", "vocab_size"}. */
+static json_t *describe(const limn_strings *paths, size_t vocabulary_size, size_t min_frequency, limn_error *error) {
+    json_t *input = json_array();
+    for (size_t i = 0; i < paths->count; i++) {
+        struct stat status;
+        if (stat(paths->items[i], &status) || !S_ISREG(status.st_mode)) {
+            limn_fail(error, "--input %s is not a file that can be read", paths->items[i]);
+            json_decref(input);
+            return NULL;
+        }
+        json_array_append_new(input, json_pack("[s#, I]", paths->items[i], (int)strlen(paths->items[i]), (json_int_t)status.st_size));
+    }
+    json_t *description = json_pack("{s:o, s:I, s:I}", "input", input, "min_frequency", (json_int_t)min_frequency, "vocab_size",
+                                    (json_int_t)vocabulary_size);
+    if (!description) limn_fail(error, "--input has names that are not UTF-8, or there is not enough memory");
+    return description;
+}
+
+/* 1: the output is the result of this very training; 0: there is nothing; -1: it is something else. */
+static int look_at_output(const char *directory, const char *record_path, const json_t *description, limn_error *error) {
+    char path[PATH_MAX];
+    if (limn_path_join(path, sizeof path, directory, "tokenizer.json", error)) return -1;
+    if (!limn_file_exists(path)) return 0;
+    if (!limn_file_exists(record_path))
+        return limn_fail_usage(error, "--output %s holds a tokenizer that was not trained here; --restart replaces it", directory);
+    json_t *record = limn_json_load(record_path, error);
+    if (!record) return -1;
+    const char *key;
+    json_t *value;
+    int status = 1;
+    json_object_foreach((json_t *)(uintptr_t)description, key, value) {
+        if (json_equal(value, json_object_get(record, key))) continue;
+        status = limn_fail_usage(error, "--output %s was trained with another %s; --restart trains it anew", directory, key);
+        break;
+    }
+    json_decref(record);
+    return status;
+}
+
+static int train_on(const limn_strings *paths, size_t vocabulary_size, size_t min_frequency, const char *output, limn_error *error) {
+    tokenizer_trainer *trainer = tokenizer_trainer_create(error);
+    tokenizer *trained = NULL;
+    tokenizer_corpus corpus = {0};
+    if (!trainer) return -1;
+    limn_progress *progress = limn_progress_start("captions", "captions", 0, 0);
+    int status = 0;
+    for (size_t i = 0; i < paths->count && status == 0; i++)
+        status = tokenizer_trainer_add_file(trainer, paths->items[i], &corpus, progress, error);
+    limn_progress_finish(progress);
+    if (status == 0 && corpus.captions == 0) status = limn_fail(error, "--input holds no captions");
+    if (corpus.not_utf8)
+        limn_log(LIMN_LOG_WARNING, "%llu captions are not UTF-8; their bytes were learnt as they are", (unsigned long long)corpus.not_utf8);
+    if (corpus.too_long)
+        limn_log(LIMN_LOG_WARNING, "%llu captions are longer than %d bytes and were left out", (unsigned long long)corpus.too_long,
+                 TOKENIZER_MAX_TEXT);
+    if (status == 0) {
+        trained = tokenizer_trainer_finish(trainer, vocabulary_size, min_frequency, error);
+        status = trained ? tokenizer_save(trained, output, error) : -1;
+    }
+    if (status == 0) {
+        size_t size = tokenizer_vocabulary_size(trained);
+        if (size < vocabulary_size)
+            limn_log(LIMN_LOG_WARNING, "the vocabulary has %zu tokens instead of %zu: no further pair occurs %zu times", size,
+                     vocabulary_size, min_frequency);
+        limn_log(LIMN_LOG_INFO, "%s: %zu tokens from %llu captions (%llu bytes)", output, size, (unsigned long long)corpus.captions,
+                 (unsigned long long)corpus.bytes);
+    }
+    tokenizer_free(trained);
+    tokenizer_trainer_free(trainer);
+    return status;
+}
+
+static int train(int argc, char **argv, limn_error *error) {
+    limn_strings input = {0}, paths = {0};
+    size_t vocabulary_size = 0, min_frequency = 2;
+    const char *output = NULL;
+    bool restart = false;
+    const limn_program program = {
+        .name = "limn-tokenizer train",
+        .summary = "Trains byte-level BPE on captions and writes vocab.json, merges.txt and tokenizer.json.",
+        .examples = "$ limn-tokenizer train --input captions.txt --vocab-size 50264 --output tokenizer\n"
+                    "$ limn-tokenizer train --input 'pairs/*.tar' --vocab-size 2048 --output tokenizer",
+    };
+    const limn_option options[] = {
+        {"input", LIMN_OPTION_STRINGS, &input, "FILES",
+         "text files with a caption on each line, taken as it is; or WebDataset .tar files, whose captions are led by a space", true},
+        {"vocab-size", LIMN_OPTION_SIZE, &vocabulary_size, "N", "tokens in all, with 5 special ones and the 256 bytes", true},
+        {"min-frequency", LIMN_OPTION_SIZE, &min_frequency, "N", "a pair must occur this often to become a token", false},
+        {"output", LIMN_OPTION_STRING, &output, "DIR", "where the three files go", true},
+        {"restart", LIMN_OPTION_FLAG, &restart, NULL, "train anew, whatever the output holds", false},
+        {0},
+    };
+    int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
+    if (parsed) {
+        limn_strings_free(&input);
+        return parsed < 0 ? -1 : 0;
+    }
+    char record_path[PATH_MAX];
+    json_t *description = NULL;
+    int status = limn_expand_paths(&input, &paths, error);
+    if (status == 0) status = limn_path_join(record_path, sizeof record_path, output, "training.json", error);
+    if (status == 0) status = (description = describe(&paths, vocabulary_size, min_frequency, error)) ? 0 : -1;
+    int found = status == 0 && !restart ? look_at_output(output, record_path, description, error) : 0;
+    if (found < 0) status = -1;
+    if (found == 1) limn_log(LIMN_LOG_INFO, "%s is trained already; --restart trains it anew", output);
+    if (status == 0 && found == 0) {
+        status = train_on(&paths, vocabulary_size, min_frequency, output, error);
+        if (status == 0) status = limn_json_save(description, record_path, error);
+    }
+    json_decref(description);
+    limn_strings_free(&paths);
+    limn_strings_free(&input);
+    return status;
+}
+
+/* encode and decode: lines in, lines out. */
+static int turn_lines(const limn_program *program, int argc, char **argv,
+                      int (*turn)(const tokenizer *, const char *, FILE *, limn_error *), limn_error *error) {
+    const char *directory = NULL, *input = NULL;
+    const limn_option options[] = {
+        {"tokenizer", LIMN_OPTION_STRING, &directory, "DIR", "folder with tokenizer.json, or vocab.json and merges.txt", true},
+        {"input", LIMN_OPTION_STRING, &input, "FILE", "the lines to read; standard input when not given", false},
+        {0},
+    };
+    int parsed = limn_options_parse(program, options, argc, argv, NULL, error);
+    if (parsed) return parsed < 0 ? -1 : 0;
+    tokenizer *loaded = tokenizer_load(directory, error);
+    int status = loaded ? turn(loaded, input, stdout, error) : -1;
+    tokenizer_free(loaded);
+    return status;
+}
+
+static int encode(int argc, char **argv, limn_error *error) {
+    const limn_program program = {
+        .name = "limn-tokenizer encode",
+        .summary = "Turns lines of text into JSON lines of token ids.",
+        .examples = "$ echo ' a red apple' | limn-tokenizer encode --tokenizer model\n"
+                    "{\"ids\": [0, 339, 559, 751, 320, 2]}   (what it may print; a line is encoded as it is, without a space put before)",
+    };
+    return turn_lines(&program, argc, argv, tokenizer_encode_lines, error);
+}
+
+static int decode(int argc, char **argv, limn_error *error) {
+    const limn_program program = {
+        .name = "limn-tokenizer decode",
+        .summary = "Turns JSON lines of token ids into lines of text, without the special tokens.",
+        .examples = "$ echo '{\"ids\": [0, 339, 559, 2]}' | limn-tokenizer decode --tokenizer model",
+    };
+    return turn_lines(&program, argc, argv, tokenizer_decode_lines, error);
+}
+
+int main(int argc, char **argv) {
+    static const limn_subcommand subcommands[] = {
+        {"train", "train a tokenizer on captions", train},
+        {"encode", "text to token ids", encode},
+        {"decode", "token ids to text", decode},
+        {0},
+    };
+    return limn_main_subcommands(argc, argv, "Byte-level BPE for captions: training, encoding, decoding.", subcommands);
+}

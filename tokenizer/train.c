@@ -1,0 +1,403 @@
+/* Training: words are counted by all threads, then merges are made one by one, the counts of pairs kept up to date.
+ *
+ * Hugging Face tokenizers' trainer decides what is right, and three of its habits show in the result: the count of a pair that
+ * was merged is not taken back, so that a pair may come up again when another merge yields its parts; a merge may yield a token
+ * that is there already (also one of the special ones), which then gets no second id; and an entry of the queue merges only in
+ * the words that were known when it was put there. */
+#include "tokenizer/internal.h"
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCH_BYTES = 8 << 20 };
+
+struct tokenizer_trainer {
+    limn_buffer batch; /* texts that are not counted yet */
+    size_t *ends;      /* of each text in the batch */
+    size_t texts, capacity;
+    unsigned char *classes;
+    word_counts *counts; /* one for each thread */
+    size_t threads;
+};
+
+tokenizer_trainer *tokenizer_trainer_create(limn_error *error) {
+    tokenizer_trainer *self = limn_allocate(1, sizeof *self, error);
+    if (!self) return NULL;
+    self->threads = limn_get_threads();
+    self->classes = unicode_classes_create(error);
+    self->counts = limn_allocate(self->threads, sizeof *self->counts, error);
+    if (!self->classes || !self->counts) {
+        tokenizer_trainer_free(self);
+        return NULL;
+    }
+    return self;
+}
+
+void tokenizer_trainer_free(tokenizer_trainer *self) {
+    if (!self) return;
+    for (size_t i = 0; self->counts && i < self->threads; i++) word_counts_free(&self->counts[i]);
+    free(self->counts);
+    free(self->classes);
+    free(self->ends);
+    limn_buffer_free(&self->batch);
+    free(self);
+}
+
+static int count_batch(tokenizer_trainer *self, limn_error *error) {
+    int failed = 0;
+    limn_error failure = {0};
+#pragma omp parallel for schedule(dynamic, 256) num_threads((int)self->threads)
+    for (size_t i = 0; i < self->texts; i++) {
+        word_counts *counts = &self->counts[omp_get_thread_num()];
+        limn_error mine = {0};
+        size_t start = i ? self->ends[i - 1] : 0, size = self->ends[i];
+        while (start < size) {
+            size_t end = pretoken_end(self->classes, self->batch.data, size, start);
+            const char *word = self->batch.data + start;
+            if (word_counts_add(counts, word, end - start, hash_bytes(word, end - start), 1, &mine)) {
+#pragma omp critical(limn_tokenizer_count)
+                {
+                    failed = 1;
+                    failure = mine;
+                }
+                break;
+            }
+            start = end;
+        }
+    }
+    self->batch.size = 0;
+    self->texts = 0;
+    return failed ? limn_fail(error, "%s", failure.message) : 0;
+}
+
+int tokenizer_trainer_add(tokenizer_trainer *self, const char *text, size_t size, limn_error *error) {
+    if (size > TOKENIZER_MAX_TEXT)
+        return limn_fail(error, "a text of %zu bytes is longer than the %d that a caption may have", size, TOKENIZER_MAX_TEXT);
+    if (size == 0) return 0;
+    if (self->texts == self->capacity) {
+        size_t capacity = self->capacity ? 2 * self->capacity : 1024;
+        size_t *ends = realloc(self->ends, capacity * sizeof *ends);
+        if (!ends) return limn_fail(error, "not enough memory for %zu texts", capacity);
+        self->ends = ends;
+        self->capacity = capacity;
+    }
+    if (limn_buffer_append(&self->batch, text, size, error)) return -1;
+    self->ends[self->texts++] = self->batch.size;
+    return self->batch.size >= BATCH_BYTES ? count_batch(self, error) : 0;
+}
+
+/* ---------------------------------------------------------------- merging */
+
+typedef struct {
+    size_t offset, length; /* its symbols */
+    int64_t count;
+} training_word;
+
+typedef struct {
+    uint32_t *items;
+    size_t count, capacity;
+} word_list;
+
+/* A pair of neighbours: how often it stands in all words, and the words it newly came to. */
+typedef struct {
+    uint64_t pair;
+    int64_t count;
+    word_list fresh;
+} pair_count;
+
+typedef struct {
+    uint64_t pair;
+    int64_t count;
+    uint64_t age; /* entries of one pair and count: the older first, so that the result is the same every time */
+    word_list words;
+} queue_entry;
+
+typedef struct {
+    training_word *words;
+    size_t word_count;
+    int32_t *symbols;
+    pair_count *pairs;
+    size_t pair_total, pair_capacity;
+    size_t *slots; /* index + 1 of a pair */
+    size_t slot_mask;
+    size_t *touched; /* pairs with fresh words */
+    size_t touched_count, touched_capacity;
+    queue_entry *queue;
+    size_t queue_count, queue_capacity;
+    word_counts ids; /* bytes of each token; its index is the id */
+    merge_rule *rules;
+    size_t rule_count, rule_capacity;
+} training;
+
+static void training_free(training *t) {
+    for (size_t i = 0; i < t->pair_total; i++) free(t->pairs[i].fresh.items);
+    for (size_t i = 0; i < t->queue_count; i++) free(t->queue[i].words.items);
+    free(t->words);
+    free(t->symbols);
+    free(t->pairs);
+    free(t->slots);
+    free(t->touched);
+    free(t->queue);
+    free(t->rules);
+    word_counts_free(&t->ids);
+}
+
+/* Room for one more item in a growing array. */
+static int make_room(void **items, size_t count, size_t *capacity, size_t size, limn_error *error) {
+    if (count < *capacity) return 0;
+    size_t more = *capacity ? 2 * *capacity : 4;
+    void *fresh = realloc(*items, more * size);
+    if (!fresh) return limn_fail(error, "not enough memory for the pairs of the training");
+    *items = fresh;
+    *capacity = more;
+    return 0;
+}
+
+static int grow_pair_slots(training *t, limn_error *error) {
+    size_t slots = t->slots ? 2 * (t->slot_mask + 1) : 1 << 14;
+    size_t *fresh = limn_allocate(slots, sizeof *fresh, error);
+    if (!fresh) return -1;
+    for (size_t i = 0; i < t->pair_total; i++) {
+        size_t slot = (size_t)pair_hash(t->pairs[i].pair) & (slots - 1);
+        while (fresh[slot]) slot = (slot + 1) & (slots - 1);
+        fresh[slot] = i + 1;
+    }
+    free(t->slots);
+    t->slots = fresh;
+    t->slot_mask = slots - 1;
+    return 0;
+}
+
+static pair_count *find_pair(training *t, uint64_t pair, limn_error *error) {
+    if ((!t->slots || 2 * t->pair_total > t->slot_mask) && grow_pair_slots(t, error)) return NULL;
+    size_t slot = (size_t)pair_hash(pair) & t->slot_mask;
+    for (; t->slots[slot]; slot = (slot + 1) & t->slot_mask)
+        if (t->pairs[t->slots[slot] - 1].pair == pair) return &t->pairs[t->slots[slot] - 1];
+    if (make_room((void **)&t->pairs, t->pair_total, &t->pair_capacity, sizeof *t->pairs, error)) return NULL;
+    t->pairs[t->pair_total++] = (pair_count){.pair = pair};
+    t->slots[slot] = t->pair_total;
+    return &t->pairs[t->pair_total - 1];
+}
+
+static int change_pair(training *t, int32_t left, int32_t right, int64_t change, size_t word, limn_error *error) {
+    pair_count *pair = find_pair(t, pair_key(left, right), error);
+    if (!pair) return -1;
+    pair->count += change;
+    word_list *fresh = &pair->fresh;
+    if (change < 0 || (fresh->count && fresh->items[fresh->count - 1] == (uint32_t)word)) return 0;
+    if (fresh->count == 0) {
+        if (make_room((void **)&t->touched, t->touched_count, &t->touched_capacity, sizeof *t->touched, error)) return -1;
+        t->touched[t->touched_count++] = (size_t)(pair - t->pairs);
+    }
+    if (make_room((void **)&fresh->items, fresh->count, &fresh->capacity, sizeof *fresh->items, error)) return -1;
+    fresh->items[fresh->count++] = (uint32_t)word;
+    return 0;
+}
+
+/* Which entry comes first: the larger count, then the smaller pair. */
+static bool goes_before(const queue_entry *a, const queue_entry *b) {
+    if (a->count != b->count) return a->count > b->count;
+    if (a->pair != b->pair) return a->pair < b->pair;
+    return a->age < b->age;
+}
+
+static int queue_push(training *t, queue_entry entry, limn_error *error) {
+    if (make_room((void **)&t->queue, t->queue_count, &t->queue_capacity, sizeof *t->queue, error)) {
+        free(entry.words.items);
+        return -1;
+    }
+    size_t place = t->queue_count++;
+    for (; place > 0 && goes_before(&entry, &t->queue[(place - 1) / 2]); place = (place - 1) / 2)
+        t->queue[place] = t->queue[(place - 1) / 2];
+    t->queue[place] = entry;
+    return 0;
+}
+
+static queue_entry queue_pop(training *t) {
+    queue_entry top = t->queue[0], last = t->queue[--t->queue_count];
+    size_t place = 0, child;
+    for (; (child = 2 * place + 1) < t->queue_count; place = child) {
+        if (child + 1 < t->queue_count && goes_before(&t->queue[child + 1], &t->queue[child])) child++;
+        if (!goes_before(&t->queue[child], &last)) break;
+        t->queue[place] = t->queue[child];
+    }
+    t->queue[place] = last;
+    return top;
+}
+
+/* Puts every pair with fresh words into the queue, with those words. */
+static int queue_touched(training *t, uint64_t age, limn_error *error) {
+    int status = 0;
+    for (size_t i = 0; i < t->touched_count; i++) {
+        pair_count *pair = &t->pairs[t->touched[i]];
+        queue_entry entry = {pair->pair, pair->count, age, pair->fresh};
+        pair->fresh = (word_list){0};
+        if (pair->count > 0 && status == 0)
+            status = queue_push(t, entry, error);
+        else
+            free(entry.words.items);
+    }
+    t->touched_count = 0;
+    return status;
+}
+
+/* Replaces left, right by `result` in one word, from left to right. */
+static int merge_in_word(training *t, size_t index, int32_t left, int32_t right, int32_t result, limn_error *error) {
+    training_word *word = &t->words[index];
+    int32_t *symbols = t->symbols + word->offset;
+    size_t length = 0;
+    for (size_t i = 0; i < word->length; length++) {
+        if (symbols[i] != left || i + 1 == word->length || symbols[i + 1] != right) {
+            symbols[length] = symbols[i++];
+            continue;
+        }
+        i += 2;
+        symbols[length] = result;
+        if (length > 0 && (change_pair(t, symbols[length - 1], left, -word->count, index, error) ||
+                           change_pair(t, symbols[length - 1], result, word->count, index, error)))
+            return -1;
+        if (i < word->length && (change_pair(t, right, symbols[i], -word->count, index, error) ||
+                                 change_pair(t, result, symbols[i], word->count, index, error)))
+            return -1;
+    }
+    word->length = length;
+    return 0;
+}
+
+/* The words of all threads in one table, as symbols; and the first count of every pair. */
+static int prepare(training *t, tokenizer_trainer *trainer, limn_error *error) {
+    word_counts *all = &trainer->counts[0];
+    for (size_t i = 1; i < trainer->threads; i++) {
+        word_counts *other = &trainer->counts[i];
+        for (size_t w = 0; w < other->count; w++)
+            if (word_counts_add(all, other->bytes.data + other->words[w].offset, other->words[w].size, other->words[w].hash,
+                                other->words[w].count, error))
+                return -1;
+        word_counts_free(other);
+    }
+    if (all->count >= UINT32_MAX) return limn_fail(error, "%zu distinct words are too many to train on", all->count);
+    int32_t ids[256];
+    for (size_t id = 0; id < t->ids.count; id++)
+        if (t->ids.words[id].size == 1) ids[(unsigned char)t->ids.bytes.data[t->ids.words[id].offset]] = (int32_t)id;
+
+    t->words = limn_allocate(all->count + 1, sizeof *t->words, error);
+    t->symbols = limn_allocate(all->bytes.size + 1, sizeof *t->symbols, error);
+    if (!t->words || !t->symbols) return -1;
+    t->word_count = all->count;
+    for (size_t i = 0; i < all->bytes.size; i++) t->symbols[i] = ids[(unsigned char)all->bytes.data[i]];
+    for (size_t w = 0; w < all->count; w++) {
+        t->words[w] = (training_word){all->words[w].offset, all->words[w].size, (int64_t)all->words[w].count};
+        const int32_t *symbols = t->symbols + t->words[w].offset;
+        for (size_t i = 0; i + 1 < t->words[w].length; i++)
+            if (change_pair(t, symbols[i], symbols[i + 1], t->words[w].count, w, error)) return -1;
+    }
+    return queue_touched(t, 0, error);
+}
+
+/* The id of what two tokens make together: a new one, unless the same bytes are a token already. */
+static int32_t joined_token(training *t, int32_t left, int32_t right, limn_error *error) {
+    const counted_word *a = &t->ids.words[left], *b = &t->ids.words[right];
+    size_t size = a->size + b->size, before = t->ids.count;
+    char *bytes = limn_allocate(size, 1, error);
+    if (!bytes) return -1;
+    memcpy(bytes, t->ids.bytes.data + a->offset, a->size);
+    memcpy(bytes + a->size, t->ids.bytes.data + b->offset, b->size);
+    uint64_t hash = hash_bytes(bytes, size);
+    int32_t id = -1;
+    if (word_counts_add(&t->ids, bytes, size, hash, 1, error) == 0) {
+        if (t->ids.count > before) {
+            id = (int32_t)before;
+        } else {
+            size_t slot = hash & t->ids.slot_mask;
+            for (;; slot = (slot + 1) & t->ids.slot_mask) {
+                const counted_word *word = &t->ids.words[t->ids.slots[slot] - 1];
+                if (word->size == size && memcmp(t->ids.bytes.data + word->offset, bytes, size) == 0) break;
+            }
+            id = (int32_t)t->ids.slots[slot] - 1;
+        }
+    }
+    free(bytes);
+    return id;
+}
+
+static int make_merges(training *t, size_t vocabulary_size, size_t min_frequency, limn_error *error) {
+    limn_progress *progress = limn_progress_start("merges", "tokens", t->ids.count, vocabulary_size);
+    int status = 0;
+    for (uint64_t age = 1; status == 0 && t->ids.count < vocabulary_size && t->queue_count; age++) {
+        queue_entry top = queue_pop(t);
+        const pair_count *pair = find_pair(t, top.pair, error);
+        if (top.count != pair->count) { /* it has changed since it was queued */
+            top.count = pair->count;
+            status = queue_push(t, top, error);
+            continue;
+        }
+        if (top.count < 1 || (uint64_t)top.count < min_frequency) {
+            free(top.words.items);
+            break;
+        }
+        if (limn_stop_requested()) status = limn_fail(error, "stopped while training; run the same command to train anew");
+        int32_t left = (int32_t)(top.pair >> 32), right = (int32_t)(top.pair & UINT32_MAX), result = -1;
+        if (status == 0) status = (result = joined_token(t, left, right, error)) < 0 ? -1 : 0;
+        if (status == 0)
+            status = make_room((void **)&t->rules, t->rule_count, &t->rule_capacity, sizeof *t->rules, error);
+        if (status == 0) t->rules[t->rule_count++] = (merge_rule){left, right, result};
+        for (size_t i = 0; i < top.words.count && status == 0; i++)
+            status = merge_in_word(t, top.words.items[i], left, right, result, error);
+        if (status == 0) status = queue_touched(t, age, error);
+        free(top.words.items);
+        limn_progress_update(progress, t->ids.count, "%s", "");
+    }
+    limn_progress_finish(progress);
+    return status;
+}
+
+/* The tokenizer of the tokens and rules that came out. */
+static tokenizer *build(const training *t, size_t specials, limn_error *error) {
+    tokenizer *self = tokenizer_create(error);
+    limn_buffer text = {0};
+    if (!self) return NULL;
+    for (size_t id = 0; id < t->ids.count; id++) {
+        const counted_word *word = &t->ids.words[id];
+        text.size = 0;
+        for (size_t i = 0; i < word->size; i++) {
+            char character[4];
+            size_t length = limn_utf8_encode(byte_character((unsigned char)t->ids.bytes.data[word->offset + i]), character);
+            if (limn_buffer_append(&text, character, length, error)) goto failed;
+        }
+        if (tokenizer_add_token(self, text.data, text.size, error)) goto failed;
+    }
+    for (size_t id = 0; id < specials; id++)
+        if (tokenizer_add_special(self, &(added_token){.id = (int32_t)id, .special = true}, error)) goto failed;
+    if (tokenizer_set_merges(self, t->rules, t->rule_count, error) || tokenizer_complete(self, "the trained tokenizer", error))
+        goto failed;
+    limn_buffer_free(&text);
+    return self;
+failed:
+    limn_buffer_free(&text);
+    tokenizer_free(self);
+    return NULL;
+}
+
+tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabulary_size, size_t min_frequency, limn_error *error) {
+    static const char *const specials[] = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
+    enum { SPECIALS = sizeof specials / sizeof specials[0] };
+    if (vocabulary_size < SPECIALS + 256 || vocabulary_size > INT32_MAX) {
+        limn_fail_usage(error, "a vocabulary of %zu tokens is not possible: 5 special ones and 256 bytes come first (--vocab-size)",
+                        vocabulary_size);
+        return NULL;
+    }
+    training t = {0};
+    tokenizer *self = NULL;
+    unsigned char order[256];
+    alphabet_order(order);
+    int status = count_batch(trainer, error);
+    for (size_t i = 0; i < SPECIALS && status == 0; i++)
+        status = word_counts_add(&t.ids, specials[i], strlen(specials[i]), hash_bytes(specials[i], strlen(specials[i])), 1, error);
+    for (size_t i = 0; i < 256 && status == 0; i++)
+        status = word_counts_add(&t.ids, (const char *)&order[i], 1, hash_bytes((const char *)&order[i], 1), 1, error);
+    if (status == 0) status = prepare(&t, trainer, error);
+    if (status == 0) status = make_merges(&t, vocabulary_size, min_frequency, error);
+    if (status == 0) self = build(&t, SPECIALS, error);
+    training_free(&t);
+    return self;
+}
