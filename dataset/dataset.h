@@ -90,7 +90,8 @@ typedef struct {
  * with the reason; itself a list that can be downloaded) where some did, and NNNNN.stats.json. A shard is finished when its tar
  * and its stats are there; finished shards are left as they are, so that the same call goes on after a kill and the tars are
  * those of a run that was never killed. OUTPUT/download.json holds the configuration; another one is an error.
- * Fails when the output cannot be written or after Ctrl-C (finished shards are kept); never because a row failed. */
+ * Ctrl-C (limn_stop_requested) ends it early with what is finished so far. Fails when the output cannot be written; never
+ * because a row failed. */
 int download_run(const download_options *options, download_summary *summary, limn_error *error);
 
 /* ---------------------------------------------------------------- encoding to token shards */

@@ -1,0 +1,105 @@
+/* Addresses: which are private, and what a list's text becomes before it is requested. */
+#include "dataset/internal.h"
+
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+typedef struct {
+    uint32_t network;
+    unsigned bits;
+} ipv4_block;
+
+/* IANA's IPv4 special-purpose registry, what is not globally reachable, with multicast. */
+static const ipv4_block PRIVATE_IPV4[] = {
+    {0x00000000, 8},  {0x0A000000, 8},  {0x64400000, 10}, {0x7F000000, 8},  {0xA9FE0000, 16}, {0xAC100000, 12}, {0xC0000000, 24},
+    {0xC0000200, 24}, {0xC0A80000, 16}, {0xC6120000, 15}, {0xC6336400, 24}, {0xCB007100, 24}, {0xE0000000, 4},  {0xF0000000, 4},
+};
+
+static bool ipv4_is_private(uint32_t address) {
+    for (size_t i = 0; i < sizeof PRIVATE_IPV4 / sizeof *PRIVATE_IPV4; i++)
+        if ((address ^ PRIVATE_IPV4[i].network) >> (32 - PRIVATE_IPV4[i].bits) == 0) return true;
+    return false;
+}
+
+static uint32_t read_ipv4(const uint8_t *bytes) {
+    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
+
+static bool ipv6_is_private(const uint8_t a[16]) {
+    static const uint8_t zeros[12], mapped[12] = {[10] = 0xFF, [11] = 0xFF}, nat64[12] = {0, 0x64, 0xFF, 0x9B};
+    if (!memcmp(a, zeros, 12)) return true; /* unspecified, loopback, and the long gone IPv4-compatible form */
+    if (!memcmp(a, mapped, 12) || !memcmp(a, nat64, 12)) return ipv4_is_private(read_ipv4(a + 12));
+    if (a[0] == 0x20 && a[1] == 0x02) return ipv4_is_private(read_ipv4(a + 2)); /* 6to4 */
+    return (a[0] & 0xE0) != 0x20 || /* all that is global is in 2000::/3 */
+           (a[0] == 0x20 && a[1] == 0x01 && (a[2] & 0xFE) == 0) || /* 2001::/23: Teredo, benchmarking, … */
+           (a[0] == 0x20 && a[1] == 0x01 && a[2] == 0x0D && a[3] == 0xB8); /* documentation */
+}
+
+bool address_is_private(const struct sockaddr *address) {
+    if (address->sa_family == AF_INET) {
+        struct sockaddr_in ipv4;
+        memcpy(&ipv4, address, sizeof ipv4);
+        return ipv4_is_private(ntohl(ipv4.sin_addr.s_addr));
+    }
+    if (address->sa_family == AF_INET6) {
+        struct sockaddr_in6 ipv6;
+        memcpy(&ipv6, address, sizeof ipv6);
+        return ipv6_is_private(ipv6.sin6_addr.s6_addr);
+    }
+    return true;
+}
+
+bool url_has_scheme(const char *url, size_t size, const char *scheme) {
+    const size_t length = strlen(scheme);
+    return size > length + 2 && strncasecmp(url, scheme, length) == 0 && memcmp(url + length, "://", 3) == 0;
+}
+
+char *url_clean(const char *url, size_t size) {
+    char *clean = malloc(3 * size + 1), *out = clean;
+    if (!clean) return NULL;
+    const char *host = memmem(url, size, "://", 3);
+    const char *path = host ? host + 3 : url, *end = url + size;
+    while (path < end && *path != '/' && *path != '?' && *path != '#') path++;
+    for (const char *in = url; in < end; in++) {
+        const unsigned char c = (unsigned char)*in;
+        if (in >= path && (c <= ' ' || c >= 0x7F)) {
+            static const char digits[] = "0123456789ABCDEF";
+            *out++ = '%';
+            *out++ = digits[c >> 4];
+            *out++ = digits[c & 15];
+        } else {
+            *out++ = (char)c;
+        }
+    }
+    *out = 0;
+    return clean;
+}
+
+static int hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+char *url_file_path(const char *url, size_t size) {
+    if (!url_has_scheme(url, size, "file")) return NULL;
+    url += 7, size -= 7;
+    if (size > 9 && !strncasecmp(url, "localhost", 9)) url += 9, size -= 9;
+    if (size < 2 || url[0] != '/') return NULL;
+    char *path = malloc(size + 1), *out = path;
+    if (!path) return NULL;
+    for (size_t i = 0; i < size; i++) {
+        const int high = url[i] == '%' && i + 2 < size ? hex_digit(url[i + 1]) : -1;
+        const int low = high >= 0 ? hex_digit(url[i + 2]) : -1;
+        *out = low >= 0 ? (char)(high << 4 | low) : url[i];
+        if (low >= 0) i += 2;
+        if (*out++ == 0) {
+            free(path);
+            return NULL;
+        }
+    }
+    *out = 0;
+    return path;
+}

@@ -1,0 +1,265 @@
+/* Worker threads: a fetched picture becomes a pair in its shard; a full shard becomes a tar. */
+#include "dataset/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct shard_link {
+    struct shard_link *next;
+    shard *item;
+} shard_link;
+
+struct workers {
+    const download_options *options;
+    fetcher *wake;
+    size_t thread_count;
+    pthread_t *threads;
+
+    pthread_mutex_t mutex; /* for all below */
+    pthread_cond_t work;
+    row_queue rows;
+    shard_link *full, *finished;
+    size_t rows_held;
+    uint64_t pairs; /* made so far */
+    bool stop, failed;
+    limn_error error;
+};
+
+/* ---------------------------------------------------------------- one picture */
+
+/* Reads a file:// address. O_NONBLOCK so that a named pipe does not hold the thread. */
+static int read_local_file(const download_options *options, download_row *row) {
+    char *path = url_file_path(row->url, strlen(row->url));
+    struct stat status;
+    if (!path) {
+        download_row_fail(row, "bad_address", "not of the form file:///path");
+        return -1;
+    }
+    const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    free(path);
+    if (fd < 0 || fstat(fd, &status)) {
+        download_row_fail(row, "file", "cannot be opened: %s", strerror(errno));
+        if (fd >= 0) close(fd);
+        return -1;
+    }
+    if (!S_ISREG(status.st_mode)) download_row_fail(row, "file", "not a regular file");
+    else if ((uint64_t)status.st_size > options->max_bytes)
+        download_row_fail(row, "too_large", "more than %zu bytes (--max-bytes)", options->max_bytes);
+    else if (status.st_size == 0) download_row_fail(row, "empty", "the file has no bytes");
+    else if (!(row->data = malloc((size_t)status.st_size))) download_row_fail(row, "memory", "out of memory");
+    while (!row->reason[0] && row->data_size < (size_t)status.st_size) {
+        const ssize_t part = read(fd, row->data + row->data_size, (size_t)status.st_size - row->data_size);
+        if (part > 0) row->data_size += (size_t)part;
+        else if (part == 0 || errno != EINTR)
+            download_row_fail(row, "file", "cannot be read: %s", part ? strerror(errno) : "it shrank");
+    }
+    close(fd);
+    return row->reason[0] ? -1 : 0;
+}
+
+/* The pair's JSON: what DESIGN lists, and every further column of the list. Nothing in it may change between two runs over
+ * the same pictures, so that a resumed run's tars are the same bytes. */
+static char *describe(const download_options *options, const download_row *row, const picture *made, size_t original_width,
+                      size_t original_height) {
+    char key[64], sha256[65];
+    json_t *object = row->extras ? json_incref(row->extras) : json_object();
+    json_t *exif = exif_read(row->data, row->data_size);
+    shard_key(options, shard_number(row->shard), row->index, key);
+    limn_sha256(row->data, row->data_size, sha256);
+    json_object_set_new(object, "key", json_string(key));
+    json_object_set_new(object, "url", json_string(row->url));
+    json_object_set_new(object, "caption", json_stringn(row->caption, row->caption_size));
+    json_object_set_new(object, "status", json_string("success"));
+    json_object_set_new(object, "width", json_integer((json_int_t)made->width));
+    json_object_set_new(object, "height", json_integer((json_int_t)made->height));
+    json_object_set_new(object, "original_width", json_integer((json_int_t)original_width));
+    json_object_set_new(object, "original_height", json_integer((json_int_t)original_height));
+    json_object_set_new(object, "sha256", json_string(sha256));
+    json_object_set_new(object, "exif", exif ? exif : json_null());
+    char *text = json_dumps(object, JSON_SORT_KEYS | JSON_COMPACT | JSON_REAL_PRECISION(9));
+    json_decref(object);
+    return text;
+}
+
+/* -1 only when the shard cannot be written; what is wrong with the picture goes into the row. */
+static int make_pair(const workers *self, download_row *row, bool *made_pair, limn_error *error) {
+    const download_options *options = self->options;
+    limn_error wrong = {0};
+    limn_buffer jpeg = {0};
+    picture decoded = {0}, made = {0};
+    size_t width = 0, height = 0;
+    char *json = NULL;
+    int status = -1;
+    if (!row->data && read_local_file(options, row)) goto failed;
+    if (picture_sniff(row->data, row->data_size) == PICTURE_UNKNOWN) {
+        download_row_fail(row, "not_a_picture", "neither JPEG nor PNG nor WebP");
+        goto failed;
+    }
+    const picture_decode_options decode = {.min_side = options->resize == RESIZE_NONE ? 0 : options->size};
+    if (picture_decode(&decoded, row->data, row->data_size, &decode, &width, &height, &wrong)) {
+        download_row_fail(row, "broken_picture", "%s", wrong.message);
+        goto failed;
+    }
+    if ((width < height ? width : height) < options->min_size) {
+        download_row_fail(row, "too_small", "%zux%zu pixels (--min-size %zu)", width, height, options->min_size);
+        goto failed;
+    }
+    if (picture_resize(&decoded, &made, options->resize, options->size, &wrong)) {
+        download_row_fail(row, "resize", "%s", wrong.message);
+        goto failed;
+    }
+    if (picture_encode_jpeg(&made, (int)options->quality, &jpeg, &wrong)) {
+        download_row_fail(row, "encode", "%s", wrong.message);
+        goto failed;
+    }
+    json = describe(options, row, &made, width, height);
+    if (!json) {
+        download_row_fail(row, "memory", "out of memory");
+        goto failed;
+    }
+    status = shard_add_pair(row->shard, row, jpeg.data, jpeg.size, json, strlen(json), error);
+    *made_pair = status == 0;
+    goto done;
+failed:
+    status = shard_add_failed(row->shard, row, error);
+done:
+    free(json);
+    limn_buffer_free(&jpeg);
+    picture_free(&decoded);
+    picture_free(&made);
+    return status;
+}
+
+/* ---------------------------------------------------------------- threads */
+
+static void *work(void *context) {
+    workers *self = context;
+    pthread_mutex_lock(&self->mutex);
+    for (;;) {
+        while (!self->stop && !self->rows.count && !self->full) pthread_cond_wait(&self->work, &self->mutex);
+        if (self->stop) break;
+        limn_error error = {0};
+        shard_link *full = self->full;
+        int status;
+        if (full) {
+            self->full = full->next;
+            pthread_mutex_unlock(&self->mutex);
+            status = shard_finish(full->item, &error);
+            pthread_mutex_lock(&self->mutex);
+            full->next = self->finished;
+            self->finished = full;
+        } else {
+            download_row *row = row_queue_pop(&self->rows);
+            pthread_mutex_unlock(&self->mutex);
+            bool made_pair = false;
+            status = make_pair(self, row, &made_pair, &error);
+            download_row_free(row);
+            pthread_mutex_lock(&self->mutex);
+            self->pairs += made_pair;
+            self->rows_held--;
+        }
+        if (status && !self->failed) {
+            self->failed = true;
+            self->error = error;
+        }
+        fetcher_wake(self->wake);
+    }
+    pthread_mutex_unlock(&self->mutex);
+    return NULL;
+}
+
+workers *workers_create(const download_options *options, fetcher *wake, size_t threads, limn_error *error) {
+    workers *self = limn_allocate(1, sizeof *self, error);
+    if (!self) return NULL;
+    self->options = options;
+    self->wake = wake;
+    pthread_mutex_init(&self->mutex, NULL);
+    pthread_cond_init(&self->work, NULL);
+    self->threads = limn_allocate(threads, sizeof *self->threads, error);
+    for (; self->threads && self->thread_count < threads; self->thread_count++) {
+        const int code = pthread_create(&self->threads[self->thread_count], NULL, work, self);
+        if (code) {
+            limn_fail(error, "cannot start thread %zu: %s; use fewer --threads", self->thread_count + 1, strerror(code));
+            workers_destroy(self);
+            return NULL;
+        }
+    }
+    if (self->threads) return self;
+    workers_destroy(self);
+    return NULL;
+}
+
+static void free_links(shard_link *link) {
+    while (link) {
+        shard_link *next = link->next;
+        free(link);
+        link = next;
+    }
+}
+
+void workers_destroy(workers *self) {
+    if (!self) return;
+    pthread_mutex_lock(&self->mutex);
+    self->stop = true;
+    pthread_cond_broadcast(&self->work);
+    pthread_mutex_unlock(&self->mutex);
+    for (size_t i = 0; i < self->thread_count; i++) pthread_join(self->threads[i], NULL);
+    for (download_row *row; (row = row_queue_pop(&self->rows));) download_row_free(row);
+    free_links(self->full);
+    free_links(self->finished);
+    pthread_cond_destroy(&self->work);
+    pthread_mutex_destroy(&self->mutex);
+    free(self->threads);
+    free(self);
+}
+
+void workers_add_row(workers *self, download_row *row) {
+    pthread_mutex_lock(&self->mutex);
+    row_queue_push(&self->rows, row);
+    self->rows_held++;
+    pthread_cond_signal(&self->work);
+    pthread_mutex_unlock(&self->mutex);
+}
+
+int workers_add_finish(workers *self, shard *full, limn_error *error) {
+    shard_link *link = limn_allocate(1, sizeof *link, error);
+    if (!link) return -1;
+    link->item = full;
+    pthread_mutex_lock(&self->mutex);
+    shard_link **end = &self->full;
+    while (*end) end = &(*end)->next;
+    *end = link;
+    pthread_cond_signal(&self->work);
+    pthread_mutex_unlock(&self->mutex);
+    return 0;
+}
+
+size_t workers_rows(workers *self, uint64_t *pairs) {
+    pthread_mutex_lock(&self->mutex);
+    const size_t rows = self->rows_held;
+    *pairs = self->pairs;
+    pthread_mutex_unlock(&self->mutex);
+    return rows;
+}
+
+shard *workers_take_finished(workers *self) {
+    pthread_mutex_lock(&self->mutex);
+    shard_link *link = self->finished;
+    if (link) self->finished = link->next;
+    pthread_mutex_unlock(&self->mutex);
+    shard *item = link ? link->item : NULL;
+    free(link);
+    return item;
+}
+
+int workers_check(workers *self, limn_error *error) {
+    pthread_mutex_lock(&self->mutex);
+    const bool failed = self->failed;
+    if (failed && error) *error = self->error;
+    pthread_mutex_unlock(&self->mutex);
+    return failed ? -1 : 0;
+}
