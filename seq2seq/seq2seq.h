@@ -25,7 +25,8 @@ typedef struct {
 } seq2seq_config;
 
 /* Defaults are the original's. strict: an unknown key is an error (configs/), else it is kept. Impossible sizes, and values the
- * original cannot run, are usage errors that name the key. */
+ * original refuses, are usage errors that name the key. Two that the original accepts and then fails on are run as they are
+ * meant: ln_positions "postln" (its layers end with a norm, so the stack does not) and use_final_ln_decoder false. */
 int seq2seq_config_read(seq2seq_config *config, const json_t *json, const char *where, bool strict, limn_error *error);
 void seq2seq_config_free(seq2seq_config *config);
 
@@ -35,6 +36,14 @@ typedef struct seq2seq seq2seq;
 seq2seq *seq2seq_create(const seq2seq_config *config, uint64_t seed, bool training, limn_error *error);
 /* A folder with config.json and model.safetensors (mapped unless training), or flax_model.msgpack (scanned layers or not). */
 seq2seq *seq2seq_load(const char *directory, bool training, limn_error *error);
+/* Where a parameter lies in the original's Flax tree, whose layers are scanned (stacked) or not. */
+typedef struct {
+    char path[256];       /* keys joined with '/', without a leading one: "model/decoder/layers/…/q_proj/kernel" */
+    bool stacked;         /* the tensor has a leading axis of `layers`, in which this is entry `layer` */
+    size_t layer, layers; /* 0 and 1 when not stacked */
+    bool transposed;      /* a kernel: (in,out) there, (out,in) here */
+} seq2seq_flax_place;
+void seq2seq_flax_place_of(const seq2seq *model, size_t parameter_index, bool scanned, seq2seq_flax_place *out);
 /* Writes config.json and model.safetensors. */
 int seq2seq_save(const seq2seq *model, const char *directory, limn_error *error);
 void seq2seq_free(seq2seq *model);
@@ -54,6 +63,10 @@ typedef struct {
 /* Fills decoder_input_ids (B,T) from labels (B,T). */
 void seq2seq_shift_right(const seq2seq_config *config, int32_t *decoder_input_ids, const int32_t *labels, size_t B);
 
+/* Ids are used as indices and not checked again below this call: every batch from outside passes through here once. An error
+ * names the array, the place and the bound. Arrays that are NULL are passed over. */
+int seq2seq_check_batch(const seq2seq_config *config, const seq2seq_batch *batch, limn_error *error);
+
 /* Mean cross-entropy over all B·T tokens. Gradients of grad_scale·loss are added to the parameters. Dropout, where the config
  * has it, is a function of (seed, step, micro_batch). */
 typedef struct {
@@ -65,9 +78,12 @@ double seq2seq_forward_backward(seq2seq *model, const seq2seq_batch *batch, cons
  * be NULL (then 0 is returned). */
 double seq2seq_evaluate(const seq2seq *model, const seq2seq_batch *batch, float *encoder_hidden, float *logits, float *losses,
                         limn_arena *arena);
-/* Floats of activations that a training step of B pairs takes at its peak. */
+/* The limit, in floats, of an arena in which training steps and evaluations of B pairs are run with the present number of
+ * threads; an upper bound within a fifth of what they take. SIZE_MAX where B is beyond any memory. With gradient_checkpointing
+ * each layer's forward is run again in the backward, and only its input is kept. */
 size_t seq2seq_activation_floats(const seq2seq_config *config, size_t B);
-/* FLOPs of the matrix products of one training step for B pairs (forward and backward; attention's in *attention when given). */
+/* FLOPs of the matrix products of one training step for B pairs (forward and backward), without those of
+ * attention's scores and mixed values, which *attention receives when given. */
 double seq2seq_training_flops(const seq2seq_config *config, size_t B, double *attention);
 
 /* ---------------------------------------------------------------- cached decoding */
@@ -76,11 +92,12 @@ double seq2seq_training_flops(const seq2seq_config *config, size_t B, double *at
  * that grow by one token a step. */
 typedef struct seq2seq_decoder seq2seq_decoder;
 seq2seq_decoder *seq2seq_decoder_create(const seq2seq *model, size_t rows, limn_error *error);
-/* Runs the encoder over `texts` captions (input_ids and attention_mask are (texts,S)) and keeps their keys and values; row r
- * attends to caption row_text[r]. Position goes back to 0. */
+/* Runs the encoder over `texts` captions, at most `rows` (input_ids and attention_mask are (texts,S)), and keeps their keys and
+ * values; row r attends to caption row_text[r] (rows). Position goes back to 0. */
 void seq2seq_decoder_begin(seq2seq_decoder *decoder, const int32_t *input_ids, const int32_t *attention_mask, size_t texts,
                            const size_t *row_text);
-/* One step: tokens[rows] at the current position (decoder_start_token_id first) to logits (rows, V). Position grows by one. */
+/* One step: tokens[rows] at the current position (decoder_start_token_id first) to logits (rows, V). Position grows by one;
+ * there are image_length steps. */
 void seq2seq_decoder_step(seq2seq_decoder *decoder, const int32_t *tokens, float *logits);
 size_t seq2seq_decoder_position(const seq2seq_decoder *decoder);
 void seq2seq_decoder_free(seq2seq_decoder *decoder);

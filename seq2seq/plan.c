@@ -1,0 +1,48 @@
+/* What a step takes of memory and arithmetic, from the configuration alone. */
+#include "seq2seq/internal.h"
+
+/* Bytes at the peak of seq2seq_forward_backward, or of seq2seq_evaluate, whose order this follows. */
+static size_t peak_bytes(const seq2seq *model, size_t B, keep_kind keep) {
+    const seq2seq_config *config = &model->config;
+    step_memory memory = {0};
+    seq2seq_step_options options = {0}; /* given, so that dropout counts */
+    pass p = {.model = model, .options = &options, .B = B, .keep = keep, .memory = &memory};
+    size_t C = config->d_model, text_rows = B * config->max_text_length, image_rows = B * config->image_length;
+    stack_activations acts;
+    stack_take(&p, &model->encoder, &acts);
+    stack_plan_forward(&p, &model->encoder);
+    stack_take(&p, &model->decoder, &acts);
+    stack_plan_forward(&p, &model->decoder);
+    if (keep != KEEP_NOTHING) step_take(&memory, image_rows * C);
+    size_t mark = step_mark(&memory);
+    step_take(&memory, logits_slice_rows(config, image_rows) * (config->image_vocab_size + 1));
+    step_release(&memory, mark);
+    if (keep != KEEP_NOTHING) {
+        step_take(&memory, text_rows * C);
+        stack_plan_backward(&p, &model->decoder);
+        stack_plan_backward(&p, &model->encoder);
+    }
+    return memory.peak;
+}
+
+size_t seq2seq_activation_floats(const seq2seq_config *config, size_t B) {
+    /* Beyond this many rows sizes could not be multiplied safely; no machine has the memory either. */
+    if (B > ((size_t)1 << 24) / (config->image_length + config->max_text_length)) return SIZE_MAX;
+    seq2seq *model = seq2seq_build(config, NULL);
+    if (model == NULL) return SIZE_MAX;
+    size_t training = peak_bytes(model, B, config->gradient_checkpointing ? KEEP_INPUTS : KEEP_ALL);
+    size_t evaluating = peak_bytes(model, B, KEEP_NOTHING);
+    seq2seq_free(model);
+    return ((training > evaluating ? training : evaluating) + sizeof(float) - 1) / sizeof(float);
+}
+
+double seq2seq_training_flops(const seq2seq_config *config, size_t B, double *attention) {
+    double C = (double)config->d_model, T = (double)config->image_length, S = (double)config->max_text_length;
+    double projections = config->use_glu ? 3 : 2, V = (double)config->image_vocab_size + 1;
+    double encoder_layer = S * (4 * C * C + projections * C * (double)config->encoder_ffn_dim);
+    double decoder_layer = T * (6 * C * C + projections * C * (double)config->decoder_ffn_dim) + S * 2 * C * C;
+    double encoder = (double)config->encoder_layers, decoder = (double)config->decoder_layers;
+    /* Two operations a product and sum; the backward costs two forwards. */
+    if (attention != NULL) *attention = 6 * (double)B * (encoder * 2 * S * S * C + decoder * 2 * (T * T + T * S) * C);
+    return 6 * (double)B * (encoder * encoder_layer + decoder * decoder_layer + T * C * V);
+}
