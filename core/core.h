@@ -95,6 +95,8 @@ void limn_strings_free(limn_strings *strings);
 /* Expands shell patterns (DIR/'*'.tar) and leaves names without pattern characters as they are; sorted by name within each
  * pattern. A pattern that matches nothing is an error that names it. */
 int limn_expand_paths(const limn_strings *patterns, limn_strings *out_paths, limn_error *error);
+/* As limn_expand_paths, and a folder stands for all files in it whose names end so (".tar"). */
+int limn_expand_folders(const limn_strings *given, const char *ending, limn_strings *out_paths, limn_error *error);
 
 /* The one of `known` (NULL-terminated) that `name` is most likely a misspelling of; NULL when none is near. */
 const char *limn_nearest(const char *name, const char *const *known);

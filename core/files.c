@@ -119,6 +119,24 @@ int limn_expand_paths(const limn_strings *patterns, limn_strings *out_paths, lim
     return failed;
 }
 
+int limn_expand_folders(const limn_strings *given, const char *ending, limn_strings *out_paths, limn_error *error) {
+    *out_paths = (limn_strings){0};
+    limn_strings patterns = {.items = limn_allocate(given->count, sizeof *patterns.items, error)};
+    limn_buffer *owned = limn_allocate(given->count, sizeof *owned, error);
+    int failed = patterns.items && owned ? 0 : -1;
+    for (size_t i = 0; !failed && i < given->count; i++) {
+        struct stat status;
+        bool folder = stat(given->items[i], &status) == 0 && S_ISDIR(status.st_mode);
+        if (folder) failed = limn_buffer_printf(&owned[i], error, "%s/*%s", given->items[i], ending);
+        patterns.items[patterns.count++] = folder ? owned[i].data : given->items[i];
+    }
+    if (!failed) failed = limn_expand_paths(&patterns, out_paths, error);
+    for (size_t i = 0; owned && i < given->count; i++) limn_buffer_free(&owned[i]);
+    free(owned);
+    limn_strings_free(&patterns);
+    return failed;
+}
+
 /* ---------------------------------------------------------------- locks */
 
 int limn_lock(const char *directory, int *out_lock, limn_error *error) {

@@ -28,6 +28,7 @@ static void install_signals(void) {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigemptyset(&ignore.sa_mask);
     sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL); /* a file over the user's size limit is a failed write, like a full disk */
 }
 
 static const char *base_name(const char *path) {
