@@ -1,0 +1,112 @@
+#include "gradient_check.h"
+
+#include <omp.h>
+
+/* Long enough for several pieces and threads, and not a multiple of anything. */
+enum { LENGTH = 50003 };
+
+static void sums_and_scales(void **state) {
+    (void)state;
+    twin a = twin_random(LENGTH, 0, 1, "a"), b = twin_random(LENGTH, 0, 1, "b");
+    double *expected = doubles_zeroed(LENGTH);
+    float *out = floats_filled(LENGTH, NAN);
+
+    for (size_t i = 0; i < LENGTH; i++) expected[i] = a.d[i] + b.d[i];
+    add_forward(out, a.f, b.f, LENGTH);
+    check_close("add", out, expected, LENGTH, 1e-7);
+    memcpy(out, a.f, sizeof(float) * LENGTH);
+    add_forward(out, out, b.f, LENGTH);
+    check_close("add in place of a", out, expected, LENGTH, 1e-7);
+    memcpy(out, b.f, sizeof(float) * LENGTH);
+    add_forward(out, a.f, out, LENGTH);
+    check_close("add in place of b", out, expected, LENGTH, 1e-7);
+
+    for (size_t i = 0; i < LENGTH; i++) expected[i] = b.d[i] - 0.75 * a.d[i];
+    memcpy(out, b.f, sizeof(float) * LENGTH);
+    add_scaled(out, a.f, -0.75f, LENGTH);
+    check_close("add_scaled", out, expected, LENGTH, 1e-7);
+
+    for (size_t i = 0; i < LENGTH; i++) expected[i] = 3.5 * a.d[i];
+    scale_forward(out, a.f, 3.5f, LENGTH);
+    check_close("scale", out, expected, LENGTH, 1e-7);
+    memcpy(out, a.f, sizeof(float) * LENGTH);
+    scale_forward(out, out, 3.5f, LENGTH);
+    check_close("scale in place", out, expected, LENGTH, 1e-7);
+
+    twin_free(&a);
+    twin_free(&b);
+    free(expected);
+    free(out);
+}
+
+static void sum_of_squares_is_the_same_for_any_threads(void **state) {
+    (void)state;
+    static const size_t lengths[] = {0, 1, 255, 256, 257, LENGTH};
+    int before = omp_get_max_threads();
+    twin a = twin_random(LENGTH, 1, 1, "a");
+    for (size_t j = 0; j < sizeof lengths / sizeof *lengths; j++) {
+        double expected = 0;
+        for (size_t i = 0; i < lengths[j]; i++) expected += a.d[i] * a.d[i];
+        omp_set_num_threads(1);
+        double one = sum_of_squares(a.f, lengths[j]);
+        assert_true(fabs(one - expected) <= 1e-12 * expected);
+        for (int threads = 2; threads <= 5; threads++) {
+            omp_set_num_threads(threads);
+            assert_true(sum_of_squares(a.f, lengths[j]) == one);
+        }
+    }
+    omp_set_num_threads(before);
+    twin_free(&a);
+}
+
+static void dropout_keeps_the_right_share(void **state) {
+    (void)state;
+    int before = omp_get_max_threads();
+    float *in = floats_filled(LENGTH, 2.0f), *out = floats_filled(LENGTH, NAN), *again = floats_filled(LENGTH, NAN);
+    dropout_forward(out, in, 0.25f, 5, 6, LENGTH);
+    size_t kept = 0;
+    for (size_t i = 0; i < LENGTH; i++) {
+        assert_true(out[i] == 0.0f || fabsf(out[i] - 2.0f / 0.75f) < 1e-6f);
+        kept += out[i] != 0.0f;
+    }
+    /* Five standard deviations of a binomial. */
+    assert_true(fabs((double)kept / LENGTH - 0.75) < 5 * sqrt(0.75 * 0.25 / LENGTH));
+
+    /* A function of seed, stream and index: not of the threads, not of the length. */
+    for (int threads = 1; threads <= 3; threads++) {
+        omp_set_num_threads(threads);
+        dropout_forward(again, in, 0.25f, 5, 6, LENGTH);
+        assert_memory_equal(out, again, sizeof(float) * LENGTH);
+        dropout_forward(again, in, 0.25f, 5, 6, 1001);
+        assert_memory_equal(out, again, sizeof(float) * 1001);
+    }
+    omp_set_num_threads(before);
+    dropout_forward(again, in, 0.25f, 5, 7, LENGTH);
+    assert_memory_not_equal(out, again, sizeof(float) * LENGTH);
+    dropout_forward(again, in, 0.25f, 6, 6, LENGTH);
+    assert_memory_not_equal(out, again, sizeof(float) * LENGTH);
+
+    /* The backward drops the same ones. */
+    dropout_backward(again, in, 0.25f, 5, 6, LENGTH);
+    assert_memory_equal(out, again, sizeof(float) * LENGTH);
+    memcpy(again, in, sizeof(float) * LENGTH);
+    dropout_forward(again, again, 0.25f, 5, 6, LENGTH);
+    assert_memory_equal(out, again, sizeof(float) * LENGTH);
+
+    dropout_forward(again, in, 0.0f, 5, 6, LENGTH);
+    assert_memory_equal(in, again, sizeof(float) * LENGTH);
+    dropout_forward(again, in, 1.0f, 5, 6, LENGTH);
+    for (size_t i = 0; i < LENGTH; i++) assert_true(again[i] == 0.0f);
+    free(in);
+    free(out);
+    free(again);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sums_and_scales),
+        cmocka_unit_test(sum_of_squares_is_the_same_for_any_threads),
+        cmocka_unit_test(dropout_keeps_the_right_share),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
