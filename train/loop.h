@@ -73,7 +73,4 @@ json_t *train_section(const json_t *config, const char *file, const char *sectio
 
 /* Copies a file by hard link where the file system can, else by copying. */
 int train_link_or_copy(const char *from, const char *to, limn_error *error);
-/* Files, folders (all *.ENDING in them) and patterns to paths. */
-int train_expand(const limn_strings *given, const char *ending, limn_strings *paths, limn_error *error);
-
 #endif

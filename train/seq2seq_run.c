@@ -161,7 +161,7 @@ static int read_sets(seq2seq_run *run, const train_options *options, const vqgan
     for (size_t i = 0; i < 2; i++) {
         limn_strings paths = {0};
         if (!sets[i].given->count) continue;
-        if (train_expand(sets[i].given, ".h5", &paths, error)) return -1;
+        if (limn_expand_folders(sets[i].given, ".h5", &paths, error)) return -1;
         int status = pair_set_read(sets[i].set, &paths, vqgan_token_count(pictures), vqgan_get_config(pictures)->n_embed,
                                    vqgan_get_sha256(pictures), error);
         limn_strings_free(&paths);

@@ -1,9 +1,7 @@
 /* Reads a configuration's `train` sections, and the files a run is made from. */
 #include "train/loop.h"
 
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 json_t *train_configuration(const train_options *options, limn_error *error) {
@@ -63,31 +61,6 @@ int train_settings_read(train_settings *settings, const json_t *section, const c
     settings->seed = seed;
     schedule->decay = strcmp(decay, "none") == 0 ? DECAY_NONE : strcmp(decay, "linear") == 0 ? DECAY_LINEAR : DECAY_COSINE;
     return 0;
-}
-
-int train_expand(const limn_strings *given, const char *ending, limn_strings *paths, limn_error *error) {
-    limn_strings patterns = {0};
-    patterns.items = limn_allocate(given->count + 1, sizeof *patterns.items, error);
-    char **owned = limn_allocate(given->count + 1, sizeof *owned, error);
-    int status = patterns.items && owned ? 0 : -1;
-    for (size_t i = 0; status == 0 && i < given->count; i++) {
-        struct stat info;
-        patterns.items[patterns.count++] = given->items[i];
-        if (stat(given->items[i], &info) == 0 && S_ISDIR(info.st_mode)) {
-            size_t room = strlen(given->items[i]) + strlen(ending) + 4;
-            owned[i] = limn_allocate(room, 1, error);
-            if (!owned[i]) status = -1;
-            else {
-                snprintf(owned[i], room, "%s/*%s", given->items[i], ending);
-                patterns.items[i] = owned[i];
-            }
-        }
-    }
-    if (status == 0) status = limn_expand_paths(&patterns, paths, error);
-    for (size_t i = 0; owned && i < given->count; i++) free(owned[i]);
-    free(owned);
-    free((void *)patterns.items);
-    return status;
 }
 
 int train_link_or_copy(const char *from, const char *to, limn_error *error) {

@@ -275,7 +275,7 @@ static int read_sets(vqgan_run *run, const train_options *options, json_t *input
     for (size_t i = 0; i < 2; i++) {
         limn_strings paths = {0};
         if (!sets[i].given->count) continue;
-        if (train_expand(sets[i].given, ".tar", &paths, error)) return -1;
+        if (limn_expand_folders(sets[i].given, ".tar", &paths, error)) return -1;
         int status = picture_set_read(sets[i].set, &paths, error);
         limn_strings_free(&paths);
         if (status) return -1;
