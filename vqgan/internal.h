@@ -59,7 +59,6 @@ typedef struct {
     const float *in;
     float *statistics1, *normed1, *hidden, *statistics2, *normed2; /* resnet; the first two also attention and norm+swish */
     float *query, *key, *value, *weights, *mixed;                  /* attention */
-    float *enlarged;                                               /* upsampling */
 } layer_saved;
 
 typedef struct {
@@ -127,6 +126,15 @@ void vqgan_chain_backward(parameters *set, const chain *self, const layer_saved 
 /* How many of B pictures to run at once when nothing is kept. */
 size_t vqgan_chain_chunk(const chain *self, size_t B);
 void vqgan_chain_free(chain *self);
+
+/* ---------------------------------------------------------------- upsample.c */
+
+/* out (B,2Y,2X,C) = convolution of in (B,Y,X,C), enlarged by nearest pixels, with weight (C,3,3,C) and bias (C). */
+void vqgan_upsample_convolution_forward(float *out, const float *in, const float *weight, const float *bias, size_t B, size_t Y,
+                                        size_t X, size_t C, limn_arena *arena);
+/* din is written; dweight and dbias are added to. */
+void vqgan_upsample_convolution_backward(float *din, float *dweight, float *dbias, const float *dout, const float *in,
+                                         const float *weight, size_t B, size_t Y, size_t X, size_t C, limn_arena *arena);
 
 /* ---------------------------------------------------------------- encoder.c, decoder.c */
 

@@ -162,25 +162,20 @@ static void pool_backward(float *din, const float *dout, size_t B, size_t Y, siz
     }
 }
 
-static void upsample_forward(const parameters *set, const layer *self, layer_saved *saved, float *out, const float *in, size_t B,
-                             limn_arena *arena) {
-    saved->enlarged = out;
-    if (self->convolves) saved->enlarged = limn_arena_floats(arena, B * self->out_Y * self->out_X * self->C);
-    upsample_nearest_forward(saved->enlarged, in, B, self->Y, self->X, self->C);
-    if (self->convolves) convolution_layer_forward(set, &self->convolution, out, saved->enlarged, NULL, B, arena);
+static void upsample_forward(const parameters *set, const layer *self, float *out, const float *in, size_t B, limn_arena *arena) {
+    if (!self->convolves) upsample_nearest_forward(out, in, B, self->Y, self->X, self->C);
+    else
+        vqgan_upsample_convolution_forward(out, in, set->list[self->convolution.weight].value,
+                                           set->list[self->convolution.bias].value, B, self->Y, self->X, self->C, arena);
 }
 
 static void upsample_backward(parameters *set, const layer *self, const layer_saved *saved, float *din, const float *dout,
                               size_t B, limn_arena *arena) {
-    size_t mark = limn_arena_mark(arena);
-    const float *denlarged = dout;
-    if (self->convolves) {
-        float *room = limn_arena_floats(arena, B * self->out_Y * self->out_X * self->C);
-        convolution_layer_backward(set, &self->convolution, room, dout, saved->enlarged, B, arena);
-        denlarged = room;
-    }
-    upsample_nearest_backward(din, denlarged, B, self->Y, self->X, self->C);
-    limn_arena_release(arena, mark);
+    if (!self->convolves) upsample_nearest_backward(din, dout, B, self->Y, self->X, self->C);
+    else
+        vqgan_upsample_convolution_backward(din, set->list[self->convolution.weight].grad, set->list[self->convolution.bias].grad,
+                                            dout, saved->in, set->list[self->convolution.weight].value, B, self->Y, self->X,
+                                            self->C, arena);
 }
 
 /* ---------------------------------------------------------------- any layer */
@@ -197,7 +192,7 @@ void vqgan_layer_forward(const parameters *set, const layer *self, layer_saved *
         norm_layer_forward(set, &self->norm, out, saved->statistics1, in, B, self->Y * self->X, true);
         break;
     case LAYER_POOL: pool_forward(out, in, B, self->Y, self->X, self->C); break;
-    case LAYER_UPSAMPLE: upsample_forward(set, self, saved, out, in, B, arena); break;
+    case LAYER_UPSAMPLE: upsample_forward(set, self, out, in, B, arena); break;
     }
 }
 
