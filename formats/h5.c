@@ -83,7 +83,6 @@ hid_t h5_open(const char *path, limn_error *error) {
     return file;
 }
 
-/* True when every part of "a/b/c" is a plain link inside this file. */
 bool h5_is_inside(hid_t file, const char *name) {
     char part[NAME_BYTES_MAX];
     size_t length = strlen(name);

@@ -107,6 +107,7 @@ struct tar_reader {
     char path[4096];
     struct archive *archive;
     struct archive_entry *entry; /* libarchive's; the header that was read last */
+    bool ended;                  /* libarchive must not be asked again */
     bool pending;                /* that header begins the next sample, its data is still to be read */
     limn_buffer image, caption, json;
 };
@@ -175,15 +176,17 @@ static const char *entry_name(const tar_reader *reader) {
 
 /* Moves to the next regular file that belongs to a sample. 1 when there is one, 0 at the end, -1 with an error. */
 static int next_header(tar_reader *reader, limn_error *error) {
-    for (;;) {
+    while (!reader->ended) {
         int result = archive_read_next_header(reader->archive, &reader->entry);
-        if (result == ARCHIVE_EOF) return 0;
-        if (result != ARCHIVE_OK && result != ARCHIVE_WARN) return reader_failed(reader, NULL, error);
+        reader->ended = result != ARCHIVE_OK && result != ARCHIVE_WARN;
+        if (result == ARCHIVE_EOF) break;
+        if (reader->ended) return reader_failed(reader, NULL, error);
         const char *name = entry_name(reader);
         if (archive_entry_filetype(reader->entry) != AE_IFREG || archive_entry_hardlink(reader->entry)) continue;
         const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
         if (*base && *base != '.') return 1;
     }
+    return 0;
 }
 
 /* Splits "a/0001.seg.png" into its key "a/0001" and "seg.png"; the second is returned. NULL with an error. */
