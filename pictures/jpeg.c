@@ -111,6 +111,10 @@ static int decode_all(jpeg_decoder *decoder, limn_error *error) {
     info->scale_denom = 8;
     jpeg_calc_output_dimensions(info);
     if (picture_create(out, info->output_width, info->output_height, error)) return -1;
+    if (info->scale_num < 8) {
+        out->covered_width = (double)info->image_width * info->scale_num / 8;
+        out->covered_height = (double)info->image_height * info->scale_num / 8;
+    }
     if (cmyk) {
         decoder->cmyk_row = limn_allocate(out->width, 4, error);
         if (!decoder->cmyk_row) return -1;

@@ -159,11 +159,13 @@ static int resample(const picture *in, const region *part, picture *out, limn_er
 static int copy_picture(const picture *in, picture *out, limn_error *error) {
     if (picture_create(out, in->width, in->height, error)) return -1;
     memcpy(out->pixels, in->pixels, in->width * in->height * 3);
+    out->covered_width = in->covered_width;
+    out->covered_height = in->covered_height;
     return 0;
 }
 
-static size_t scaled(size_t side, size_t numerator, size_t denominator) {
-    double value = round((double)side * (double)numerator / (double)denominator);
+static size_t scaled(double side, size_t numerator, double denominator) {
+    double value = round(side * (double)numerator / denominator);
     return value < 1.0 ? 1 : (size_t)value;
 }
 
@@ -174,26 +176,28 @@ int picture_resize(const picture *in, picture *out, resize_mode mode, size_t siz
     if (in->width > MAX_SIDE || in->height > MAX_SIDE)
         return limn_fail(error, "%zux%zu pixels are too long a strip to resize", in->width, in->height);
     if (size == 0 || size > MAX_SIDE) return limn_fail(error, "a size of %zu pixels is not between 1 and %d", size, MAX_SIDE);
-    size_t shorter = in->width < in->height ? in->width : in->height;
-    size_t longer = in->width < in->height ? in->height : in->width;
-    bool by_longer = mode == RESIZE_BORDER || mode == RESIZE_KEEP_RATIO_LARGEST;
-    size_t side = by_longer ? longer : shorter; /* the one that becomes `size` */
-    size_t width = scaled(in->width, size, side), height = scaled(in->height, size, side);
     region part = {0, 0, (double)in->width, (double)in->height};
+    if (in->covered_width > 0 && in->covered_height > 0) {
+        part.width = in->covered_width;
+        part.height = in->covered_height;
+    }
+    bool by_longer = mode == RESIZE_BORDER || mode == RESIZE_KEEP_RATIO_LARGEST;
+    double side = by_longer ? fmax(part.width, part.height) : fmin(part.width, part.height); /* it becomes `size` */
+    size_t width = scaled(part.width, size, side), height = scaled(part.height, size, side);
     if (mode == RESIZE_CENTER_CROP) {
-        double across = (double)in->width / (double)width, down = (double)in->height / (double)height;
+        double across = part.width / (double)width, down = part.height / (double)height;
         part.left = (double)((width - size) / 2) * across;
         part.top = (double)((height - size) / 2) * down;
         part.width = (double)size * across;
         part.height = (double)size * down;
         width = height = size;
     }
-    size_t sheet_pixels = mode == RESIZE_BORDER ? size : width;
-    if (width > MAX_SIDE || height > MAX_SIDE || sheet_pixels > MAX_PIXELS / (mode == RESIZE_BORDER ? size : height))
-        return limn_fail(error, "%zux%zu pixels would become %zux%zu", in->width, in->height, width, height);
+    size_t sheet_width = mode == RESIZE_BORDER ? size : width, sheet_height = mode == RESIZE_BORDER ? size : height;
+    if (width > MAX_SIDE || height > MAX_SIDE || sheet_width > MAX_PIXELS / sheet_height)
+        return limn_fail(error, "%zux%zu pixels would become %zux%zu", in->width, in->height, sheet_width, sheet_height);
 
     picture drawn = {0};
-    if (width == in->width && height == in->height) {
+    if ((double)in->width == part.width && (double)in->height == part.height && width == in->width && height == in->height) {
         if (copy_picture(in, &drawn, error)) return -1;
     } else {
         if (picture_create(&drawn, width, height, error)) return -1;

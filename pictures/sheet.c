@@ -28,7 +28,7 @@ int picture_grid(picture *out, const picture *parts, size_t count, size_t column
         if (parts[i].width != parts[0].width || parts[i].height != parts[0].height)
             return limn_fail(error, "pictures of one sheet must have one size: %zux%zu beside %zux%zu", parts[0].width,
                              parts[0].height, parts[i].width, parts[i].height);
-    size_t rows = (count - 1) / columns + 1, width, height;
+    size_t rows = (count - 1) / columns + 1, width = 0, height = 0;
     if (total_side(columns, parts[0].width, gap, &width, error) || total_side(rows, parts[0].height, gap, &height, error))
         return -1;
     if (picture_create(out, width, height, error)) return -1;
