@@ -1,9 +1,9 @@
-/* Training: words are counted by all threads, then merges are made one by one, the counts of pairs kept up to date.
+/* Training: words are counted by all threads, then merges are made one by one, the counts of pairs kept up to date in the words
+ * that hold them.
  *
- * Hugging Face tokenizers' trainer decides what is right, and three of its habits show in the result: the count of a pair that
- * was merged is not taken back, so that a pair may come up again when another merge yields its parts; a merge may yield a token
- * that is there already (also one of the special ones), which then gets no second id; and an entry of the queue merges only in
- * the words that were known when it was put there. */
+ * Every merge makes a new token: what happens inside a stretch of text that ends up as one token does not depend on what stands
+ * around it, so the same bytes are never joined in two ways. Hence a pair is born in one step, with all words it will ever stand
+ * in, goes into the queue once, and is merged at most once. */
 #include "tokenizer/internal.h"
 #include <omp.h>
 #include <stdlib.h>
@@ -93,53 +93,43 @@ typedef struct {
     int64_t count;
 } training_word;
 
-typedef struct {
-    uint32_t *items;
-    size_t count, capacity;
-} word_list;
-
-/* A pair of neighbours: how often it stands in all words, and the words it newly came to. */
+/* A pair of neighbours: how often it stands in all words, and the words it came to when it was born. */
 typedef struct {
     uint64_t pair;
     int64_t count;
-    word_list fresh;
+    uint32_t *words;
+    size_t word_count, word_capacity;
 } pair_count;
 
 typedef struct {
     uint64_t pair;
     int64_t count;
-    uint64_t age; /* entries of one pair and count: the older first, so that the result is the same every time */
-    word_list words;
+    size_t index; /* of the pair_count */
 } queue_entry;
 
 typedef struct {
     training_word *words;
-    size_t word_count;
     int32_t *symbols;
     pair_count *pairs;
-    size_t pair_total, pair_capacity;
+    size_t pair_total, pair_capacity, queued; /* pairs before `queued` are in the queue or were */
     size_t *slots; /* index + 1 of a pair */
     size_t slot_mask;
-    size_t *touched; /* pairs with fresh words */
-    size_t touched_count, touched_capacity;
     queue_entry *queue;
     size_t queue_count, queue_capacity;
-    word_counts ids; /* bytes of each token; its index is the id */
+    string_list tokens; /* bytes of each */
     merge_rule *rules;
     size_t rule_count, rule_capacity;
 } training;
 
 static void training_free(training *t) {
-    for (size_t i = 0; i < t->pair_total; i++) free(t->pairs[i].fresh.items);
-    for (size_t i = 0; i < t->queue_count; i++) free(t->queue[i].words.items);
+    for (size_t i = 0; i < t->pair_total; i++) free(t->pairs[i].words);
     free(t->words);
     free(t->symbols);
     free(t->pairs);
     free(t->slots);
-    free(t->touched);
     free(t->queue);
     free(t->rules);
-    word_counts_free(&t->ids);
+    string_list_free(&t->tokens);
 }
 
 /* Room for one more item in a growing array. */
@@ -183,29 +173,20 @@ static int change_pair(training *t, int32_t left, int32_t right, int64_t change,
     pair_count *pair = find_pair(t, pair_key(left, right), error);
     if (!pair) return -1;
     pair->count += change;
-    word_list *fresh = &pair->fresh;
-    if (change < 0 || (fresh->count && fresh->items[fresh->count - 1] == (uint32_t)word)) return 0;
-    if (fresh->count == 0) {
-        if (make_room((void **)&t->touched, t->touched_count, &t->touched_capacity, sizeof *t->touched, error)) return -1;
-        t->touched[t->touched_count++] = (size_t)(pair - t->pairs);
-    }
-    if (make_room((void **)&fresh->items, fresh->count, &fresh->capacity, sizeof *fresh->items, error)) return -1;
-    fresh->items[fresh->count++] = (uint32_t)word;
+    if (change < 0 || (pair->word_count && pair->words[pair->word_count - 1] == (uint32_t)word)) return 0;
+    if (make_room((void **)&pair->words, pair->word_count, &pair->word_capacity, sizeof *pair->words, error)) return -1;
+    pair->words[pair->word_count++] = (uint32_t)word;
     return 0;
 }
 
 /* Which entry comes first: the larger count, then the smaller pair. */
 static bool goes_before(const queue_entry *a, const queue_entry *b) {
     if (a->count != b->count) return a->count > b->count;
-    if (a->pair != b->pair) return a->pair < b->pair;
-    return a->age < b->age;
+    return a->pair < b->pair;
 }
 
 static int queue_push(training *t, queue_entry entry, limn_error *error) {
-    if (make_room((void **)&t->queue, t->queue_count, &t->queue_capacity, sizeof *t->queue, error)) {
-        free(entry.words.items);
-        return -1;
-    }
+    if (make_room((void **)&t->queue, t->queue_count, &t->queue_capacity, sizeof *t->queue, error)) return -1;
     size_t place = t->queue_count++;
     for (; place > 0 && goes_before(&entry, &t->queue[(place - 1) / 2]); place = (place - 1) / 2)
         t->queue[place] = t->queue[(place - 1) / 2];
@@ -225,20 +206,13 @@ static queue_entry queue_pop(training *t) {
     return top;
 }
 
-/* Puts every pair with fresh words into the queue, with those words. */
-static int queue_touched(training *t, uint64_t age, limn_error *error) {
-    int status = 0;
-    for (size_t i = 0; i < t->touched_count; i++) {
-        pair_count *pair = &t->pairs[t->touched[i]];
-        queue_entry entry = {pair->pair, pair->count, age, pair->fresh};
-        pair->fresh = (word_list){0};
-        if (pair->count > 0 && status == 0)
-            status = queue_push(t, entry, error);
-        else
-            free(entry.words.items);
+/* Puts the pairs that were born since the last time into the queue. */
+static int queue_new_pairs(training *t, limn_error *error) {
+    for (; t->queued < t->pair_total; t->queued++) {
+        const pair_count *pair = &t->pairs[t->queued];
+        if (queue_push(t, (queue_entry){pair->pair, pair->count, t->queued}, error)) return -1;
     }
-    t->touched_count = 0;
-    return status;
+    return 0;
 }
 
 /* Replaces left, right by `result` in one word, from left to right. */
@@ -277,13 +251,12 @@ static int prepare(training *t, tokenizer_trainer *trainer, limn_error *error) {
     }
     if (all->count >= UINT32_MAX) return limn_fail(error, "%zu distinct words are too many to train on", all->count);
     int32_t ids[256];
-    for (size_t id = 0; id < t->ids.count; id++)
-        if (t->ids.words[id].size == 1) ids[(unsigned char)t->ids.bytes.data[t->ids.words[id].offset]] = (int32_t)id;
+    for (size_t id = 0; id < t->tokens.count; id++)
+        if (string_list_size_at(&t->tokens, id) == 1) ids[(unsigned char)string_list_at(&t->tokens, id)[0]] = (int32_t)id;
 
     t->words = limn_allocate(all->count + 1, sizeof *t->words, error);
     t->symbols = limn_allocate(all->bytes.size + 1, sizeof *t->symbols, error);
     if (!t->words || !t->symbols) return -1;
-    t->word_count = all->count;
     for (size_t i = 0; i < all->bytes.size; i++) t->symbols[i] = ids[(unsigned char)all->bytes.data[i]];
     for (size_t w = 0; w < all->count; w++) {
         t->words[w] = (training_word){all->words[w].offset, all->words[w].size, (int64_t)all->words[w].count};
@@ -291,63 +264,50 @@ static int prepare(training *t, tokenizer_trainer *trainer, limn_error *error) {
         for (size_t i = 0; i + 1 < t->words[w].length; i++)
             if (change_pair(t, symbols[i], symbols[i + 1], t->words[w].count, w, error)) return -1;
     }
-    return queue_touched(t, 0, error);
+    return queue_new_pairs(t, error);
 }
 
-/* The id of what two tokens make together: a new one, unless the same bytes are a token already. */
-static int32_t joined_token(training *t, int32_t left, int32_t right, limn_error *error) {
-    const counted_word *a = &t->ids.words[left], *b = &t->ids.words[right];
-    size_t size = a->size + b->size, before = t->ids.count;
-    char *bytes = limn_allocate(size, 1, error);
-    if (!bytes) return -1;
-    memcpy(bytes, t->ids.bytes.data + a->offset, a->size);
-    memcpy(bytes + a->size, t->ids.bytes.data + b->offset, b->size);
-    uint64_t hash = hash_bytes(bytes, size);
-    int32_t id = -1;
-    if (word_counts_add(&t->ids, bytes, size, hash, 1, error) == 0) {
-        if (t->ids.count > before) {
-            id = (int32_t)before;
-        } else {
-            size_t slot = hash & t->ids.slot_mask;
-            for (;; slot = (slot + 1) & t->ids.slot_mask) {
-                const counted_word *word = &t->ids.words[t->ids.slots[slot] - 1];
-                if (word->size == size && memcmp(t->ids.bytes.data + word->offset, bytes, size) == 0) break;
-            }
-            id = (int32_t)t->ids.slots[slot] - 1;
-        }
-    }
-    free(bytes);
-    return id;
+/* The bytes of two tokens as one more token, whose id is the next. */
+static int join_tokens(training *t, int32_t left, int32_t right, limn_buffer *scratch, limn_error *error) {
+    const size_t parts[2] = {(size_t)left, (size_t)right};
+    scratch->size = 0;
+    for (size_t i = 0; i < 2; i++)
+        if (limn_buffer_append(scratch, string_list_at(&t->tokens, parts[i]), string_list_size_at(&t->tokens, parts[i]), error))
+            return -1;
+    return string_list_add(&t->tokens, scratch->data, scratch->size, error);
 }
 
 static int make_merges(training *t, size_t vocabulary_size, size_t min_frequency, limn_error *error) {
-    limn_progress *progress = limn_progress_start("merges", "tokens", t->ids.count, vocabulary_size);
+    limn_progress *progress = limn_progress_start("merges", "tokens", t->tokens.count, vocabulary_size);
+    limn_buffer scratch = {0};
     int status = 0;
-    for (uint64_t age = 1; status == 0 && t->ids.count < vocabulary_size && t->queue_count; age++) {
+    while (status == 0 && t->tokens.count < vocabulary_size && t->queue_count) {
         queue_entry top = queue_pop(t);
-        const pair_count *pair = find_pair(t, top.pair, error);
-        if (top.count != pair->count) { /* it has changed since it was queued */
+        pair_count *pair = &t->pairs[top.index];
+        if (top.count != pair->count) { /* other merges took some of it since it was queued */
             top.count = pair->count;
             status = queue_push(t, top, error);
             continue;
         }
-        if (top.count < 1 || (uint64_t)top.count < min_frequency) {
-            free(top.words.items);
+        if (top.count < 1 || (uint64_t)top.count < min_frequency) break;
+        if (limn_stop_requested()) {
+            status = limn_fail(error, "stopped while training; run the same command to train anew");
             break;
         }
-        if (limn_stop_requested()) status = limn_fail(error, "stopped while training; run the same command to train anew");
-        int32_t left = (int32_t)(top.pair >> 32), right = (int32_t)(top.pair & UINT32_MAX), result = -1;
-        if (status == 0) status = (result = joined_token(t, left, right, error)) < 0 ? -1 : 0;
-        if (status == 0)
-            status = make_room((void **)&t->rules, t->rule_count, &t->rule_capacity, sizeof *t->rules, error);
+        int32_t left = (int32_t)(top.pair >> 32), right = (int32_t)(top.pair & UINT32_MAX), result = (int32_t)t->tokens.count;
+        status = join_tokens(t, left, right, &scratch, error);
+        if (status == 0) status = make_room((void **)&t->rules, t->rule_count, &t->rule_capacity, sizeof *t->rules, error);
         if (status == 0) t->rules[t->rule_count++] = (merge_rule){left, right, result};
-        for (size_t i = 0; i < top.words.count && status == 0; i++)
-            status = merge_in_word(t, top.words.items[i], left, right, result, error);
-        if (status == 0) status = queue_touched(t, age, error);
-        free(top.words.items);
-        limn_progress_update(progress, t->ids.count, "%s", "");
+        uint32_t *words = pair->words; /* `pair` may move when pairs are born */
+        pair->words = NULL;
+        for (size_t i = 0, count = pair->word_count; i < count && status == 0; i++)
+            status = merge_in_word(t, words[i], left, right, result, error);
+        free(words);
+        if (status == 0) status = queue_new_pairs(t, error);
+        limn_progress_update(progress, t->tokens.count, "%s", "");
     }
     limn_progress_finish(progress);
+    limn_buffer_free(&scratch);
     return status;
 }
 
@@ -356,12 +316,12 @@ static tokenizer *build(const training *t, size_t specials, limn_error *error) {
     tokenizer *self = tokenizer_create(error);
     limn_buffer text = {0};
     if (!self) return NULL;
-    for (size_t id = 0; id < t->ids.count; id++) {
-        const counted_word *word = &t->ids.words[id];
+    for (size_t id = 0; id < t->tokens.count; id++) {
+        const char *bytes = string_list_at(&t->tokens, id);
         text.size = 0;
-        for (size_t i = 0; i < word->size; i++) {
+        for (size_t i = 0; i < string_list_size_at(&t->tokens, id); i++) {
             char character[4];
-            size_t length = limn_utf8_encode(byte_character((unsigned char)t->ids.bytes.data[word->offset + i]), character);
+            size_t length = limn_utf8_encode(byte_character((unsigned char)bytes[i]), character);
             if (limn_buffer_append(&text, character, length, error)) goto failed;
         }
         if (tokenizer_add_token(self, text.data, text.size, error)) goto failed;
@@ -392,9 +352,9 @@ tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabular
     alphabet_order(order);
     int status = count_batch(trainer, error);
     for (size_t i = 0; i < SPECIALS && status == 0; i++)
-        status = word_counts_add(&t.ids, specials[i], strlen(specials[i]), hash_bytes(specials[i], strlen(specials[i])), 1, error);
+        status = string_list_add(&t.tokens, specials[i], strlen(specials[i]), error);
     for (size_t i = 0; i < 256 && status == 0; i++)
-        status = word_counts_add(&t.ids, (const char *)&order[i], 1, hash_bytes((const char *)&order[i], 1), 1, error);
+        status = string_list_add(&t.tokens, (const char *)&order[i], 1, error);
     if (status == 0) status = prepare(&t, trainer, error);
     if (status == 0) status = make_merges(&t, vocabulary_size, min_frequency, error);
     if (status == 0) self = build(&t, SPECIALS, error);
