@@ -1,15 +1,18 @@
+#include <string.h>
+
 #include "core/core.h"
 #include "nn/nn.h"
 
 static int bench_matmul(int argc, char **argv, limn_error *error) {
     const limn_program program = {.name = "limn-bench matmul",
                                   .summary = "Measures this machine's rate of matrix products: the best of five of 4096³.",
-                                  .examples = "  $ limn-bench matmul --precision fp32\n"};
+                                  .examples = "$ limn-bench matmul --precision fp32\n"};
     const char *precision = "fp32";
     const limn_option options[] = {
         {"precision", LIMN_OPTION_STRING, &precision, "fp32", "precision of the numbers that are multiplied", false}, {0}};
     int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
     if (parsed != 0) return parsed > 0 ? 0 : -1;
+    if (strcmp(precision, "fp32") != 0) return limn_fail_usage(error, "--precision %s: this program measures fp32", precision);
     limn_log(LIMN_LOG_INFO, "%s", nn_backend_description());
     double seconds;
     if (nn_measure_peak(&seconds, error) != 0) return -1;
