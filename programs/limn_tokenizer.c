@@ -76,10 +76,27 @@ static int train_on(const limn_strings *paths, size_t vocabulary_size, size_t mi
     return status;
 }
 
+/* The section `tokenizer` of a configuration, where the command line (0) leaves it open. */
+static int read_config(const char *path, size_t *vocabulary_size, size_t *min_frequency, limn_error *error) {
+    static const char *const known[] = {"vocab_size", "min_frequency", NULL};
+    json_t *config = limn_json_load(path, error);
+    if (!config) return -1;
+    json_t *section = json_object_get(config, "tokenizer");
+    size_t size = 0, frequency = 0;
+    int status = json_is_object(section) ? 0 : limn_fail_usage(error, "%s: has no section \"tokenizer\"", path);
+    if (status == 0) status = limn_json_check_keys(section, path, known, error);
+    if (status == 0) status = limn_json_get_size(section, path, "vocab_size", 1, SIZE_MAX / 2, &size, error);
+    if (status == 0) status = limn_json_get_size(section, path, "min_frequency", 1, SIZE_MAX / 2, &frequency, error);
+    json_decref(config);
+    if (!*vocabulary_size) *vocabulary_size = size;
+    if (!*min_frequency) *min_frequency = frequency;
+    return status;
+}
+
 static int train(int argc, char **argv, limn_error *error) {
     limn_strings input = {0}, paths = {0};
-    size_t vocabulary_size = 0, min_frequency = 2;
-    const char *output = NULL;
+    size_t vocabulary_size = 0, min_frequency = 0;
+    const char *output = NULL, *config = NULL;
     bool restart = false;
     const limn_program program = {
         .name = "limn-tokenizer train",
@@ -89,9 +106,11 @@ static int train(int argc, char **argv, limn_error *error) {
     };
     const limn_option options[] = {
         {"input", LIMN_OPTION_STRINGS, &input, "FILES",
-         "text files with a caption on each line, taken as it is; or WebDataset .tar files, whose captions are led by a space", true},
-        {"vocab-size", LIMN_OPTION_SIZE, &vocabulary_size, "N", "tokens in all, with 5 special ones and the 256 bytes", true},
-        {"min-frequency", LIMN_OPTION_SIZE, &min_frequency, "N", "a pair must occur this often to become a token", false},
+         "text files with a caption on each line, taken as it is; or WebDataset .tar files (or folders of them), whose captions are "
+         "led by a space", true},
+        {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML whose section tokenizer has vocab_size and min_frequency", false},
+        {"vocab-size", LIMN_OPTION_SIZE, &vocabulary_size, "N", "tokens in all, with 5 special ones and the 256 bytes", false},
+        {"min-frequency", LIMN_OPTION_SIZE, &min_frequency, "N", "a pair must occur this often to become a token (2)", false},
         {"output", LIMN_OPTION_STRING, &output, "DIR", "where the three files go", true},
         {"restart", LIMN_OPTION_FLAG, &restart, NULL, "train anew, whatever the output holds", false},
         {0},
@@ -103,7 +122,10 @@ static int train(int argc, char **argv, limn_error *error) {
     }
     char record_path[PATH_MAX];
     json_t *description = NULL;
-    int status = limn_expand_paths(&input, &paths, error);
+    int status = config ? read_config(config, &vocabulary_size, &min_frequency, error) : 0;
+    if (status == 0 && !vocabulary_size) status = limn_fail_usage(error, "--vocab-size is needed, or a --config that has it");
+    if (!min_frequency) min_frequency = 2;
+    if (status == 0) status = limn_expand_folders(&input, ".tar", &paths, error);
     if (status == 0) status = limn_path_join(record_path, sizeof record_path, output, "training.json", error);
     if (status == 0) status = (description = describe(&paths, vocabulary_size, min_frequency, error)) ? 0 : -1;
     int found = status == 0 && !restart ? look_at_output(output, record_path, description, error) : 0;

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Installs the Debian packages that are missing: those that Limn is built and tested with, and with `pictures` also those that the
+# quickstart's pictures are made from. Asks for no input; says what to do when it may not install.
+set -eu
+
+packages="build-essential cmake pkg-config libopenblas-openmp-dev libhdf5-dev libjansson-dev libyaml-dev libzimg-dev
+libcurl4-openssl-dev libarchive-dev libjpeg62-turbo-dev libpng-dev libwebp-dev libssl-dev libpcre2-dev libcmocka-dev"
+if [ "${1:-}" = pictures ]; then
+    packages="$packages python3-pil fonts-noto-color-emoji unicode-data unicode-cldr-core tuxpaint-stamps-default"
+fi
+
+missing=
+for package in $packages; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+if [ "$(id -u)" != 0 ]; then
+    if sudo -n true 2>/dev/null; then
+        as_root=sudo
+    else
+        echo "Limn needs packages that only root can install. Run this, then start again:" >&2
+        echo "  sudo apt-get install$missing" >&2
+        exit 1
+    fi
+fi
+echo "installing:$missing" >&2
+export DEBIAN_FRONTEND=noninteractive
+$as_root apt-get update -q >/dev/null
+# Word splitting is meant.
+# shellcheck disable=SC2086
+$as_root apt-get install -q -y --no-install-recommends $missing >/dev/null
