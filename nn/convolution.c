@@ -3,8 +3,7 @@
  * where each tap of each pixel begins. The gradient of the input is again such a sum (for stride s, one for each of the s·s
  * places of an input pixel within a step), and the gradient of the weights is, for each tap, a product over all pixels. */
 #include "core/core.h"
-#include "nn/convolution_kernels.h"
-#include "nn/nn.h"
+#include "nn/convolution_internal.h"
 
 #include <omp.h>
 #include <string.h>
@@ -16,14 +15,6 @@ enum {
     BIAS_CHUNK = 256             /* pixels summed in fp32 before they are added in double */
 };
 
-static size_t divide_up(size_t a, size_t b) {
-    return (a + b - 1) / b;
-}
-
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 size_t convolution_out_rows(const convolution_shape *shape) {
     return (shape->Y + shape->pad_top + shape->pad_bottom - shape->kernel) / shape->stride + 1;
 }
@@ -33,20 +24,6 @@ size_t convolution_out_columns(const convolution_shape *shape) {
 }
 
 /* ---------------------------------------------------------------- sums over taps */
-
-typedef struct {
-    const float *in; /* (B, Y, X, C) */
-    size_t B, Y, X, C;
-    size_t rows, columns;    /* outputs of one picture */
-    size_t step;             /* output (i, j) reads pixels (i·step + dy, j·step + dx) */
-    size_t taps;
-    const ptrdiff_t *dy, *dx; /* (taps) */
-    const float *weights;     /* packed: (blocks of outputs, taps, C, outputs of a block) */
-    const float *bias;        /* packed: (blocks of outputs, outputs of a block) */
-    const float *add;         /* like out, or NULL */
-    float *out;               /* (B, out_Y, out_X, O); output (i, j) goes to pixel (out_y + i·out_step, out_x + j·out_step) */
-    size_t out_Y, out_X, O, out_y, out_x, out_step;
-} tap_sum;
 
 /* Which of `count` outputs, from `first`, read inside [0, size): *begin … *end. */
 static void inside(ptrdiff_t shift, size_t step, size_t size, size_t first, size_t count, size_t *begin, size_t *end) {
@@ -115,6 +92,10 @@ static void tile_product(const convolution_kernels *kernels, const tap_sum *sum,
 }
 
 static void tap_sum_run(const convolution_kernels *kernels, const tap_sum *sum, limn_arena *arena) {
+    if (winograd_suits(kernels, sum)) {
+        winograd_run(kernels, sum, arena);
+        return;
+    }
     const size_t mark = limn_arena_mark(arena), threads = limn_get_threads();
     const size_t pixels = sum->B * sum->rows * sum->columns, tiles = divide_up(pixels, TILE_PIXELS);
     const size_t output_blocks = divide_up(sum->O, kernels->channels_per_block);
@@ -214,12 +195,13 @@ static void pack_backward(float *packed, const float *weight, size_t O, size_t t
 }
 
 /* Input pixels y = i·stride + remainder: output row y′ reads them by tap k when y′·stride + k = y + pad, so by every stride-th
- * tap, and y′ = i + (remainder + pad − k)/stride. Returns how many taps, with tap numbers and shifts. */
+ * tap, and y′ = i + (remainder + pad − k)/stride. Returns how many taps, with tap numbers and
+ * shifts, the shifts rising. */
 static size_t taps_of_remainder(size_t kernel, size_t stride, size_t pad, size_t remainder, size_t *tap, ptrdiff_t *shift) {
-    size_t count = 0;
-    for (size_t k = (remainder + pad) % stride; k < kernel; k += stride, count++) {
-        tap[count] = k;
-        shift[count] = ((ptrdiff_t)(remainder + pad) - (ptrdiff_t)k) / (ptrdiff_t)stride;
+    const size_t lowest = (remainder + pad) % stride, count = lowest < kernel ? divide_up(kernel - lowest, stride) : 0;
+    for (size_t i = 0; i < count; i++) {
+        tap[i] = lowest + (count - 1 - i) * stride;
+        shift[i] = ((ptrdiff_t)(remainder + pad) - (ptrdiff_t)tap[i]) / (ptrdiff_t)stride;
     }
     return count;
 }
@@ -320,7 +302,7 @@ static void weight_gradient_tile(const convolution_kernels *kernels, const weigh
     }
 }
 
-/* din of a shape whose C is a multiple of the kernels' step. */
+/* Of a shape whose C is a multiple of the kernels' step. */
 static void backward_weight(const convolution_kernels *kernels, float *dweight, const float *dout, const float *in,
                             const convolution_shape *shape, limn_arena *arena) {
     const size_t mark = limn_arena_mark(arena), threads = limn_get_threads();
@@ -439,8 +421,11 @@ void convolution_backward(float *din, float *dweight, float *dbias, const float 
                           const convolution_shape *shape, limn_arena *arena) {
     const convolution_kernels *kernels = convolution_kernels_in_use();
     if (din != NULL) backward_input(kernels, din, dout, weight, shape, arena);
-    if (dweight != NULL && shape->C % kernels->channel_step == 0) backward_weight(kernels, dweight, dout, in, shape, arena);
-    if (dweight != NULL && shape->C % kernels->channel_step != 0)
+    if (dweight != NULL && winograd_suits_weight(kernels, shape))
+        winograd_backward_weight(kernels, dweight, dout, in, shape, arena);
+    else if (dweight != NULL && shape->C % kernels->channel_step == 0)
+        backward_weight(kernels, dweight, dout, in, shape, arena);
+    else if (dweight != NULL)
         backward_weight_by_patches(kernels, dweight, dout, in, shape, arena);
     if (dbias != NULL)
         backward_bias(dbias, dout, shape->B * convolution_out_rows(shape) * convolution_out_columns(shape), shape->O, arena);

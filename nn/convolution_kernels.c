@@ -5,6 +5,9 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#define WINOGRAD_P 0.75f
+#define WINOGRAD_Q 1.5f
+
 #if defined(__x86_64__)
 #define INSTRUCTIONS "avx512"
 #define NAME(x) x##_avx512

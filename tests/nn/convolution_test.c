@@ -173,6 +173,20 @@ static void any_shape_matches_the_naive_one(void **state) {
     compare_with_naive(shape_of(1, 130, 40, 16, 16, 3, 1, 1, 1));
 }
 
+/* Enough tiles of 4×4 that these are done by Winograd's method. */
+static void winograd_matches_the_naive_one(void **state) {
+    (void)state;
+    const size_t before = limn_get_threads();
+    for (size_t threads = 1; threads <= 3; threads += 2) {
+        limn_set_threads(threads);
+        compare_with_naive(shape_of(3, 32, 32, 16, 48, 3, 1, 1, 1));
+        compare_with_naive(shape_of(2, 37, 42, 80, 16, 3, 1, 1, 1)); /* the last tiles hang over */
+        compare_with_naive(shape_of(2, 44, 47, 16, 32, 3, 1, 0, 0));
+        compare_with_naive((convolution_shape){4, 31, 30, 32, 32, 3, 1, 0, 2, 1, 0}); /* another padding on each side */
+    }
+    limn_set_threads(before);
+}
+
 static void uneven_padding(void **state) {
     (void)state;
     convolution_shape shape = {.B = 1, .Y = 6, .X = 5, .C = 16, .O = 8, .kernel = 3, .stride = 2, .pad_top = 2, .pad_right = 1};
@@ -235,7 +249,8 @@ static void unknown_kernels_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_match_finite_differences), cmocka_unit_test(any_shape_matches_the_naive_one),
-        cmocka_unit_test(uneven_padding),                     cmocka_unit_test(bias_residual_and_gradients_are_optional),
+        cmocka_unit_test(winograd_matches_the_naive_one),     cmocka_unit_test(uneven_padding),
+        cmocka_unit_test(bias_residual_and_gradients_are_optional),
         cmocka_unit_test(same_bits_for_the_same_threads),     cmocka_unit_test(more_threads_than_outputs_share_the_pixels),
         cmocka_unit_test(unknown_kernels_are_refused),
     };
