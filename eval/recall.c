@@ -117,7 +117,7 @@ static int draw(const drawing_model *model, const char *caption, const sampling_
 
 static void paste_part(picture *sheet, const unsigned char *pixels, size_t side, size_t slot, size_t part) {
     /* picture_paste only reads the part. */
-    picture view = {side, side, (unsigned char *)pixels};
+    picture view = {.width = side, .height = side, .pixels = (unsigned char *)pixels};
     size_t column = slot % SHEET_COLUMNS, row = slot / SHEET_COLUMNS;
     picture_paste(sheet, &view, column * (3 * side + 8) + 4 + part * side, row * (side + 4) + 4);
 }

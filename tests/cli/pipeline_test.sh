@@ -1,0 +1,19 @@
+# The whole pipeline in seconds, from a list of addresses to drawings; and at its end the drawings show what was asked for.
+. "$(dirname "$0")/support.sh"
+make_tars
+quietly limn-tokenizer train --input pictures/train --config "$configs/micro.json" --output tokenizer
+quietly limn-vqgan train --data pictures/train --valid pictures/kept --config "$configs/micro.json" --steps 250 --output vqgan
+[ -s vqgan/samples/00000250.png ] || fail "no reconstructions were written"
+quietly limn-vqgan reconstruct --model vqgan/model shapes/00.png shapes/07.png --output both.png
+for part in train kept; do
+    quietly limn-encode --input "pictures/$part/*.tar" --vqgan vqgan/model --output "tokens/$part"
+done
+quietly limn-train --config "$configs/micro.json" --data tokens/train --valid tokens/kept --tokenizer tokenizer --vqgan vqgan/model \
+    --steps 300 --output run
+quietly limn-sample --model run/model --prompt "large red circle" --guidance 3 --output nine.png
+[ -s nine.png ] || fail "no drawings were written"
+limn-eval recall --model run/model --captions pictures/train --gallery pictures/kept --guidance 3 --json >recall.json 2>recall.log ||
+    fail "limn-eval: $(cat recall.log)"
+cat recall.json
+awk -F'"recall": ' '{ exit !($2 + 0 >= 0.6) }' recall.json || fail "drawings are not what was asked for"
+echo done

@@ -1,0 +1,59 @@
+# What the command-line tests share. Each is called with the folder of the programs and the folder of the presets.
+set -eu
+programs=$1 configs=$2
+PATH=$programs:$PATH
+export LIMN_THREADS=1 # two tests run at once; results must not depend on it
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+fail() {
+    echo "FAILED: $*"
+    exit 1
+}
+
+# expect STATUS WORDS COMMAND…: the exit code, and words of the one line on stderr.
+expect() {
+    status=$1 words=$2
+    shift 2
+    code=0
+    "$@" >out 2>err </dev/null || code=$?
+    [ "$code" = "$status" ] || fail "$* ends with $code, not $status: $(cat err)"
+    grep -q -- "$words" err || fail "$* does not say '$words': $(cat err)"
+    [ "$status" = 0 ] || [ "$(wc -l <err)" = 1 ] || fail "$* says more than one line: $(cat err)"
+}
+
+# quietly COMMAND…: must succeed; its words are shown only when it does not.
+quietly() {
+    "$@" >quiet.log 2>&1 || fail "$*: $(tail -n 5 quiet.log)"
+}
+
+# Coloured shapes as tars: pictures/train and pictures/kept.
+make_tars() {
+    quietly make-pictures "$folder/shapes"
+    for part in train kept; do
+        quietly limn-download --input "shapes/$part.tsv" --output "pictures/$part" --size 32 --allow-private
+    done
+}
+
+# killed_until_done SECONDS COMMAND…: runs it again and again, each time killed after a moment that grows from nothing, until it ends.
+killed_until_done() {
+    wait_for=$1
+    shift
+    moment=$wait_for kills=0
+    while :; do
+        "$@" >killed.log 2>&1 &
+        process=$!
+        (sleep "$moment"; kill -9 $process 2>/dev/null) &
+        killer=$!
+        if wait $process 2>/dev/null; then
+            kill $killer 2>/dev/null || true
+            break
+        fi
+        grep -q "error\|FAILED" killed.log && fail "$*: $(cat killed.log)"
+        kills=$((kills + 1))
+        [ $kills -lt 60 ] || fail "$* does not end after $kills kills: $(tail -n 3 killed.log)"
+        moment=$(awk -v m="$moment" -v w="$wait_for" 'BEGIN { print m * 1.15 + w * 0.1 }')
+    done
+    echo "$1: killed $kills times"
+}
