@@ -12,6 +12,9 @@ static pthread_mutex_t h5_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void h5_begin(void) {
     pthread_mutex_lock(&h5_lock);
+    /* After a close that failed (a full disk) HDF5's own clean-up at exit goes over freed memory. It has nothing to do for us:
+     * each function closes what it opens. */
+    H5dont_atexit();
     H5open();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     H5PLset_loading_state(0); /* a file must not be able to name a plug-in to load */

@@ -17,17 +17,19 @@ struct tar_writer {
     limn_atomic_file file;
     struct archive *archive;
     struct archive_entry *entry;
+    int trouble; /* errno of the first write that failed; 0 while all is well */
 };
 
+/* Takes everything, and only remembers a failure: libarchive leaks its buffers when a write of it fails. */
 static la_ssize_t write_to_stream(struct archive *archive, void *context, const void *data, size_t size) {
+    (void)archive;
     tar_writer *writer = context;
-    if (fwrite(data, 1, size, writer->file.stream) == size) return (la_ssize_t)size;
-    archive_set_error(archive, errno, "%s", strerror(errno));
-    return -1;
+    if (!writer->trouble && fwrite(data, 1, size, writer->file.stream) != size) writer->trouble = errno ? errno : EIO;
+    return (la_ssize_t)size;
 }
 
 static int writer_failed(tar_writer *writer, const char *what, limn_error *error) {
-    const char *why = archive_error_string(writer->archive);
+    const char *why = writer->trouble ? strerror(writer->trouble) : archive_error_string(writer->archive);
     return limn_fail(error, "%s: cannot write %s: %s", writer->file.path, what, why ? why : "no reason given");
 }
 
@@ -77,22 +79,21 @@ int tar_writer_add(tar_writer *writer, const char *name, const void *data, size_
     archive_entry_set_size(entry, (la_int64_t)size);
     if (archive_write_header(writer->archive, entry) != ARCHIVE_OK) return writer_failed(writer, name, error);
     if (size && archive_write_data(writer->archive, data, size) != (la_ssize_t)size) return writer_failed(writer, name, error);
+    if (writer->trouble) return writer_failed(writer, name, error);
     return 0;
 }
 
 static void writer_free(tar_writer *writer) {
-    if (writer->archive) {
-        archive_write_fail(writer->archive); /* no more writes: after a success everything is closed already */
-        archive_write_free(writer->archive);
-    }
+    writer->trouble = ECANCELED; /* what libarchive still holds goes nowhere */
+    if (writer->archive) archive_write_free(writer->archive);
     archive_entry_free(writer->entry);
     limn_atomic_discard(&writer->file);
     free(writer);
 }
 
 int tar_writer_commit(tar_writer *writer, limn_error *error) {
-    int failed = archive_write_close(writer->archive) == ARCHIVE_OK ? 0 : writer_failed(writer, "its end", error);
-    if (!failed) failed = limn_atomic_commit(&writer->file, error);
+    bool closed = archive_write_close(writer->archive) == ARCHIVE_OK && !writer->trouble;
+    int failed = closed ? limn_atomic_commit(&writer->file, error) : writer_failed(writer, "its end", error);
     writer_free(writer);
     return failed;
 }

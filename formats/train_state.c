@@ -3,6 +3,7 @@
 #include "formats/h5.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum { STATE_NAME_MAX = 900 };
 
@@ -36,6 +37,8 @@ int train_state_write(const char *path, const state_array *arrays, size_t array_
     if (file >= 0 && H5Fclose(file) < 0 && !failed) failed = limn_fail(error, "%s: cannot write: the disk may be full", path);
     h5_end();
     if (!failed) return limn_atomic_publish(&atomic, error);
+    /* HDF5 may keep the file open after a failure: give its room on the disk back all the same. */
+    if (file >= 0 && truncate(atomic.temporary, 0) != 0) limn_log(LIMN_LOG_DEBUG, "%s: could not be emptied", atomic.temporary);
     limn_atomic_discard(&atomic);
     return -1;
 }
