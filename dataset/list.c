@@ -378,14 +378,17 @@ static int begin_file(caption_list *list, limn_error *error) {
     if (head >= 2 && (!memcmp(text, "\xFF\xFE", 2) || !memcmp(text, "\xFE\xFF", 2)))
         return limn_fail_usage(error, "%s: is UTF-16; convert it to UTF-8 (iconv -f utf-16 -t utf-8)", list->name);
 
+    const char *const first_break = memchr(text, '\n', list->end - list->start);
+    const size_t first_line = first_break ? (size_t)(first_break - text) : list->end - list->start;
+    if (memchr(text, 0, first_line)) return limn_fail_usage(error, "%s: is not text (its first line has a NUL byte)", list->name);
+
     const char *const format = list->options->format ? list->options->format : "auto";
     if (!strcmp(format, "tsv") || !strcmp(format, "csv")) {
         list->csv = format[0] == 'c';
     } else if (ends_with(list->name, ".csv") || ends_with(list->name, ".tsv") || ends_with(list->name, ".tab")) {
         list->csv = ends_with(list->name, ".csv");
     } else {
-        const char *line_break = memchr(text, '\n', list->end - list->start);
-        list->csv = !memchr(text, '\t', line_break ? (size_t)(line_break - text) : list->end - list->start);
+        list->csv = !memchr(text, '\t', first_line);
     }
 
     /* A header line: a field is called as a column we look for, and none is an address. */
