@@ -124,6 +124,9 @@ static int train(int argc, char **argv, limn_error *error) {
     json_t *description = NULL;
     int status = config ? read_config(config, &vocabulary_size, &min_frequency, error) : 0;
     if (status == 0 && !vocabulary_size) status = limn_fail_usage(error, "--vocab-size is needed, or a --config that has it");
+    if (status == 0 && vocabulary_size < TOKENIZER_BASE)
+        status = limn_fail_usage(error, "--vocab-size %zu is too small: %d special tokens and bytes come first", vocabulary_size,
+                                 TOKENIZER_BASE);
     if (!min_frequency) min_frequency = 2;
     if (status == 0) status = limn_expand_folders(&input, ".tar", &paths, error);
     if (status == 0) status = limn_path_join(record_path, sizeof record_path, output, "training.json", error);

@@ -240,7 +240,7 @@ static int answer_lines(const tokenizer *self, const char *path, FILE *out, line
 #pragma omp parallel for schedule(static, 1) num_threads((int)count) if (size > 4096)
         for (size_t i = 0; i < count; i++) answer_share(self, &shares[i], lines, function);
         for (size_t i = 0; i < count && status == 0; i++) {
-            if (fwrite(shares[i].out.data, 1, shares[i].out.size, out) != shares[i].out.size)
+            if (shares[i].out.size && fwrite(shares[i].out.data, 1, shares[i].out.size, out) != shares[i].out.size)
                 status = limn_fail(error, "standard output cannot be written: %s", strerror(errno));
             reader.line += shares[i].lines;
             if (shares[i].status && status == 0)

@@ -7,6 +7,8 @@
 
 /* A longer text is no caption: encoding and training refuse it (bytes). */
 enum { TOKENIZER_MAX_TEXT = 16 << 20 };
+/* The smallest vocabulary: the special tokens <s> <pad> </s> <unk> <mask> (ids 0-4) and the 256 bytes (5-260). */
+enum { TOKENIZER_SPECIALS = 5, TOKENIZER_BASE = TOKENIZER_SPECIALS + 256 };
 
 typedef struct tokenizer tokenizer;
 
@@ -46,7 +48,7 @@ int tokenizer_encode_lines(const tokenizer *self, const char *path, FILE *out, l
 int tokenizer_decode_lines(const tokenizer *self, const char *path, FILE *out, limn_error *error);
 
 /* Training: feed lines, then make merges until vocabulary_size or until no pair occurs min_frequency times; ties go to the pair
- * of smallest ids, as in Hugging Face tokenizers. Special tokens <s> <pad> </s> <unk> <mask> have ids 0-4, the 256 bytes 5-260. */
+ * of smallest ids, as in Hugging Face tokenizers. */
 typedef struct tokenizer_trainer tokenizer_trainer;
 tokenizer_trainer *tokenizer_trainer_create(limn_error *error);
 /* One text, as it is: no space is put before it. Words are counted by all threads; not to be called from several. */
@@ -61,7 +63,7 @@ typedef struct {
  * tokenizer_encode_caption does. Adds to *corpus; progress (NULL allowed) gets the captions read. */
 int tokenizer_trainer_add_file(tokenizer_trainer *trainer, const char *path, tokenizer_corpus *corpus, limn_progress *progress,
                                limn_error *error);
-/* Uses up what was added: call once. */
+/* Uses up what was added: call once. A vocabulary_size below TOKENIZER_BASE is a usage error. */
 tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabulary_size, size_t min_frequency, limn_error *error);
 void tokenizer_trainer_free(tokenizer_trainer *trainer); /* NULL allowed */
 

@@ -339,11 +339,10 @@ failed:
 }
 
 tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabulary_size, size_t min_frequency, limn_error *error) {
-    static const char *const specials[] = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
-    enum { SPECIALS = sizeof specials / sizeof specials[0] };
-    if (vocabulary_size < SPECIALS + 256 || vocabulary_size > INT32_MAX) {
-        limn_fail_usage(error, "a vocabulary of %zu tokens is not possible: 5 special ones and 256 bytes come first (--vocab-size)",
-                        vocabulary_size);
+    static const char *const specials[TOKENIZER_SPECIALS] = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
+    if (vocabulary_size < TOKENIZER_BASE || vocabulary_size > INT32_MAX) {
+        limn_fail_usage(error, "a vocabulary of %zu tokens is not possible: it has %d special ones and bytes, and at most %d tokens",
+                        vocabulary_size, TOKENIZER_BASE, INT32_MAX);
         return NULL;
     }
     training t = {0};
@@ -351,13 +350,13 @@ tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabular
     unsigned char order[256];
     alphabet_order(order);
     int status = count_batch(trainer, error);
-    for (size_t i = 0; i < SPECIALS && status == 0; i++)
+    for (size_t i = 0; i < TOKENIZER_SPECIALS && status == 0; i++)
         status = string_list_add(&t.tokens, specials[i], strlen(specials[i]), error);
     for (size_t i = 0; i < 256 && status == 0; i++)
         status = string_list_add(&t.tokens, (const char *)&order[i], 1, error);
     if (status == 0) status = prepare(&t, trainer, error);
     if (status == 0) status = make_merges(&t, vocabulary_size, min_frequency, error);
-    if (status == 0) self = build(&t, SPECIALS, error);
+    if (status == 0) self = build(&t, TOKENIZER_SPECIALS, error);
     training_free(&t);
     return self;
 }

@@ -1,0 +1,175 @@
+/* Captions from files: lines and tars to train on, lines to ids and back. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include "formats/formats.h"
+#include "support.h"
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+static tokenizer *tokens;
+static char folder[64], path[128];
+
+static int setup(void **state) {
+    (void)state;
+    limn_set_log_level(LIMN_LOG_WARNING);
+    tokens = train_small();
+    make_folder(folder);
+    snprintf(path, sizeof path, "%s/lines", folder);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    tokenizer_free(tokens);
+    remove_folder(folder);
+    return 0;
+}
+
+/* Runs a function on the file and returns what it printed. */
+static char *turn(int (*function)(const tokenizer *, const char *, FILE *, limn_error *), int expected, limn_error *error) {
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    int status = function(tokens, path, out, error);
+    fclose(out);
+    if (status != expected) fail_msg("%s", error->message);
+    return text;
+}
+
+/* Enough lines for several blocks and all threads; the last has no newline. */
+static void test_many_lines_there_and_back(void **state) {
+    (void)state;
+    limn_buffer all = {0};
+    limn_error error = {0};
+    for (size_t i = 0; i < 150000; i++)
+        assert_int_equal(limn_buffer_printf(&all, NULL, " red apple %zu, \xC3\xA9t\xC3\xA9 of a blue table%s", i, i + 1 < 150000 ? "\n" : ""), 0);
+    write_file(folder, "lines", all.data, all.size);
+    char *ids = turn(tokenizer_encode_lines, 0, &error);
+    write_file(folder, "lines", ids, strlen(ids));
+    char *back = turn(tokenizer_decode_lines, 0, &error);
+    assert_int_equal(limn_buffer_append(&all, "\n", 1, NULL), 0);
+    assert_string_equal(back, all.data);
+    limn_buffer_free(&all);
+    free(ids);
+    free(back);
+}
+
+static void test_the_form_of_a_line(void **state) {
+    (void)state;
+    limn_error error = {0};
+    write_file(folder, "lines", "!\"\r\n\n#", 6);
+    char *ids = turn(tokenizer_encode_lines, 0, &error);
+    assert_string_equal(ids, "{\"ids\": [0, 5, 6, 2]}\n{\"ids\": [0, 2]}\n{\"ids\": [0, 7, 2]}\n");
+    free(ids);
+    write_file(folder, "lines", "[5,6]\n{\"ids\":[]}\n", 17);
+    char *text = turn(tokenizer_decode_lines, 0, &error);
+    assert_string_equal(text, "!\"\n\n");
+    free(text);
+}
+
+static void test_wrong_lines_are_named(void **state) {
+    (void)state;
+    static const char *const wrong[][2] = {{"no json", "not JSON"},
+                                           {"{\"tokens\": [1]}", "no list of ids"},
+                                           {"{\"ids\": [1.5]}", "not a token id"},
+                                           {"{\"ids\": [-1]}", "not a token id"},
+                                           {"{\"ids\": [99999999999]}", "not a token id"},
+                                           {"{\"ids\": [99999]}", "not in the vocabulary"},
+                                           {"", "not JSON"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        limn_error error = {0};
+        char text[128];
+        int size = snprintf(text, sizeof text, "[5]\n[6]\n%s\n[7]\n", wrong[i][0]);
+        write_file(folder, "lines", text, (size_t)size);
+        char *out = turn(tokenizer_decode_lines, -1, &error);
+        assert_string_equal(out, "!\n\"\n"); /* what came before it is there */
+        if (!strstr(error.message, "line 3: ") || !strstr(error.message, wrong[i][1])) fail_msg("%s", error.message);
+        free(out);
+    }
+}
+
+static void test_a_line_that_is_too_long(void **state) {
+    (void)state;
+    size_t size = TOKENIZER_MAX_TEXT + 10;
+    char *text = malloc(size);
+    limn_error error = {0};
+    memset(text, 'a', size);
+    memcpy(text, "!\n", 2);
+    text[size - 1] = '\n';
+    write_file(folder, "lines", text, size);
+    char *out = turn(tokenizer_encode_lines, -1, &error);
+    assert_string_equal(out, "{\"ids\": [0, 5, 2]}\n");
+    assert_non_null(strstr(error.message, "line 2: "));
+    free(out);
+
+    tokenizer_corpus corpus = {0}; /* training leaves it out and counts it */
+    tokenizer_trainer *trainer = tokenizer_trainer_create(NULL);
+    assert_int_equal(tokenizer_trainer_add_file(trainer, path, &corpus, NULL, &error), 0);
+    assert_int_equal(corpus.captions, 1);
+    assert_int_equal(corpus.too_long, 1);
+    tokenizer_trainer_free(trainer);
+    free(text);
+}
+
+static void test_no_such_file(void **state) {
+    (void)state;
+    limn_error error = {0};
+    snprintf(path, sizeof path, "%s/absent", folder);
+    free(turn(tokenizer_encode_lines, -1, &error));
+    assert_non_null(strstr(error.message, "absent"));
+    tokenizer_trainer *trainer = tokenizer_trainer_create(NULL);
+    tokenizer_corpus corpus = {0};
+    assert_int_equal(tokenizer_trainer_add_file(trainer, path, &corpus, NULL, &error), -1);
+    tokenizer_trainer_free(trainer);
+    snprintf(path, sizeof path, "%s/lines", folder);
+}
+
+/* A tar's captions are led by a space; a line is taken as it is. */
+static void test_training_on_a_tar_and_on_lines(void **state) {
+    (void)state;
+    static const char *const captions[] = {"red apple", " red apple", "red \xFF" "apple"};
+    char tar[128];
+    snprintf(tar, sizeof tar, "%s/00000.tar", folder);
+    tar_writer *writer = tar_writer_open(tar, NULL);
+    assert_non_null(writer);
+    for (size_t i = 0; i < 3; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "00000000%zu.txt", i);
+        assert_int_equal(tar_writer_add(writer, name, captions[i], strlen(captions[i]), NULL), 0);
+    }
+    assert_int_equal(tar_writer_add(writer, "000000009.jpg", "x", 1, NULL), 0);
+    assert_int_equal(tar_writer_commit(writer, NULL), 0);
+    write_file(folder, "lines", " red apple\r\n red apple\n red \xFF" "apple\n", 33 + 1);
+
+    tokenizer *trained[2];
+    for (size_t i = 0; i < 2; i++) {
+        tokenizer_trainer *trainer = tokenizer_trainer_create(NULL);
+        tokenizer_corpus corpus = {0};
+        limn_error error = {0};
+        if (tokenizer_trainer_add_file(trainer, i ? path : tar, &corpus, NULL, &error)) fail_msg("%s", error.message);
+        assert_int_equal(corpus.captions, 3);
+        assert_int_equal(corpus.not_utf8, 1);
+        assert_int_equal(corpus.bytes, 31);
+        trained[i] = tokenizer_trainer_finish(trainer, 300, 2, NULL);
+        tokenizer_trainer_free(trainer);
+        assert_non_null(trained[i]);
+    }
+    assert_true(tokenizer_vocabulary_size(trained[0]) > 265);
+    assert_int_equal(tokenizer_vocabulary_size(trained[0]), tokenizer_vocabulary_size(trained[1]));
+    for (size_t i = 0; tokenizer_merge(trained[0], i); i++)
+        assert_string_equal(tokenizer_merge(trained[0], i), tokenizer_merge(trained[1], i));
+    tokenizer_free(trained[0]);
+    tokenizer_free(trained[1]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_many_lines_there_and_back), cmocka_unit_test(test_the_form_of_a_line),
+        cmocka_unit_test(test_wrong_lines_are_named),     cmocka_unit_test(test_a_line_that_is_too_long),
+        cmocka_unit_test(test_no_such_file),              cmocka_unit_test(test_training_on_a_tar_and_on_lines),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

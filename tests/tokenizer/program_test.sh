@@ -1,0 +1,64 @@
+# limn-tokenizer from the shell: sh program_test.sh PROGRAM
+set -eu
+program=$1
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+fail() {
+    echo "FAILED: $1"
+    exit 1
+}
+# expect STATUS WORDS COMMAND...: the exit code, and words of the one line on stderr
+expect() {
+    status=$1 words=$2
+    shift 2
+    code=0
+    "$@" >out 2>err </dev/null || code=$?
+    [ "$code" = "$status" ] || fail "$* ends with $code, not $status: $(cat err)"
+    grep -q -- "$words" err || fail "$* does not say '$words': $(cat err)"
+    [ "$status" = 0 ] || [ "$(wc -l <err)" = 1 ] || fail "$* says more than one line: $(cat err)"
+}
+
+i=0
+while [ $i -lt 50 ]; do
+    echo " a red apple and a blue heart $i"
+    i=$((i + 1))
+done >captions.txt
+
+expect 0 '280 tokens from 50 captions' "$program" train --input captions.txt --vocab-size 280 --output tokens
+for name in vocab.json merges.txt tokenizer.json; do [ -s "tokens/$name" ] || fail "$name is missing"; done
+
+# the same again is done already; another configuration is refused by name; --restart trains anew
+touch -d '2001-01-01' tokens/tokenizer.json
+expect 0 'trained already' "$program" train --input captions.txt --vocab-size 280 --output tokens
+[ tokens/tokenizer.json -ot captions.txt ] || fail "it was trained again"
+expect 2 'another vocab_size' "$program" train --input captions.txt --vocab-size 279 --output tokens
+expect 2 'another min_frequency' "$program" train --input captions.txt --vocab-size 280 --min-frequency 3 --output tokens
+expect 0 '279 tokens' "$program" train --input captions.txt --vocab-size 279 --output tokens --restart
+echo ' more' >>captions.txt
+expect 2 'another input' "$program" train --input captions.txt --vocab-size 279 --output tokens
+rm tokens/training.json
+expect 2 'not trained here' "$program" train --input captions.txt --vocab-size 279 --output tokens
+
+# there and back
+printf ' a red apple\n\ncaf\303\251 <mask>\n' >lines
+"$program" encode --tokenizer tokens --input lines --quiet >ids
+[ "$(sed -n 2p ids)" = '{"ids": [0, 2]}' ] || fail "an empty line is $(sed -n 2p ids)"
+[ "$(wc -l <ids)" = 3 ] || fail "three lines do not give three"
+"$program" decode --tokenizer tokens --quiet <ids >back
+printf ' a red apple\n\ncaf\303\251 \n' | cmp - back || fail "decoding does not give back the lines"
+
+# wrong use and wrong input
+expect 2 '--tokenizer' "$program" encode
+expect 1 'nowhere' "$program" encode --tokenizer nowhere
+expect 2 'vocab-size' "$program" train --input captions.txt --vocab-size 200 --output small
+[ ! -e small/tokenizer.json ] || fail "a refused training left a tokenizer"
+: >empty
+expect 1 'no captions' "$program" train --quiet --input empty --vocab-size 280 --output small
+expect 1 'absent' "$program" train --quiet --input absent --vocab-size 280 --output small
+echo '{"ids": [5000]}' >wrong
+expect 1 'wrong: line 1: token id 5000' "$program" decode --tokenizer tokens --input wrong --quiet
+code=0
+"$program" encode --tokenizer tokens --input lines --quiet >/dev/full 2>err || code=$?
+[ "$code" = 1 ] && grep -q 'cannot be written' err || fail "a full disk goes unnoticed: $(cat err)"
