@@ -1,0 +1,59 @@
+#include "tests/vqgan/tools.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+json_t *tiny_json(const char *assignment) {
+    limn_error error = {0};
+    json_t *json = json_pack("{s:i, s:[i,i,i], s:i, s:[i], s:i, s:i, s:i, s:i}", "ch", 32, "ch_mult", 1, 2, 1, "num_res_blocks",
+                             1, "attn_resolutions", 8, "resolution", 16, "z_channels", 24, "n_embed", 20, "embed_dim", 8);
+    assert_non_null(json);
+    if (assignment && limn_json_set(json, assignment, &error) != 0) fail_msg("%s", error.message);
+    return json;
+}
+
+vqgan_config tiny_config(const char *assignment) {
+    limn_error error = {0};
+    vqgan_config config;
+    json_t *json = tiny_json(assignment);
+    if (vqgan_config_read(&config, json, "tiny", true, &error) != 0) fail_msg("%s", error.message);
+    json_decref(json);
+    return config;
+}
+
+vqgan *tiny_model(const char *assignment, bool training) {
+    limn_error error = {0};
+    vqgan_config config = tiny_config(assignment);
+    vqgan *model = vqgan_create(&config, 11, training, &error);
+    if (!model) fail_msg("%s", error.message);
+    vqgan_config_free(&config);
+    parameter *codebook = parameters_find(vqgan_get_parameters(model), "quantize.embedding.weight");
+    limn_random_fill_normal(codebook->mutable_value, codebook->size, 0.3f, 5, 0);
+    return model;
+}
+
+float *tiny_pictures(size_t B, uint64_t seed) {
+    size_t n = B * 16 * 16 * 3;
+    float *pictures = zeroed(n, sizeof *pictures);
+    for (size_t i = 0; i < n; i++) {
+        /* smooth in x and y, different in each picture, so that latents differ from place to place */
+        float x = (float)(i / 3 % 16), y = (float)(i / 48 % 16), which = (float)(i / 768) + (float)seed;
+        pictures[i] = sinf(0.7f * x + which) * cosf(0.5f * y * (float)(1 + i % 3)) +
+                      0.2f * limn_random_normal(seed, 3, i);
+    }
+    return pictures;
+}
+
+limn_arena *tiny_arena(void) {
+    limn_error error = {0};
+    limn_arena *arena = limn_arena_create((size_t)4 << 30, &error);
+    if (!arena) fail_msg("%s", error.message);
+    return arena;
+}
+
+void *zeroed(size_t count, size_t size) {
+    limn_error error = {0};
+    void *memory = limn_allocate(count, size, &error);
+    if (!memory) fail_msg("%s", error.message);
+    return memory;
+}

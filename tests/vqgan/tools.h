@@ -1,0 +1,24 @@
+/* What the tests of vqgan/ share: a small config, a model made of it, pictures. */
+#ifndef LIMN_TESTS_VQGAN_TOOLS_H
+#define LIMN_TESTS_VQGAN_TOOLS_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "vqgan/vqgan.h"
+
+/* 16×16 pixels, 4×4 tokens, a codebook of 20 × 8. `assignment` ("key=value") changes it; NULL: as it is. */
+json_t *tiny_json(const char *assignment);
+vqgan_config tiny_config(const char *assignment);
+/* A model with random weights and, so that tokens differ, a codebook as spread out as the latents. */
+vqgan *tiny_model(const char *assignment, bool training);
+/* B random pictures of the tiny size; free(). */
+float *tiny_pictures(size_t B, uint64_t seed);
+limn_arena *tiny_arena(void);
+void *zeroed(size_t count, size_t size);
+
+#endif
