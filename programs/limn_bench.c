@@ -1,7 +1,9 @@
-#include <string.h>
-
+/* limn-bench: how fast this machine does what Limn asks of it. */
 #include "core/core.h"
 #include "nn/nn.h"
+#include "train/train.h"
+
+#include <string.h>
 
 static int bench_matmul(int argc, char **argv, limn_error *error) {
     const limn_program program = {.name = "limn-bench matmul",
@@ -22,8 +24,40 @@ static int bench_matmul(int argc, char **argv, limn_error *error) {
     return 0;
 }
 
+static int bench_train(int argc, char **argv, limn_error *error) {
+    const limn_program program = {.name = "limn-bench train",
+                                  .summary = "Measures training steps of a configuration's seq2seq, with random weights and data.",
+                                  .examples = "$ limn-bench train --config configs/mini.json --precision fp32 --batch 8\n"
+                                              "      the matrix products' rate, and its share of what limn-bench matmul measures\n"};
+    const char *config = NULL, *precision = "fp32";
+    size_t batch = 8, steps = 3;
+    const limn_option options[] = {
+        {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML with the section seq2seq", true},
+        {"precision", LIMN_OPTION_STRING, &precision, "fp32", "precision of the numbers that are multiplied", false},
+        {"batch", LIMN_OPTION_SIZE, &batch, "N", "pairs of a step", false},
+        {"steps", LIMN_OPTION_SIZE, &steps, "N", "steps that are measured, after one that is not; the fastest counts", false},
+        {0}};
+    int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
+    if (parsed != 0) return parsed > 0 ? 0 : -1;
+    if (strcmp(precision, "fp32") != 0) return limn_fail_usage(error, "--precision %s: this program measures fp32", precision);
+    if (batch == 0 || batch > 4096 || steps == 0) return limn_fail_usage(error, "--batch must be 1 to 4096 and --steps at least 1");
+    limn_log(LIMN_LOG_INFO, "%s", nn_backend_description());
+    double peak_before, peak_after;
+    train_measurement measured;
+    /* The machine's peak before and after, since a virtual machine's may change meanwhile. */
+    if (nn_measure_peak(&peak_before, error) || train_measure_seq2seq(config, batch, steps, &measured, error) ||
+        nn_measure_peak(&peak_after, error))
+        return -1;
+    double peak = 2e-9 * 4096.0 * 4096.0 * 4096.0 / (peak_before < peak_after ? peak_before : peak_after);
+    double gflops = measured.flops * 1e-9 / measured.seconds;
+    printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": %.4f, \"rss_bytes\": %zu}\n", measured.seconds,
+           (double)batch / measured.seconds, gflops, gflops / peak, limn_resident_bytes_peak());
+    return 0;
+}
+
 static const limn_subcommand subcommands[] = {
     {"matmul", "matrix products of 4096³: the machine's peak, against which all other rates are stated", bench_matmul},
+    {"train", "training steps of a configuration", bench_train},
     {NULL, NULL, NULL}};
 
 int main(int argc, char **argv) {
