@@ -71,6 +71,10 @@ json_t *train_configuration(const train_options *options, limn_error *error);
 /* The object at config[section] or an error that names the file. Borrowed. */
 json_t *train_section(const json_t *config, const char *file, const char *section, const char *subsection, limn_error *error);
 
+/* What the section `seq2seq` leaves out follows from the tokenizer's vocabulary, the VQGAN's codes and its tokens a picture; what it
+ * says must agree with them. */
+int train_complete_seq2seq(json_t *section, const char *file, size_t words, size_t codes, size_t tokens, limn_error *error);
+
 /* Copies a file by hard link where the file system can, else by copying. */
 int train_link_or_copy(const char *from, const char *to, limn_error *error);
 #endif

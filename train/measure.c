@@ -1,6 +1,7 @@
 /* How fast a configuration trains on this machine, with random weights and random data. */
 #include "seq2seq/seq2seq.h"
 #include "train/loop.h"
+#include "vqgan/vqgan.h"
 
 #include <stdlib.h>
 
@@ -50,15 +51,32 @@ static void run_steps(bench *self, size_t batch, size_t steps, train_measurement
     }
 }
 
+/* The seq2seq of a configuration whose tokenizer and VQGAN need not exist yet: their sections say what follows from them. */
+static int read_config(json_t *json, const char *path, seq2seq_config *config, limn_error *error) {
+    json_t *section = train_section(json, path, "seq2seq", NULL, error);
+    json_t *pictures = json_object_get(json, "vqgan"), *words = json_object_get(json, "tokenizer");
+    if (!section) return -1;
+    if (json_is_object(pictures) && json_is_object(words)) {
+        vqgan_config of_pictures;
+        size_t vocabulary = 0;
+        if (limn_json_get_size(words, path, "vocab_size", 1, SIZE_MAX / 2, &vocabulary, error) ||
+            vqgan_config_read(&of_pictures, pictures, path, true, error))
+            return -1;
+        size_t side = of_pictures.resolution >> (of_pictures.levels - 1), codes = of_pictures.n_embed;
+        vqgan_config_free(&of_pictures);
+        if (train_complete_seq2seq(section, path, vocabulary, codes, side * side, error)) return -1;
+    }
+    return seq2seq_config_read(config, section, path, true, error);
+}
+
 int train_measure_seq2seq(const char *path, size_t batch, size_t steps, train_measurement *out, limn_error *error) {
     train_options options = {.config = path};
     *out = (train_measurement){.batch = batch};
     json_t *json = train_configuration(&options, error);
     if (!json) return -1;
-    json_t *section = train_section(json, path, "seq2seq", NULL, error);
     seq2seq_config config;
     bench self = {0};
-    int status = section ? seq2seq_config_read(&config, section, path, true, error) : -1;
+    int status = read_config(json, path, &config, error);
     if (status == 0) {
         self.model = seq2seq_create(&config, 1, true, error);
         status = self.model ? allocate(&self, &config, batch, error) : -1;

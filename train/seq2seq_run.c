@@ -121,37 +121,6 @@ static int load(void *self, const char *directory, limn_error *error) {
     return status;
 }
 
-/* What the section leaves out follows from tokenizer and VQGAN; what it says must agree with them. */
-static int complete_config(json_t *section, const char *file, const tokenizer *words, const vqgan *pictures, limn_error *error) {
-    size_t codes = vqgan_get_config(pictures)->n_embed;
-    const struct {
-        const char *key;
-        size_t value;
-    } derived[] = {{"encoder_vocab_size", tokenizer_vocabulary_size(words)},
-                   {"image_vocab_size", codes},
-                   {"image_length", vqgan_token_count(pictures)},
-                   {"decoder_start_token_id", codes},
-                   {"bos_token_id", codes},
-                   {"eos_token_id", codes},
-                   {"pad_token_id", codes}};
-    for (size_t i = 0; i < sizeof derived / sizeof *derived; i++)
-        if (!json_object_get(section, derived[i].key) &&
-            json_object_set_new(section, derived[i].key, json_integer((json_int_t)derived[i].value)))
-            return limn_fail(error, "%s: no memory for the configuration", file);
-    size_t vocabulary = 0, length = 0, image_vocabulary = 0;
-    if (limn_json_get_size(section, file, "encoder_vocab_size", 1, SIZE_MAX / 2, &vocabulary, error) ||
-        limn_json_get_size(section, file, "image_length", 1, SIZE_MAX / 2, &length, error) ||
-        limn_json_get_size(section, file, "image_vocab_size", 1, SIZE_MAX / 2, &image_vocabulary, error))
-        return -1;
-    if (vocabulary < tokenizer_vocabulary_size(words))
-        return limn_fail_usage(error, "%s: seq2seq.encoder_vocab_size %zu is less than the tokenizer's %zu entries", file, vocabulary,
-                               tokenizer_vocabulary_size(words));
-    if (length != vqgan_token_count(pictures) || image_vocabulary < codes)
-        return limn_fail_usage(error, "%s: seq2seq has image_length %zu and image_vocab_size %zu, but the VQGAN makes %zu tokens of %zu",
-                               file, length, image_vocabulary, vqgan_token_count(pictures), codes);
-    return 0;
-}
-
 static int read_sets(seq2seq_run *run, const train_options *options, const vqgan *pictures, json_t *inputs, limn_error *error) {
     const struct {
         const char *name;
@@ -220,7 +189,9 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
     vqgan *pictures = vqgan_load(options->vqgan, false, error);
     run->vqgan = options->vqgan;
     run->tokenizer = pictures ? tokenizer_load(options->tokenizer, error) : NULL;
-    int status = run->tokenizer ? complete_config(section, options->config, run->tokenizer, pictures, error) : -1;
+    int status = run->tokenizer ? train_complete_seq2seq(section, options->config, tokenizer_vocabulary_size(run->tokenizer),
+                                                         vqgan_get_config(pictures)->n_embed, vqgan_token_count(pictures), error)
+                                : -1;
     json_t *inputs = json_object();
     json_object_set(decides, "seq2seq", section);
     json_object_set(decides, "train", json_object_get(json_object_get(config, "train"), "seq2seq"));

@@ -63,6 +63,30 @@ int train_settings_read(train_settings *settings, const json_t *section, const c
     return 0;
 }
 
+int train_complete_seq2seq(json_t *section, const char *file, size_t words, size_t codes, size_t tokens, limn_error *error) {
+    const struct {
+        const char *key;
+        size_t value;
+    } derived[] = {{"encoder_vocab_size", words}, {"image_vocab_size", codes}, {"image_length", tokens},
+                   {"decoder_start_token_id", codes}, {"bos_token_id", codes}, {"eos_token_id", codes}, {"pad_token_id", codes}};
+    for (size_t i = 0; i < sizeof derived / sizeof *derived; i++)
+        if (!json_object_get(section, derived[i].key) &&
+            json_object_set_new(section, derived[i].key, json_integer((json_int_t)derived[i].value)))
+            return limn_fail(error, "%s: no memory for the configuration", file);
+    size_t vocabulary = 0, length = 0, image_vocabulary = 0;
+    if (limn_json_get_size(section, file, "encoder_vocab_size", 1, SIZE_MAX / 2, &vocabulary, error) ||
+        limn_json_get_size(section, file, "image_length", 1, SIZE_MAX / 2, &length, error) ||
+        limn_json_get_size(section, file, "image_vocab_size", 1, SIZE_MAX / 2, &image_vocabulary, error))
+        return -1;
+    if (vocabulary < words)
+        return limn_fail_usage(error, "%s: seq2seq.encoder_vocab_size %zu is less than the tokenizer's %zu entries", file, vocabulary,
+                               words);
+    if (length != tokens || image_vocabulary < codes)
+        return limn_fail_usage(error, "%s: seq2seq has image_length %zu and image_vocab_size %zu, but the VQGAN makes %zu tokens of %zu",
+                               file, length, image_vocabulary, tokens, codes);
+    return 0;
+}
+
 int train_link_or_copy(const char *from, const char *to, limn_error *error) {
     if (link(from, to) == 0) return 0;
     limn_mapping mapping;
