@@ -8,8 +8,8 @@ enum { NAME_SIZE = 160 };
 
 /* ---------------------------------------------------------------- building */
 
-static size_t add_parameter(chain_builder *builder, parameter_layout layout, size_t rank, const size_t *shape,
-                            const char *name, const char *part, const char *suffix) {
+static size_t add_parameter(chain_builder *builder, parameter_layout layout, size_t rank, const size_t *shape, const char *name,
+                            const char *part, const char *suffix) {
     if (builder->failed) return 0;
     size_t index = parameters_add(builder->set, layout, rank, shape, builder->error, "%s%s.%s", name, part, suffix);
     if (index == SIZE_MAX) builder->failed = true;
@@ -58,13 +58,8 @@ static layer *append_layer(chain_builder *builder, layer_kind kind, size_t out_Y
         list->capacity = capacity;
     }
     layer *self = &list->list[list->count++];
-    *self = (layer){.kind = kind,
-                    .Y = builder->Y,
-                    .X = builder->X,
-                    .C = builder->C,
-                    .out_Y = out_Y,
-                    .out_X = out_X,
-                    .out_C = out_C};
+    *self = (layer){
+        .kind = kind, .Y = builder->Y, .X = builder->X, .C = builder->C, .out_Y = out_Y, .out_X = out_X, .out_C = out_C};
     builder->Y = out_Y;
     builder->X = out_X;
     builder->C = out_C;
@@ -131,8 +126,8 @@ void vqgan_add_norm_swish(chain_builder *builder, const char *name_format, ...) 
 
 void vqgan_add_downsample(chain_builder *builder, bool with_convolution, const char *name_format, ...) {
     FORMAT_NAME(name, name_format);
-    layer *self = append_layer(builder, with_convolution ? LAYER_CONVOLUTION : LAYER_POOL, builder->Y / 2, builder->X / 2,
-                               builder->C);
+    layer *self =
+        append_layer(builder, with_convolution ? LAYER_CONVOLUTION : LAYER_POOL, builder->Y / 2, builder->X / 2, builder->C);
     if (!self || !with_convolution) return;
     self->convolution = make_convolution(builder, self->Y, self->X, self->C, self->C, 3, name, ".conv");
     self->convolution.shape.stride = 2;

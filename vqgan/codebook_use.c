@@ -40,7 +40,7 @@ size_t vqgan_revive_codes(vqgan *model, float *counts, bool *revived, const floa
     for (size_t v = 0; v < V; v++) total += (double)counts[v];
     float mean = (float)(total / (double)V), fresh = mean > 2 * threshold ? mean : 2 * threshold;
 
-    /* A random row for each: start + i·stride runs through all n rows before it repeats one, as stride and n share no factor. */
+    /* A random row for each: start + i·stride runs through all n rows before it repeats one: stride and n share no factor. */
     uint64_t stream = limn_random_stream("revive codes");
     uint64_t start = limn_random_below(seed, stream, 2 * step, n), stride = limn_random_below(seed, stream, 2 * step + 1, n);
     while (greatest_common_divisor(stride, n) != 1) stride++;

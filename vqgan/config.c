@@ -3,10 +3,9 @@
 
 #include <string.h>
 
-static const char *const known_keys[] = {"ch",        "in_channels", "out_ch",           "num_res_blocks", "resolution",
-                                         "z_channels", "n_embed",    "embed_dim",        "ch_mult",        "attn_resolutions",
-                                         "dropout",   "double_z",    "resamp_with_conv", "give_pre_end",   "pixel_range",
-                                         NULL};
+static const char *const known_keys[] = {
+    "ch",      "in_channels",      "out_ch",  "num_res_blocks", "resolution",       "z_channels",   "n_embed",     "embed_dim",
+    "ch_mult", "attn_resolutions", "dropout", "double_z",       "resamp_with_conv", "give_pre_end", "pixel_range", NULL};
 
 /* What DALL·E Mini's own config class has where a file is silent. */
 static void set_defaults(vqgan_config *config) {
@@ -60,8 +59,10 @@ static int check_sizes(const vqgan_config *config, const char *where, limn_error
                                config->ch);
     size_t factor = (size_t)1 << (config->levels - 1);
     if (config->resolution % factor != 0)
-        return limn_fail_usage(error, "%s: resolution %zu cannot be halved %zu times, once per level of ch_mult after the first; "
-                               "it must be a multiple of %zu", where, config->resolution, config->levels - 1, factor);
+        return limn_fail_usage(error,
+                               "%s: resolution %zu cannot be halved %zu times, once per level of ch_mult after the first; "
+                               "it must be a multiple of %zu",
+                               where, config->resolution, config->levels - 1, factor);
     return 0;
 }
 
@@ -131,8 +132,7 @@ json_t *vqgan_config_to_json(const vqgan_config *config, limn_error *error) {
     failed |= json_object_set_new(json, "resamp_with_conv", json_boolean(config->resamp_with_conv));
     failed |= json_object_set_new(json, "double_z", json_false());
     failed |= json_object_set_new(json, "give_pre_end", json_false());
-    failed |= json_object_set_new(
-        json, "pixel_range", json_pack("[i, i]", (int)config->pixel_min, (int)config->pixel_max));
+    failed |= json_object_set_new(json, "pixel_range", json_pack("[i, i]", (int)config->pixel_min, (int)config->pixel_max));
     if (!failed) return json;
     json_decref(json);
     limn_fail(error, "out of memory for the VQGAN's configuration");

@@ -15,9 +15,9 @@ enum { KERNEL = 4, MAX_LAYERS = 8 };
 
 typedef struct {
     size_t in, out, stride;
-    size_t weight, bias;             /* parameters; the bias is the convolution's (stages without a norm) or the norm's */
+    size_t weight, bias; /* parameters; the bias is the convolution's (stages without a norm) or the norm's */
     bool has_norm, is_last;
-    size_t scale;                    /* of the norm */
+    size_t scale; /* of the norm */
     float *running_mean, *running_var;
 } stage;
 
@@ -43,16 +43,15 @@ struct discriminator_saved {
 
 /* ---------------------------------------------------------------- making one */
 
-static int add_stage(vqgan_discriminator *self, size_t in, size_t out, size_t stride, bool has_norm, bool is_last, size_t position,
-                     limn_error *error) {
+static int add_stage(vqgan_discriminator *self, size_t in, size_t out, size_t stride, bool has_norm, bool is_last,
+                     size_t position, limn_error *error) {
     stage *added = &self->list[self->stages++];
     *added = (stage){.in = in, .out = out, .stride = stride, .has_norm = has_norm, .is_last = is_last};
     added->weight = parameters_add(&self->set, PARAMETER_CONVOLUTION, 4, (const size_t[]){out, KERNEL, KERNEL, in}, error,
                                    "main.%zu.weight", position);
     if (added->weight == SIZE_MAX) return -1;
     size_t bias_position = has_norm ? position + 1 : position;
-    if (has_norm)
-        added->scale = parameters_add(&self->set, PARAMETER_PLAIN, 1, &out, error, "main.%zu.weight", bias_position);
+    if (has_norm) added->scale = parameters_add(&self->set, PARAMETER_PLAIN, 1, &out, error, "main.%zu.weight", bias_position);
     added->bias = parameters_add(&self->set, PARAMETER_PLAIN, 1, &out, error, "main.%zu.bias", bias_position);
     return added->scale == SIZE_MAX || added->bias == SIZE_MAX ? -1 : 0;
 }

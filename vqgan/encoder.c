@@ -42,7 +42,8 @@ void vqgan_encode(const vqgan *model, int32_t *tokens, float *latent, const floa
         size_t count = B - start < chunk ? B - start : chunk, mark = limn_arena_mark(arena);
         float *z = latent ? latent + start * L * D : limn_arena_floats(arena, count * L * D);
         vqgan_chain_infer(&model->set, &model->encoder, z, pictures + start * picture_size, count, arena);
-        vqgan_nearest_codes(tokens + start * L, z, model->set.list[model->codebook].value, count * L, config->n_embed, D, arena);
+        vqgan_nearest_codes(tokens + start * L, z, model->set.list[model->codebook].value, count * L, config->n_embed, D,
+                            arena);
         limn_arena_release(arena, mark);
     }
 }

@@ -24,7 +24,7 @@ typedef struct {
 
 typedef enum {
     LAYER_CONVOLUTION,
-    LAYER_RESNET,    /* in + conv2(swish(norm2(conv1(swish(norm1(in)))))), the first `in` through a 1×1 shortcut when widening */
+    LAYER_RESNET, /* in + conv2(swish(norm2(conv1(swish(norm1(in)))))), the first `in` through a 1×1 shortcut when widening */
     LAYER_ATTENTION, /* in + out(attention(query, key, value of norm(in))), one head as wide as the picture has channels */
     LAYER_NORM_SWISH,
     LAYER_POOL,    /* mean of 2×2 pixels: downsampling where resamp_with_conv is false */

@@ -17,23 +17,23 @@ static void convolution_layer_backward(parameters *set, const convolution_layer 
                                        const float *in, size_t B, limn_arena *arena) {
     convolution_shape shape = self->shape;
     shape.B = B;
-    convolution_backward(din, set->list[self->weight].grad, set->list[self->bias].grad, dout, in,
-                         set->list[self->weight].value, &shape, arena);
+    convolution_backward(din, set->list[self->weight].grad, set->list[self->bias].grad, dout, in, set->list[self->weight].value,
+                         &shape, arena);
 }
 
 /* pixels: of all that `in` holds for one picture. */
 static void norm_layer_forward(const parameters *set, const norm_layer *self, float *out, float *statistics, const float *in,
                                size_t B, size_t pixels, bool swish) {
-    groupnorm_forward(out, statistics, in, set->list[self->scale].value, set->list[self->bias].value, B, pixels,
-                      self->channels, VQGAN_GROUPS, VQGAN_GROUP_EPSILON, swish);
+    groupnorm_forward(out, statistics, in, set->list[self->scale].value, set->list[self->bias].value, B, pixels, self->channels,
+                      VQGAN_GROUPS, VQGAN_GROUP_EPSILON, swish);
 }
 
 static void norm_layer_backward(parameters *set, const norm_layer *self, float *din, const float *dout, const float *in,
                                 const float *statistics, size_t B, size_t pixels, bool swish, bool accumulate,
                                 limn_arena *arena) {
     parameter *scale = &set->list[self->scale], *bias = &set->list[self->bias];
-    groupnorm_backward(din, scale->grad, bias->grad, dout, in, statistics, scale->value, bias->value, B, pixels,
-                       self->channels, VQGAN_GROUPS, swish, accumulate, arena);
+    groupnorm_backward(din, scale->grad, bias->grad, dout, in, statistics, scale->value, bias->value, B, pixels, self->channels,
+                       VQGAN_GROUPS, swish, accumulate, arena);
 }
 
 static float *take_statistics(limn_arena *arena, size_t B) {
@@ -162,8 +162,10 @@ static void pool_backward(float *din, const float *dout, size_t B, size_t Y, siz
     }
 }
 
-static void upsample_forward(const parameters *set, const layer *self, float *out, const float *in, size_t B, limn_arena *arena) {
-    if (!self->convolves) upsample_nearest_forward(out, in, B, self->Y, self->X, self->C);
+static void upsample_forward(const parameters *set, const layer *self, float *out, const float *in, size_t B,
+                             limn_arena *arena) {
+    if (!self->convolves)
+        upsample_nearest_forward(out, in, B, self->Y, self->X, self->C);
     else
         vqgan_upsample_convolution_forward(out, in, set->list[self->convolution.weight].value,
                                            set->list[self->convolution.bias].value, B, self->Y, self->X, self->C, arena);
@@ -171,11 +173,12 @@ static void upsample_forward(const parameters *set, const layer *self, float *ou
 
 static void upsample_backward(parameters *set, const layer *self, const layer_saved *saved, float *din, const float *dout,
                               size_t B, limn_arena *arena) {
-    if (!self->convolves) upsample_nearest_backward(din, dout, B, self->Y, self->X, self->C);
+    if (!self->convolves)
+        upsample_nearest_backward(din, dout, B, self->Y, self->X, self->C);
     else
-        vqgan_upsample_convolution_backward(din, set->list[self->convolution.weight].grad, set->list[self->convolution.bias].grad,
-                                            dout, saved->in, set->list[self->convolution.weight].value, B, self->Y, self->X,
-                                            self->C, arena);
+        vqgan_upsample_convolution_backward(din, set->list[self->convolution.weight].grad,
+                                            set->list[self->convolution.bias].grad, dout, saved->in,
+                                            set->list[self->convolution.weight].value, B, self->Y, self->X, self->C, arena);
 }
 
 /* ---------------------------------------------------------------- any layer */
@@ -184,30 +187,48 @@ void vqgan_layer_forward(const parameters *set, const layer *self, layer_saved *
                          limn_arena *arena) {
     *saved = (layer_saved){.in = in};
     switch (self->kind) {
-    case LAYER_CONVOLUTION: convolution_layer_forward(set, &self->convolution, out, in, NULL, B, arena); break;
-    case LAYER_RESNET: resnet_forward(set, self, saved, out, in, B, arena); break;
-    case LAYER_ATTENTION: attention_block_forward(set, self, saved, out, in, B, arena); break;
+    case LAYER_CONVOLUTION:
+        convolution_layer_forward(set, &self->convolution, out, in, NULL, B, arena);
+        break;
+    case LAYER_RESNET:
+        resnet_forward(set, self, saved, out, in, B, arena);
+        break;
+    case LAYER_ATTENTION:
+        attention_block_forward(set, self, saved, out, in, B, arena);
+        break;
     case LAYER_NORM_SWISH:
         saved->statistics1 = take_statistics(arena, B);
         norm_layer_forward(set, &self->norm, out, saved->statistics1, in, B, self->Y * self->X, true);
         break;
-    case LAYER_POOL: pool_forward(out, in, B, self->Y, self->X, self->C); break;
-    case LAYER_UPSAMPLE: upsample_forward(set, self, out, in, B, arena); break;
+    case LAYER_POOL:
+        pool_forward(out, in, B, self->Y, self->X, self->C);
+        break;
+    case LAYER_UPSAMPLE:
+        upsample_forward(set, self, out, in, B, arena);
+        break;
     }
 }
 
 float *vqgan_layer_backward(parameters *set, const layer *self, const layer_saved *saved, float *dout, float *spare, size_t B,
                             limn_arena *arena) {
     switch (self->kind) {
-    case LAYER_RESNET: return resnet_backward(set, self, saved, dout, spare, B, arena);
-    case LAYER_ATTENTION: return attention_block_backward(set, self, saved, dout, B, arena);
+    case LAYER_RESNET:
+        return resnet_backward(set, self, saved, dout, spare, B, arena);
+    case LAYER_ATTENTION:
+        return attention_block_backward(set, self, saved, dout, B, arena);
     case LAYER_NORM_SWISH:
         norm_layer_backward(set, &self->norm, dout, dout, saved->in, saved->statistics1, B, self->Y * self->X, true, false,
                             arena);
         return dout;
-    case LAYER_CONVOLUTION: convolution_layer_backward(set, &self->convolution, spare, dout, saved->in, B, arena); break;
-    case LAYER_POOL: pool_backward(spare, dout, B, self->Y, self->X, self->C); break;
-    case LAYER_UPSAMPLE: upsample_backward(set, self, saved, spare, dout, B, arena); break;
+    case LAYER_CONVOLUTION:
+        convolution_layer_backward(set, &self->convolution, spare, dout, saved->in, B, arena);
+        break;
+    case LAYER_POOL:
+        pool_backward(spare, dout, B, self->Y, self->X, self->C);
+        break;
+    case LAYER_UPSAMPLE:
+        upsample_backward(set, self, saved, spare, dout, B, arena);
+        break;
     }
     return spare;
 }

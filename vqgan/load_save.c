@@ -106,7 +106,8 @@ static int find_weights(const char *directory, char path[4096], bool *flax, limn
     if (!*flax) return 0;
     if (limn_path_join(path, 4096, directory, "flax_model.msgpack", error) != 0) return -1;
     if (limn_file_exists(path)) return 0;
-    return limn_fail(error, "%s: neither model.safetensors nor flax_model.msgpack is there; name the folder of a VQGAN", directory);
+    return limn_fail(error, "%s: neither model.safetensors nor flax_model.msgpack is there; name the folder of a VQGAN",
+                     directory);
 }
 
 static int read_folder_config(vqgan_config *config, const char *directory, bool flax, limn_error *error) {
@@ -124,7 +125,8 @@ vqgan *vqgan_load(const char *directory, bool training, limn_error *error) {
     char path[4096];
     bool flax;
     vqgan_config config;
-    if (find_weights(directory, path, &flax, error) != 0 || read_folder_config(&config, directory, flax, error) != 0) return NULL;
+    if (find_weights(directory, path, &flax, error) != 0 || read_folder_config(&config, directory, flax, error) != 0)
+        return NULL;
     tensor_file *file = flax ? flax_msgpack_open(path, error) : safetensors_open(path, error);
     vqgan *model = file ? vqgan_build(&config, training, error) : NULL;
     if (model && (load_weights(model, file, flax, training, error) != 0 || limn_sha256_file(path, model->sha256, error) != 0)) {

@@ -1,4 +1,4 @@
-/* The generator's losses: L1, codebook, and the discriminator's opinion with the adaptive weight (arXiv 2012.09841, eq. 5-7). */
+/* The generator's losses: L1, codebook, and the discriminator's opinion times the adaptive weight (arXiv 2012.09841). */
 #include "vqgan/internal.h"
 
 #include <math.h>
@@ -42,14 +42,16 @@ static float *last_layer_gradient(const vqgan *model, const layer_saved *saved, 
     shape.B = B;
     float *gradient = limn_arena_floats(arena, weight->size);
     memset(gradient, 0, weight->size * sizeof *gradient);
-    convolution_backward(NULL, gradient, NULL, dreconstruction, saved[model->decoder.count - 1].in, weight->value, &shape, arena);
+    convolution_backward(NULL, gradient, NULL, dreconstruction, saved[model->decoder.count - 1].in, weight->value, &shape,
+                         arena);
     return gradient;
 }
 
 /* The ratio of the two losses' gradients at the last layer, eq. 7. */
 static double adaptive_weight(const vqgan *model, const layer_saved *saved, const float *dreconstruction_l1,
                               const float *dreconstruction_generator, size_t B, limn_arena *arena) {
-    size_t mark = limn_arena_mark(arena), size = model->set.list[model->decoder.list[model->decoder.count - 1].convolution.weight].size;
+    size_t mark = limn_arena_mark(arena),
+           size = model->set.list[model->decoder.list[model->decoder.count - 1].convolution.weight].size;
     const float *of_l1 = last_layer_gradient(model, saved, dreconstruction_l1, B, arena);
     const float *of_generator = last_layer_gradient(model, saved, dreconstruction_generator, B, arena);
     double weight = sqrt(sum_of_squares(of_l1, size)) / (sqrt(sum_of_squares(of_generator, size)) + 1e-4);
@@ -93,8 +95,8 @@ void vqgan_generator_step(vqgan *model, vqgan_discriminator *discriminator, vqga
     if (options->use_discriminator) {
         float *dgenerator = limn_arena_floats(arena, n);
         losses->generator = generator_loss(discriminator, dgenerator, decoded, B, side, arena);
-        losses->adaptive_weight = options->discriminator_weight *
-                                  adaptive_weight(model, decoder_saved, dreconstruction, dgenerator, B, arena);
+        losses->adaptive_weight =
+            options->discriminator_weight * adaptive_weight(model, decoder_saved, dreconstruction, dgenerator, B, arena);
         add_scaled(dreconstruction, dgenerator, (float)losses->adaptive_weight, n);
     }
     losses->total = losses->l1 + options->codebook_weight * losses->codebook + losses->adaptive_weight * losses->generator;

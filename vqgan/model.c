@@ -16,8 +16,8 @@ vqgan *vqgan_build(const vqgan_config *config, bool training, limn_error *error)
         goto failed;
     }
     if (vqgan_config_copy(&model->config, config, error) != 0 || vqgan_build_encoder(model, error) != 0) goto failed;
-    model->codebook = parameters_add(&model->set, PARAMETER_PLAIN, 2, (const size_t[]){config->n_embed, config->embed_dim}, error,
-                                     "quantize.embedding.weight");
+    model->codebook = parameters_add(&model->set, PARAMETER_PLAIN, 2, (const size_t[]){config->n_embed, config->embed_dim},
+                                     error, "quantize.embedding.weight");
     if (model->codebook == SIZE_MAX || vqgan_build_decoder(model, error) != 0) goto failed;
     return model;
 failed:
@@ -28,8 +28,7 @@ failed:
 void vqgan_fill_uniform(parameter *self, float bound, uint64_t seed) {
     uint64_t stream = limn_random_stream(self->name);
 #pragma omp parallel for
-    for (size_t i = 0; i < self->size; i++)
-        self->mutable_value[i] = bound * (2 * limn_random_uniform(seed, stream, i) - 1);
+    for (size_t i = 0; i < self->size; i++) self->mutable_value[i] = bound * (2 * limn_random_uniform(seed, stream, i) - 1);
 }
 
 /* PyTorch's Conv2d draws weights and biases from ±1/√fan_in, and its GroupNorm starts as the identity. A convolution's bias

@@ -22,8 +22,8 @@ static double squared_distance(const float *a, const float *b, size_t D) {
 /* The nearest code to one row z, given products[v] = z·e_v and norms[v] = |e_v|². |z|² is the same for all codes and is left
  * out: |e|² − 2 z·e decides, which loses no digits to it. Codes that lie closer to the best than rounding can tell apart are
  * measured again in double. */
-static int32_t nearest_code(const float *z, const float *products, const float *codebook, const float *norms, double largest_norm,
-                            size_t V, size_t D) {
+static int32_t nearest_code(const float *z, const float *products, const float *codebook, const float *norms,
+                            double largest_norm, size_t V, size_t D) {
     float best = INFINITY;
 #pragma omp simd reduction(min : best)
     for (size_t v = 0; v < V; v++) {
@@ -62,8 +62,7 @@ void vqgan_nearest_codes(int32_t *tokens, const float *latent, const float *code
         matmul(products, V, latent + start * D, D, false, codebook, D, true, count, V, D, 1, 0);
 #pragma omp parallel for
         for (size_t n = 0; n < count; n++)
-            tokens[start + n] =
-                nearest_code(latent + (start + n) * D, products + n * V, codebook, norms, largest_norm, V, D);
+            tokens[start + n] = nearest_code(latent + (start + n) * D, products + n * V, codebook, norms, largest_norm, V, D);
     }
     limn_arena_release(arena, mark);
 }

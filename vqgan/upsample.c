@@ -24,9 +24,9 @@ static convolution_shape folded_shape(size_t B, size_t Y, size_t X, size_t C) {
                                .pad_right = 1};
 }
 
-/* Tap (y, x) of the 3×3 kernel is part of four taps of the 4×4 one. Small pixel i becomes large pixels 2i + e, e = 0 or 1; tap y
- * takes these to output 2i + e + 1 − y, which is 2 − y + e places after 2i − 1, where the 4×4 kernel begins. (e here counts both
- * directions: 2·e_y + e_x.) */
+/* Tap (y, x) of the 3×3 kernel is part of four taps of the 4×4 one. Small pixel i becomes large pixels 2i + e, e = 0 or 1; tap
+ * y takes these to output 2i + e + 1 − y, which is 2 − y + e places after 2i − 1, where the 4×4 kernel begins. (e here counts
+ * both directions: 2·e_y + e_x.) */
 static size_t folded_tap(size_t y, size_t x, size_t e) {
     return (TAPS - 1 - y + e / 2) * FOLDED + TAPS - 1 - x + e % 2;
 }

@@ -1,8 +1,9 @@
 /* vqgan: the picture tokenizer of "Taming Transformers" (Esser, Rombach, Ommer, arXiv 2012.09841): encoder, codebook, decoder,
  * PatchGAN discriminator and the losses, with their gradients.
  *
- * Pictures are (B, Y, X, 3) float, channels-last, in [-1,1] unless said otherwise; tokens are (B, L), L = (resolution/2^(levels-1))²
- * in raster order. Parameter names are taming-transformers'. Convolution weights are (O,Y,X,I) in memory, OIHW in files. */
+ * Pictures are (B, Y, X, 3) float, channels-last, in [-1,1] unless said otherwise; tokens are (B, L), L =
+ * (resolution/2^(levels-1))² in raster order. Parameter names are taming-transformers'. Convolution weights are (O,Y,X,I) in
+ * memory, OIHW in files. */
 #ifndef LIMN_VQGAN_H
 #define LIMN_VQGAN_H
 
@@ -33,13 +34,13 @@ vqgan *vqgan_create(const vqgan_config *config, uint64_t seed, bool training, li
 /* A folder with config.json and model.safetensors, or with config.json and flax_model.msgpack (whose pixel_range is [0,1]
  * unless the config says otherwise). Further tensors in the file are ignored. */
 vqgan *vqgan_load(const char *directory, bool training, limn_error *error);
-/* Writes config.json and model.safetensors into the folder, which is made if need be; each file atomically, the weights last. */
+/* Writes config.json, then model.safetensors, each atomically, into the folder, which is made if need be. */
 int vqgan_save(const vqgan *model, const char *directory, limn_error *error);
 void vqgan_free(vqgan *model);
 const vqgan_config *vqgan_get_config(const vqgan *model);
 parameters *vqgan_get_parameters(vqgan *model); /* every weight of encoder, codebook and decoder */
 size_t vqgan_token_count(const vqgan *model);   /* L */
-const char *vqgan_get_sha256(const vqgan *model); /* of model.safetensors (or the msgpack) it was loaded from; "" when created */
+const char *vqgan_get_sha256(const vqgan *model); /* of the file its weights were loaded from; "" when created */
 
 /* Files have PyTorch's layout: copies a parameter's `from` (its value or its gradient, in memory's layout) to the file's, and
  * back. The two may not overlap. */
@@ -71,10 +72,10 @@ size_t vqgan_discriminator_forward(vqgan_discriminator *discriminator, float *lo
                                    size_t X, limn_arena *arena);
 
 typedef struct {
-    double l1, codebook;        /* mean |x − x̂|; legacy codebook loss, commitment 0.25 */
+    double l1, codebook;               /* mean |x − x̂|; legacy codebook loss, commitment 0.25 */
     double generator, adaptive_weight; /* −mean(logits of x̂); λ of the paper's eq. 7, times discriminator_weight */
-    double total;               /* l1 + codebook_weight·codebook + adaptive_weight·generator */
-    double discriminator;       /* hinge */
+    double total;                      /* l1 + codebook_weight·codebook + adaptive_weight·generator */
+    double discriminator;              /* hinge */
     float grad_norm;
 } vqgan_losses;
 
@@ -107,8 +108,8 @@ void vqgan_measure_use(vqgan_codebook_use *use, const float *counts, size_t n_em
 void vqgan_count_codes(float *counts, const int32_t *tokens, size_t n, size_t n_embed, float decay);
 /* Replaces codes with counts below `threshold` by rows of latent (n, embed_dim), a different one for each while there are
  * enough. revived[i] (n_embed) is set for those replaced and cleared for the others, so that the caller clears their moments;
- * their count becomes the mean of all (at least twice the threshold), which gives them time to prove useful. Returns how many. A
- * function of (seed, step) and its arguments. */
+ * their count becomes the mean of all (at least twice the threshold), which gives them time to prove useful. Returns how many.
+ * A function of (seed, step) and its arguments. */
 size_t vqgan_revive_codes(vqgan *model, float *counts, bool *revived, const float *latent, size_t n, float threshold,
                           uint64_t seed, uint64_t step);
 

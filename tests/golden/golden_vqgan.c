@@ -226,7 +226,8 @@ static int compare_discriminator(run *self, limn_error *error) {
     if (golden_wants(&self->report, "logits_fake"))
         golden_compare(&self->report, "logits_fake", self->logits, count, tensor_file_find(self->expected, "logits_fake"), 0,
                        STATE_TOLERANCE);
-    vqgan_discriminator_step(self->discriminator, &losses, self->pictures, self->reconstruction, self->B, side, side, self->arena);
+    vqgan_discriminator_step(self->discriminator, &losses, self->pictures, self->reconstruction, self->B, side, side,
+                             self->arena);
     compare_value(self, "disc_loss", losses.discriminator, LOSS_TOLERANCE);
     compare_gradients(self, vqgan_discriminator_get_parameters(self->discriminator), "grad_disc", WHOLE);
     return 0;

@@ -128,8 +128,8 @@ static void pixels_go_to_the_range_and_back(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(inference_with_convolutions), cmocka_unit_test(inference_with_plain_resampling),
-        cmocka_unit_test(inference_of_one_level),      cmocka_unit_test(portions_do_not_matter),
+        cmocka_unit_test(inference_with_convolutions),     cmocka_unit_test(inference_with_plain_resampling),
+        cmocka_unit_test(inference_of_one_level),          cmocka_unit_test(portions_do_not_matter),
         cmocka_unit_test(pixels_go_to_the_range_and_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,9 @@
 /* The generator's and the discriminator's gradients against central differences of the losses.
  *
  * A step along the gradient itself must change the loss by the step times the gradient's length. The golden data check every
- * value; this checks configs and loss weights that have none. Steps are small because L1, LeakyReLU and hinge have corners. Tokens must not change under the steps, and where the model does
- * not follow the loss exactly (the straight-through estimator, the legacy codebook loss) the test says what is compared. */
+ * value; this checks configs and loss weights that have none. Steps are small because L1, LeakyReLU and hinge have corners.
+ * Tokens must not change under the steps, and where the model does not follow the loss exactly (the straight-through estimator,
+ * the legacy codebook loss) the test says what is compared. */
 #include "tests/vqgan/tools.h"
 
 #include <math.h>
@@ -54,7 +55,8 @@ static void move(parameters *set, const char *prefix, const char *other, const f
     size_t offset = 0;
     for (size_t i = 0; i < set->count; i++) {
         parameter *here = &set->list[i];
-        bool chosen = strncmp(here->name, prefix, strlen(prefix)) == 0 || (other && strncmp(here->name, other, strlen(other)) == 0);
+        bool chosen =
+            strncmp(here->name, prefix, strlen(prefix)) == 0 || (other && strncmp(here->name, other, strlen(other)) == 0);
         if (chosen) add_scaled(here->mutable_value, direction + offset, distance, here->size);
         offset += here->size;
     }
@@ -127,8 +129,8 @@ static void check_decoder(const char *assignment, bool use_discriminator) {
     assert_true(fabs(losses.total - losses.l1 - losses.codebook - losses.adaptive_weight * losses.generator) < 1e-9);
     assert_near("the norm", (double)losses.grad_norm, sqrt(sum_of_squares(set->grads, set->size)), 1e-5);
     fixed_weight = losses.adaptive_weight;
-    const char *const parts[][2] = {{"decoder.", "post_quant_conv."}, {"decoder.up.2.", NULL}, {"decoder.conv_out.", NULL},
-                                    {"decoder.mid.", NULL}};
+    const char *const parts[][2] = {
+        {"decoder.", "post_quant_conv."}, {"decoder.up.2.", NULL}, {"decoder.conv_out.", NULL}, {"decoder.mid.", NULL}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         step(&self);
         float *direction = copy_of(set->grads, set->size);
@@ -173,7 +175,8 @@ static void encoder_and_codes_follow_the_codebook_loss(void **state) {
         scale_forward(direction, direction, 1e-3f, set->size);
         float *of_codes = copy_of(direction, set->size);
         double length = normalise(set, "encoder.", "quant_conv.", direction);
-        assert_near("encoder", length, slope(&self, set, "encoder.", "quant_conv.", direction, 2e-4f, loss_of_codes) / 1.25, 0.01);
+        assert_near("encoder", length, slope(&self, set, "encoder.", "quant_conv.", direction, 2e-4f, loss_of_codes) / 1.25,
+                    0.01);
         length = normalise(set, "quantize.", NULL, of_codes);
         assert_near("codes", length, slope(&self, set, "quantize.", NULL, of_codes, 2e-3f, loss_of_codes) * 0.25 / 1.25, 0.01);
         free(without);
@@ -199,10 +202,11 @@ static void latents_get_the_gradient_of_their_codes(void **state) {
     for (size_t c = 0; c < bias->size; c++) {
         float along = bias->grad[c] / (float)length;
         direction[(size_t)(bias->value - set->storage) + c] = along;
-        for (size_t v = 0; v < codes->shape[0]; v++) direction[(size_t)(codes->value - set->storage) + v * bias->size + c] = along;
+        for (size_t v = 0; v < codes->shape[0]; v++)
+            direction[(size_t)(codes->value - set->storage) + v * bias->size + c] = along;
     }
-    assert_near("quant_conv.bias", length, slope(&self, set, "quant_conv.bias", "quantize.", direction, 4e-4f, loss_of_pictures),
-                0.01);
+    assert_near("quant_conv.bias", length,
+                slope(&self, set, "quant_conv.bias", "quantize.", direction, 4e-4f, loss_of_pictures), 0.01);
     free(direction);
     bench_free(&self);
 }
@@ -211,7 +215,8 @@ static double loss_of_discriminator(bench *self) {
     vqgan_losses losses = {0};
     parameters_zero_grads(vqgan_discriminator_get_parameters(self->discriminator));
     /* the second picture plays the forgery */
-    vqgan_discriminator_step(self->discriminator, &losses, self->pictures, self->pictures + FLOATS / 2, 1, SIDE, SIDE, self->arena);
+    vqgan_discriminator_step(self->discriminator, &losses, self->pictures, self->pictures + FLOATS / 2, 1, SIDE, SIDE,
+                             self->arena);
     return losses.discriminator;
 }
 

@@ -38,8 +38,7 @@ float *tiny_pictures(size_t B, uint64_t seed) {
     for (size_t i = 0; i < n; i++) {
         /* smooth in x and y, different in each picture, so that latents differ from place to place */
         float x = (float)(i / 3 % 16), y = (float)(i / 48 % 16), which = (float)(i / 768) + (float)seed;
-        pictures[i] = sinf(0.7f * x + which) * cosf(0.5f * y * (float)(1 + i % 3)) +
-                      0.2f * limn_random_normal(seed, 3, i);
+        pictures[i] = sinf(0.7f * x + which) * cosf(0.5f * y * (float)(1 + i % 3)) + 0.2f * limn_random_normal(seed, 3, i);
     }
     return pictures;
 }

@@ -81,7 +81,8 @@ static void files_have_the_original_names_and_shapes(void **state) {
     assert_int_equal(limn_path_join(path, sizeof path, saved_folder("names"), "model.safetensors", &error), 0);
     tensor_file *file = safetensors_open(path, &error);
     assert_non_null(file);
-    assert_non_null(tensor_file_need(file, "encoder.down.1.block.0.nin_shortcut.weight", 4, (const size_t[]){64, 32, 1, 1}, &error));
+    assert_non_null(
+        tensor_file_need(file, "encoder.down.1.block.0.nin_shortcut.weight", 4, (const size_t[]){64, 32, 1, 1}, &error));
     assert_non_null(tensor_file_need(file, "encoder.down.0.downsample.conv.weight", 4, (const size_t[]){32, 32, 3, 3}, &error));
     assert_non_null(tensor_file_need(file, "encoder.conv_in.weight", 4, (const size_t[]){32, 3, 3, 3}, &error));
     assert_non_null(tensor_file_need(file, "decoder.up.2.upsample.conv.bias", 1, (const size_t[]){32}, &error));
@@ -209,7 +210,11 @@ static limn_buffer flax_file(vqgan *model) {
         bool weight = strcmp(here->name + length, "weight") == 0;
         for (size_t k = 0; here->name[k]; k++)
             name[k] = here->name[k] != '.' ? here->name[k] : here->name[k + 1] >= '0' && here->name[k + 1] <= '9' ? '_' : '/';
-        if (weight) snprintf(name + length, sizeof name - length, "%s", here->rank == 4 ? "kernel" : here->rank == 2 ? "embedding" : "scale");
+        if (weight)
+            snprintf(name + length, sizeof name - length, "%s",
+                     here->rank == 4   ? "kernel"
+                     : here->rank == 2 ? "embedding"
+                                       : "scale");
         append_string(&file, name);
         if (here->rank < 4) {
             append_array(&file, here->value, here->rank, here->shape);
