@@ -93,8 +93,11 @@ char *url_file_path(const char *url, size_t size) {
     for (size_t i = 0; i < size; i++) {
         const int high = url[i] == '%' && i + 2 < size ? hex_digit(url[i + 1]) : -1;
         const int low = high >= 0 ? hex_digit(url[i + 2]) : -1;
-        *out = low >= 0 ? (char)(high << 4 | low) : url[i];
-        if (low >= 0) i += 2;
+        *out = url[i];
+        if (low >= 0) {
+            *out = (char)(high << 4 | low);
+            i += 2;
+        }
         if (*out++ == 0) {
             free(path);
             return NULL;

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { CHUNK = 1 << 18, PEEK_ROWS = 20 };
+enum { FIRST_CAPACITY = 1 << 16, FULL_CAPACITY = CAPTION_ROW_MAX_BYTES + (1 << 18), PEEK_ROWS = 20 };
 
 /* Names that a header line is known by, most telling first. */
 static const char *const URL_NAMES[] = {"url",  "image_url", "imageurl", "img_url", "image_link", "link", "uri",
@@ -22,14 +22,14 @@ struct caption_list {
     const char *name;
     bool in_memory;
 
-    char *buffer; /* CAPTION_ROW_MAX_BYTES + CHUNK */
-    size_t start, end;
+    char *buffer; /* grows from FIRST_CAPACITY to FULL_CAPACITY when a row needs it */
+    size_t capacity, start, end;
     bool stream_ended;
 
     bool csv;
     size_t line;         /* of the record at `start`, from 1 */
     uint64_t next_number;
-    char *scratch; /* unquoted fields of a CSV record */
+    char *scratch; /* unquoted fields of a CSV record; as large as the buffer, so as any record in it */
 
     size_t field_count;
     text_span fields[CAPTION_MAX_COLUMNS];
@@ -57,17 +57,29 @@ void caption_list_close(caption_list *list) {
 
 /* ---------------------------------------------------------------- bytes */
 
-/* Moves the unread part to the front and reads on. Returns the bytes added: 0 at the end of the file or when full. */
+static int grow(caption_list *list, size_t capacity, limn_error *error) {
+    char *buffer = realloc(list->buffer, capacity);
+    if (buffer) list->buffer = buffer;
+    char *scratch = buffer ? realloc(list->scratch, capacity) : NULL;
+    if (!scratch) return limn_fail(error, "out of memory for %zu bytes of a list", capacity);
+    list->scratch = scratch;
+    list->capacity = capacity;
+    return 0;
+}
+
+/* Moves the unread part to the front and reads on. *added is 0 at the end of the file or when the buffer is full. */
 static int fill(caption_list *list, size_t *added, limn_error *error) {
-    const size_t capacity = CAPTION_ROW_MAX_BYTES + CHUNK;
     *added = 0;
     if (list->start > 0) {
         memmove(list->buffer, list->buffer + list->start, list->end - list->start);
         list->end -= list->start;
         list->start = 0;
     }
-    if (list->stream_ended || list->end == capacity) return 0;
-    *added = fread(list->buffer + list->end, 1, capacity - list->end, list->stream);
+    if (list->stream_ended || list->end == FULL_CAPACITY) return 0;
+    if (list->end == list->capacity &&
+        grow(list, 2 * list->capacity < FULL_CAPACITY ? 2 * list->capacity : FULL_CAPACITY, error))
+        return -1;
+    *added = fread(list->buffer + list->end, 1, list->capacity - list->end, list->stream);
     list->end += *added;
     if (*added == 0) {
         if (ferror(list->stream))
@@ -425,9 +437,7 @@ static caption_list *create(const caption_list_options *options, limn_error *err
     caption_list *list = limn_allocate(1, sizeof *list, error);
     if (!list) return NULL;
     list->options = options;
-    list->buffer = limn_allocate(CAPTION_ROW_MAX_BYTES + CHUNK, 1, error);
-    list->scratch = limn_allocate(CAPTION_ROW_MAX_BYTES + CHUNK, 1, error);
-    if (list->buffer && list->scratch) return list;
+    if (!grow(list, FIRST_CAPACITY, error)) return list;
     caption_list_close(list);
     return NULL;
 }
