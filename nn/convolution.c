@@ -4,6 +4,7 @@
  * places of an input pixel within a step), and the gradient of the weights is, for each tap, a product over all pixels. */
 #include "core/core.h"
 #include "nn/convolution_internal.h"
+#include "nn/internal.h"
 
 #include <omp.h>
 #include <string.h>
@@ -91,11 +92,7 @@ static void tile_product(const convolution_kernels *kernels, const tap_sum *sum,
     } while (t < sum->taps);
 }
 
-static void tap_sum_run(const convolution_kernels *kernels, const tap_sum *sum, limn_arena *arena) {
-    if (winograd_suits(kernels, sum)) {
-        winograd_run(kernels, sum, arena);
-        return;
-    }
+static void direct_run(const convolution_kernels *kernels, const tap_sum *sum, limn_arena *arena) {
     const size_t mark = limn_arena_mark(arena), threads = limn_get_threads();
     const size_t pixels = sum->B * sum->rows * sum->columns, tiles = divide_up(pixels, TILE_PIXELS);
     const size_t output_blocks = divide_up(sum->O, kernels->channels_per_block);
@@ -121,6 +118,87 @@ static void tap_sum_run(const convolution_kernels *kernels, const tap_sum *sum, 
         }
     }
     limn_arena_release(arena, mark);
+}
+
+/* out[x·O + o] += from[x·from_step + o] */
+LIMN_INLINE void add_pixels(float *restrict out, const float *restrict from, size_t from_step, size_t count, const size_t O) {
+    for (size_t x = 0; x < count; x++)
+        for (size_t o = 0; o < O; o++) out[x * O + o] += from[x * from_step + o];
+}
+
+/* Three outputs (a picture) or one (the discriminator's verdict) leave most of a block's registers empty. Then each pixel of
+ * the input is multiplied with all taps at once, as if they were taps·O outputs of a 1×1 convolution, and every output pixel
+ * collects its taps. */
+static void collecting_run(const convolution_kernels *kernels, const tap_sum *sum, limn_arena *arena) {
+    const size_t mark = limn_arena_mark(arena), width = kernels->channels_per_block, C = sum->C, O = sum->O;
+    const size_t products = sum->taps * O, padded = divide_up(products, width) * width;
+    float *weights = limn_arena_floats(arena, padded * C), *no_bias = limn_arena_floats(arena, padded);
+    float *every = limn_arena_floats(arena, sum->B * sum->Y * sum->X * products);
+    memset(weights, 0, padded * C * sizeof *weights);
+    memset(no_bias, 0, padded * sizeof *no_bias);
+    for (size_t i = 0; i < products; i++)
+        for (size_t c = 0; c < C; c++)
+            weights[(i / width * C + c) * width + i % width] = sum->weights[(i / O * C + c) * width + i % O];
+    const ptrdiff_t nowhere = 0;
+    const tap_sum one_tap = {.in = sum->in,
+                             .B = sum->B,
+                             .Y = sum->Y,
+                             .X = sum->X,
+                             .C = C,
+                             .rows = sum->Y,
+                             .columns = sum->X,
+                             .step = 1,
+                             .taps = 1,
+                             .dy = &nowhere,
+                             .dx = &nowhere,
+                             .weights = weights,
+                             .bias = no_bias,
+                             .out = every,
+                             .out_Y = sum->Y,
+                             .out_X = sum->X,
+                             .O = products,
+                             .out_step = 1};
+    direct_run(kernels, &one_tap, arena);
+    const size_t threads = limn_get_threads();
+    float *lines = limn_arena_floats(arena, threads * sum->columns * O);
+#pragma omp parallel num_threads((int)threads)
+    {
+        float *line = lines + (size_t)omp_get_thread_num() * sum->columns * O;
+#pragma omp for schedule(static)
+        for (size_t row = 0; row < sum->B * sum->rows; row++) {
+            const size_t b = row / sum->rows, i = row % sum->rows;
+            memset(line, 0, sum->columns * O * sizeof *line);
+            for (size_t t = 0; t < sum->taps; t++) {
+                const ptrdiff_t y = (ptrdiff_t)(i * sum->step) + sum->dy[t];
+                if (y < 0 || y >= (ptrdiff_t)sum->Y) continue;
+                size_t begin, end;
+                inside(sum->dx[t], sum->step, sum->X, 0, sum->columns, &begin, &end);
+                if (begin == end) continue;
+                const size_t x = (size_t)((ptrdiff_t)(begin * sum->step) + sum->dx[t]);
+                const float *from = every + ((b * sum->Y + (size_t)y) * sum->X + x) * products + t * O;
+                if (O == 3)
+                    add_pixels(line + begin * O, from, sum->step * products, end - begin, 3);
+                else
+                    add_pixels(line + begin * O, from, sum->step * products, end - begin, O);
+            }
+            const size_t place = ((b * sum->out_Y + sum->out_y + i * sum->out_step) * sum->out_X + sum->out_x) * O;
+            for (size_t j = 0; j < sum->columns; j++)
+                for (size_t o = 0; o < O; o++) {
+                    const size_t at = place + j * sum->out_step * O + o;
+                    sum->out[at] = line[j * O + o] + sum->bias[o] + (sum->add != NULL ? sum->add[at] : 0.0f);
+                }
+        }
+    }
+    limn_arena_release(arena, mark);
+}
+
+static void tap_sum_run(const convolution_kernels *kernels, const tap_sum *sum, limn_arena *arena) {
+    if (winograd_suits(kernels, sum))
+        winograd_run(kernels, sum, arena);
+    else if (sum->O <= 4 && sum->step == 1 && sum->taps > 1)
+        collecting_run(kernels, sum, arena);
+    else
+        direct_run(kernels, sum, arena);
 }
 
 /* ---------------------------------------------------------------- forward */

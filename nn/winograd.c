@@ -9,7 +9,7 @@
 
 enum {
     BLOCK_FLOATS = 96 << 10,           /* of transformed patches at once */
-    GRADIENT_BLOCK_FLOATS = 192 << 10, /* of transformed patches and gradients at once, for the gradient of the weights */
+    GRADIENT_BLOCK_FLOATS = 384 << 10, /* of transformed patches and gradients at once, for the gradient of the weights */
     MOST_TILES = 64,
     FEWEST_TILES = 16,
     WEIGHT_RUN = 1024 /* floats of a tap's weights transformed at once */
@@ -45,8 +45,15 @@ static bool tiles_pay(size_t B, size_t rows, size_t columns, size_t fewest) {
 /* pixels[y·size + x] = where pixel (top + y, left + x) of picture b begins, or `outside`. */
 static void patch_pixels(const float **pixels, size_t size, const float *in, size_t b, size_t Y, size_t X, size_t C, ptrdiff_t top,
                          ptrdiff_t left, const float *outside) {
-    for (ptrdiff_t y = top; y < top + (ptrdiff_t)size; y++)
-        for (ptrdiff_t x = left; x < left + (ptrdiff_t)size; x++)
+    const ptrdiff_t bottom = top + (ptrdiff_t)size, right = left + (ptrdiff_t)size;
+    if (top >= 0 && left >= 0 && bottom <= (ptrdiff_t)Y && right <= (ptrdiff_t)X) { /* nearly always: no questions */
+        const float *row = in + ((b * Y + (size_t)top) * X + (size_t)left) * C;
+        for (size_t y = 0; y < size; y++, row += X * C)
+            for (size_t x = 0; x < size; x++) *pixels++ = row + x * C;
+        return;
+    }
+    for (ptrdiff_t y = top; y < bottom; y++)
+        for (ptrdiff_t x = left; x < right; x++)
             *pixels++ = y >= 0 && y < (ptrdiff_t)Y && x >= 0 && x < (ptrdiff_t)X
                             ? in + ((b * Y + (size_t)y) * X + (size_t)x) * C
                             : outside;
@@ -108,7 +115,7 @@ static void winograd_output_block(const convolution_kernels *kernels, const tap_
         const float *add[WINOGRAD_OUT * WINOGRAD_OUT];
         for (size_t i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++) {
             const size_t y = row + i / WINOGRAD_OUT, x = column + i % WINOGRAD_OUT;
-            const size_t place = ((b * sum->out_Y + sum->out_y + y) * sum->out_X + sum->out_x + x) * sum->O + o;
+            const size_t place = ((b * sum->out_Y + y) * sum->out_X + x) * sum->O + o;
             const bool inside = y < sum->rows && x < sum->columns;
             pixels[i] = inside ? sum->out + place : NULL;
             add[i] = inside && sum->add != NULL ? sum->add + place : NULL;
@@ -170,7 +177,7 @@ void winograd_run(const convolution_kernels *kernels, const tap_sum *sum, limn_a
 bool winograd_suits_weight(const convolution_kernels *kernels, const convolution_shape *shape) {
     return shape->kernel == 3 && shape->stride == 1 && shape->C % kernels->channel_step == 0 &&
            shape->O % kernels->channel_step == 0 &&
-           tiles_pay(shape->B, convolution_out_rows(shape), convolution_out_columns(shape), 64 * limn_get_threads());
+           tiles_pay(shape->B, convolution_out_rows(shape), convolution_out_columns(shape), 16 * limn_get_threads());
 }
 
 /* sums (36, O, C) += the products of count transformed gradients and patches. */
