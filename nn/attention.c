@@ -110,9 +110,9 @@ LIMN_CLONES static void add_row(float *out, const float *a, size_t n) {
 
 /* ---------------------------------------------------------------- Sinkhorn (arXiv 2110.11773) */
 
-/* All maps are (T,S). The scores are normalised in the log domain over keys (even iterations) and over queries (odd ones),
- * hidden keys being set to −∞ after each; iteration i's weights e^(scores) are saved, since the derivative of x − logsumexp(x)
- * needs just these. */
+/* All maps are (T,S). The scores are normalised in the log domain over keys (even iterations) and over queries (odd ones).
+ * Hidden keys are −∞ from the start and stay it. Iteration i's weights e^(scores) are saved, since the derivative of
+ * x − logsumexp(x) needs just these. */
 
 LIMN_CLONES static void normalize_over_keys(float *scores, size_t T, size_t S) {
     for (size_t t = 0; t < T; t++) {
@@ -156,21 +156,20 @@ LIMN_CLONES static void exponential(float *out, const float *in, size_t n) {
     for (size_t i = 0; i < n; i++) out[i] = fast_expf(in[i]);
 }
 
-static void hide_keys(float *map, const int32_t *mask, float value, size_t T, size_t S) {
+static void hide_keys(float *scores, const int32_t *mask, size_t T, size_t S) {
     if (mask == NULL) return;
     for (size_t t = 0; t < T; t++)
         for (size_t s = 0; s < S; s++)
-            if (mask[s] == 0) map[t * S + s] = value;
+            if (mask[s] == 0) scores[t * S + s] = -INFINITY;
 }
 
 /* scores (T,S) is overwritten; maps (iterations,T,S) receives the weights after each iteration. */
-static void sinkhorn_forward(float *maps, float *scores, float *columns, const int32_t *mask, size_t iterations, size_t T, size_t S) {
+static void sinkhorn_forward(float *maps, float *scores, float *columns, size_t iterations, size_t T, size_t S) {
     for (size_t i = 0; i < iterations; i++) {
         if (i % 2 == 0)
             normalize_over_keys(scores, T, S);
         else
             normalize_over_queries(scores, columns, columns + S, T, S);
-        hide_keys(scores, mask, -INFINITY, T, S);
         exponential(maps + i * T * S, scores, T * S);
     }
 }
@@ -197,17 +196,16 @@ LIMN_CLONES static void over_queries_backward(float *d, const float *w, float *s
     }
 }
 
-/* d (T,S), the gradient of the last weights, becomes that of the scores. */
-static void sinkhorn_backward(float *d, const float *maps, float *columns, const int32_t *mask, size_t iterations, size_t T, size_t S) {
+/* d (T,S), the gradient of the last weights, becomes that of the scores. Where a key is hidden every map is 0, and so is d from
+ * the first line on. */
+static void sinkhorn_backward(float *d, const float *maps, float *columns, size_t iterations, size_t T, size_t S) {
     multiply_row(d, d, maps + (iterations - 1) * T * S, T * S);
     for (size_t i = iterations; i-- > 0;) {
-        hide_keys(d, mask, 0.0f, T, S);
         if (i % 2 == 0)
             over_keys_backward(d, maps + i * T * S, T, S);
         else
             over_queries_backward(d, maps + i * T * S, columns, T, S);
     }
-    hide_keys(d, mask, 0.0f, T, S);
 }
 
 /* ---------------------------------------------------------------- forward */
@@ -233,8 +231,8 @@ static void forward_sinkhorn(const head *it, float *out, float *maps, float *scr
     float *scores = scratch, *columns = scratch + T * S;
     matmul(scores, S, it->q, it->query_stride, false, it->k, it->key_stride, true, T, S, D, shape->scale, 0.0f);
     if (it->bias != NULL) add_row(scores, it->bias, T * S);
-    hide_keys(scores, it->mask, -INFINITY, T, S);
-    sinkhorn_forward(maps, scores, columns, it->mask, shape->sinkhorn_iterations, T, S);
+    hide_keys(scores, it->mask, T, S);
+    sinkhorn_forward(maps, scores, columns, shape->sinkhorn_iterations, T, S);
     const float *weights = maps + (shape->sinkhorn_iterations - 1) * T * S;
     if (it->dropped != NULL) {
         multiply_row(scores, weights, it->dropped, T * S);
@@ -322,7 +320,7 @@ static void backward_head(const head *it, const head_gradients *g, float *scratc
     clear_rows(g->dv, it->value_stride, S, shape->D);
     if (shape->sinkhorn_iterations > 1) {
         values_backward(it, g, g->weights + (shape->sinkhorn_iterations - 1) * T * S, dscores, dropped_weights, 0, T, S);
-        sinkhorn_backward(dscores, g->weights, columns, it->mask, shape->sinkhorn_iterations, T, S);
+        sinkhorn_backward(dscores, g->weights, columns, shape->sinkhorn_iterations, T, S);
         scores_backward(it, g, dscores, 0, T, S);
         return;
     }

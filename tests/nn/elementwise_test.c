@@ -72,6 +72,10 @@ static void dropout_keeps_the_right_share(void **state) {
     /* Five standard deviations of a binomial. */
     assert_true(fabs((double)kept / LENGTH - 0.75) < 5 * sqrt(0.75 * 0.25 / LENGTH));
 
+    /* No part of it is another part again. */
+    for (size_t length = 1024; length <= LENGTH / 2; length *= 2)
+        assert_memory_not_equal(out, out + length, sizeof(float) * length);
+
     /* A function of seed, stream and index: not of the threads, not of the length. */
     for (int threads = 1; threads <= 3; threads++) {
         omp_set_num_threads(threads);
