@@ -54,6 +54,13 @@ caption_list *caption_list_open_memory(const char *name, const void *data, size_
 int caption_list_next(caption_list *list, caption_row *row, limn_error *error);
 void caption_list_close(caption_list *list); /* NULL allowed */
 
+/* ---------------------------------------------------------------- EXIF */
+
+/* The tags of a JPEG's EXIF segment (CIPA DC-008, TIFF 6.0) as an object of names and values: texts, whole numbers, fractions as
+ * "1/60". Where it was taken (the GPS tags) and the maker's own notes are left out. NULL when there are none. Any bytes may be
+ * given. Caller: json_decref. */
+json_t *exif_read(const unsigned char *jpeg, size_t size);
+
 /* ---------------------------------------------------------------- downloading */
 
 typedef struct {

@@ -1,6 +1,5 @@
-/* EXIF: the tags of a JPEG's APP1 segment, read with every offset checked (CIPA DC-008, TIFF 6.0). Where a picture was taken
- * (the GPS tags) and the maker's own notes are not read. */
-#include "dataset/internal.h"
+/* EXIF: the tags of a JPEG's APP1 segment, read with every offset checked. */
+#include "dataset/dataset.h"
 
 #include <string.h>
 

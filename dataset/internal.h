@@ -20,11 +20,6 @@ char *url_clean(const char *url, size_t size);
 /* The path in file:///path or file://localhost/path, percent-decoded. free(); NULL when it is not such an address. */
 char *url_file_path(const char *url, size_t size);
 
-/* ---------------------------------------------------------------- EXIF (exif.c) */
-
-/* The tags of a JPEG's EXIF segment (CIPA DC-008) as an object of names and values; NULL when it has none. */
-json_t *exif_read(const unsigned char *jpeg, size_t size);
-
 /* ---------------------------------------------------------------- rows in flight */
 
 struct shard;
