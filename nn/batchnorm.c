@@ -48,7 +48,7 @@ void batchnorm_backward(float *din, float *dscale, float *dbias, const float *do
         float full_scale[CHANNELS_AT_ONCE], slope[CHANNELS_AT_ONCE], offset[CHANNELS_AT_ONCE];
         const float *mean = saved + first;
         /* nothing follows the norm, so its bias plays no part in the gradient; any array will do for it */
-        channel_gradient_sums(sum, product, dout + first, in + first, mean, mean, mean, false, N, C, n);
+        channel_gradient_sums(sum, product, NULL, dout + first, in + first, mean, mean, mean, false, N, C, n);
         for (size_t i = 0; i < n; i++) {
             const size_t c = first + i;
             const double reciprocal = (double)saved[C + c];
@@ -59,7 +59,7 @@ void batchnorm_backward(float *din, float *dscale, float *dbias, const float *do
             if (dscale != NULL) dscale[c] += (float)(product[i] * reciprocal);
         }
         if (din != NULL)
-            channel_gradient(din + first, dout + first, in + first, mean, full_scale, mean, slope, offset, false, false, N, C, n);
+            channel_gradient(din + first, dout + first, in + first, mean, full_scale, slope, offset, false, N, C, n);
     }
 }
 

@@ -89,20 +89,25 @@ LIMN_CLONES void channel_scale(float *out, const float *in, const float *mean, c
         scale_rows(out, in, mean, scale, bias, false, P, stride, n);
 }
 
-LIMN_INLINE void add_gradient_rows(float *restrict sum, float *restrict product, const float *restrict dout,
+/* gradient may be dout: each place is read before it is written, and the pragma says so. */
+LIMN_INLINE void add_gradient_rows(float *restrict sum, float *restrict product, float *gradient, const float *dout,
                                    const float *restrict in, const float *restrict mean, const float *restrict scale,
-                                   const float *restrict bias, const bool swish, size_t rows, size_t stride, size_t n) {
-    for (size_t p = 0; p < rows; p++, dout += stride, in += stride)
+                                   const float *restrict bias, const bool swish, const bool keep, size_t rows, size_t stride,
+                                   size_t n) {
+    for (size_t p = 0; p < rows; p++, gradient += keep ? stride : 0, dout += stride, in += stride)
+#pragma GCC ivdep
         for (size_t i = 0; i < n; i++) {
             const float centred = in[i] - mean[i];
             const float dz = swish ? dout[i] * swish_slope(centred * scale[i] + bias[i]) : dout[i];
             sum[i] += dz;
             product[i] += dz * centred;
+            if (keep) gradient[i] = dz;
         }
 }
 
-LIMN_CLONES void channel_gradient_sums(double *sum, double *product, const float *dout, const float *in, const float *mean,
-                                       const float *scale, const float *bias, bool swish, size_t P, size_t stride, size_t n) {
+LIMN_CLONES void channel_gradient_sums(double *sum, double *product, float *gradient, const float *dout, const float *in,
+                                       const float *mean, const float *scale, const float *bias, bool swish, size_t P,
+                                       size_t stride, size_t n) {
     float chunk_sum[CHANNELS_AT_ONCE], chunk_product[CHANNELS_AT_ONCE];
     memset(sum, 0, n * sizeof *sum);
     memset(product, 0, n * sizeof *product);
@@ -111,10 +116,15 @@ LIMN_CLONES void channel_gradient_sums(double *sum, double *product, const float
         const float *chunk_dout = dout + p * stride, *chunk_in = in + p * stride;
         memset(chunk_sum, 0, n * sizeof *chunk_sum);
         memset(chunk_product, 0, n * sizeof *chunk_product);
-        if (swish)
-            add_gradient_rows(chunk_sum, chunk_product, chunk_dout, chunk_in, mean, scale, bias, true, rows, stride, n);
+        if (swish && gradient != NULL)
+            add_gradient_rows(chunk_sum, chunk_product, gradient + p * stride, chunk_dout, chunk_in, mean, scale, bias, true, true,
+                              rows, stride, n);
+        else if (swish)
+            add_gradient_rows(chunk_sum, chunk_product, NULL, chunk_dout, chunk_in, mean, scale, bias, true, false, rows, stride,
+                              n);
         else
-            add_gradient_rows(chunk_sum, chunk_product, chunk_dout, chunk_in, mean, scale, bias, false, rows, stride, n);
+            add_gradient_rows(chunk_sum, chunk_product, NULL, chunk_dout, chunk_in, mean, scale, bias, false, false, rows, stride,
+                              n);
         for (size_t i = 0; i < n; i++) {
             sum[i] += (double)chunk_sum[i];
             product[i] += (double)chunk_product[i];
@@ -122,28 +132,22 @@ LIMN_CLONES void channel_gradient_sums(double *sum, double *product, const float
     }
 }
 
-/* din may be dout: each place is read before it is written, and the pragma says so. */
-LIMN_INLINE void gradient_rows(float *din, const float *dout, const float *restrict in, const float *restrict mean,
-                               const float *restrict scale, const float *restrict bias, const float *restrict slope,
-                               const float *restrict offset, const bool swish, const bool accumulate, size_t rows,
-                               size_t stride, size_t n) {
-    for (size_t p = 0; p < rows; p++, din += stride, dout += stride, in += stride)
+/* din may be gradient. */
+LIMN_INLINE void gradient_rows(float *din, const float *gradient, const float *restrict in, const float *restrict mean,
+                               const float *restrict scale, const float *restrict slope, const float *restrict offset,
+                               const bool accumulate, size_t rows, size_t stride, size_t n) {
+    for (size_t p = 0; p < rows; p++, din += stride, gradient += stride, in += stride)
 #pragma GCC ivdep
         for (size_t i = 0; i < n; i++) {
-            const float centred = in[i] - mean[i];
-            const float dz = swish ? dout[i] * swish_slope(centred * scale[i] + bias[i]) : dout[i];
-            const float gradient = dz * scale[i] + centred * slope[i] + offset[i];
-            din[i] = accumulate ? din[i] + gradient : gradient;
+            const float value = gradient[i] * scale[i] + (in[i] - mean[i]) * slope[i] + offset[i];
+            din[i] = accumulate ? din[i] + value : value;
         }
 }
 
-LIMN_CLONES void channel_gradient(float *din, const float *dout, const float *in, const float *mean, const float *scale,
-                                  const float *bias, const float *slope, const float *offset, bool swish, bool accumulate,
-                                  size_t P, size_t stride, size_t n) {
-    if (swish && accumulate)
-        gradient_rows(din, dout, in, mean, scale, bias, slope, offset, true, true, P, stride, n);
-    else if (swish)
-        gradient_rows(din, dout, in, mean, scale, bias, slope, offset, true, false, P, stride, n);
+LIMN_CLONES void channel_gradient(float *din, const float *gradient, const float *in, const float *mean, const float *scale,
+                                  const float *slope, const float *offset, bool accumulate, size_t P, size_t stride, size_t n) {
+    if (accumulate)
+        gradient_rows(din, gradient, in, mean, scale, slope, offset, true, P, stride, n);
     else
-        gradient_rows(din, dout, in, mean, scale, bias, slope, offset, false, accumulate, P, stride, n);
+        gradient_rows(din, gradient, in, mean, scale, slope, offset, false, P, stride, n);
 }

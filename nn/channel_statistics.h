@@ -17,12 +17,14 @@ void channel_moments(double *mean, double *squares, const float *in, size_t P, s
 void channel_scale(float *out, const float *in, const float *mean, const float *scale, const float *bias, bool swish, size_t P,
                    size_t stride, size_t n);
 
-/* With z = (in − mean)·scale + bias and dz = dout·f′(z): sum (n) of dz and product (n) of dz·(in − mean). */
-void channel_gradient_sums(double *sum, double *product, const float *dout, const float *in, const float *mean,
+/* With z = (in − mean)·scale + bias and gradient = dout·f′(z): sum (n) of gradient and product (n) of gradient·(in − mean).
+ * With the swish, gradient is kept (placed as dout, which it may be; NULL: not), so that the exponentials are not needed
+ * again. */
+void channel_gradient_sums(double *sum, double *product, float *gradient, const float *dout, const float *in, const float *mean,
                            const float *scale, const float *bias, bool swish, size_t P, size_t stride, size_t n);
 
-/* din = dz·scale + (in − mean)·slope + offset; added to din when accumulate. din may be dout when not accumulate. */
-void channel_gradient(float *din, const float *dout, const float *in, const float *mean, const float *scale, const float *bias,
-                      const float *slope, const float *offset, bool swish, bool accumulate, size_t P, size_t stride, size_t n);
+/* din = gradient·scale + (in − mean)·slope + offset; added to din when accumulate. din may be gradient when not accumulate. */
+void channel_gradient(float *din, const float *gradient, const float *in, const float *mean, const float *scale,
+                      const float *slope, const float *offset, bool accumulate, size_t P, size_t stride, size_t n);
 
 #endif

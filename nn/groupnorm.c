@@ -84,8 +84,9 @@ void groupnorm_forward(float *out, float *saved, const float *in, const float *s
     }
 }
 
-/* One run of groups of one picture. sums is (2, C) for this picture: of dz, and of dz·x̂. */
-static void backward_run(float *din, double *sums, const float *dout, const float *in, const float *saved, const float *scale,
+/* One run of groups of one picture. sums is (2, C) for this picture: of dz, and of dz·x̂. dz is where dz is kept when there is a
+ * swish: din, or scratch when din holds something. */
+static void backward_run(float *din, double *sums, float *dz, const float *dout, const float *in, const float *saved, const float *scale,
                          const float *bias, const partition *part, size_t first_group, size_t last_group, bool swish,
                          bool accumulate) {
     channel_terms terms;
@@ -94,8 +95,8 @@ static void backward_run(float *din, double *sums, const float *dout, const floa
     for (size_t first = begin, n; first < end; first += n) {
         n = channels_from(first, end);
         gather_terms(&terms, saved, scale, bias, part, first, n);
-        channel_gradient_sums(sums + first, sums + C + first, dout + first, in + first, terms.mean, terms.scale, terms.bias, swish,
-                              P, C, n);
+        channel_gradient_sums(sums + first, sums + C + first, dz != NULL ? dz + first : NULL, dout + first, in + first, terms.mean,
+                              terms.scale, terms.bias, swish, P, C, n);
         for (size_t i = 0; i < n; i++) sums[C + first + i] *= (double)saved[(first + i) / size * 2 + 1];
     }
     if (din == NULL) return;
@@ -120,8 +121,8 @@ static void backward_run(float *din, double *sums, const float *dout, const floa
             slope[i] = (float)(-reciprocal * reciprocal * projection / count);
             offset[i] = (float)(-reciprocal * mean / count);
         }
-        channel_gradient(din + first, dout + first, in + first, terms.mean, terms.scale, terms.bias, slope, offset, swish,
-                         accumulate, P, C, n);
+        channel_gradient(din + first, (swish ? dz : dout) + first, in + first, terms.mean, terms.scale, slope, offset, accumulate,
+                         P, C, n);
     }
 }
 
@@ -131,12 +132,13 @@ void groupnorm_backward(float *din, float *dscale, float *dbias, const float *do
     const partition part = share_out(B, P, C, groups);
     const size_t mark = limn_arena_mark(arena), picture = P * C;
     double *sums = limn_arena_bytes(arena, B * 2 * C * sizeof *sums);
+    float *dz = swish && accumulate && din != NULL ? limn_arena_floats(arena, B * picture) : din;
 #pragma omp parallel for schedule(dynamic) num_threads((int)limn_get_threads())
     for (size_t item = 0; item < B * part.runs; item++) {
         const size_t b = item / part.runs, first_group = item % part.runs * part.run_groups;
         const size_t last_group = first_group + part.run_groups < groups ? first_group + part.run_groups : groups;
-        backward_run(din != NULL ? din + b * picture : NULL, sums + b * 2 * C, dout + b * picture, in + b * picture,
-                     saved + b * groups * 2, scale, bias, &part, first_group, last_group, swish, accumulate);
+        backward_run(din != NULL ? din + b * picture : NULL, sums + b * 2 * C, dz != NULL ? dz + b * picture : NULL,
+                     dout + b * picture, in + b * picture, saved + b * groups * 2, scale, bias, &part, first_group, last_group, swish, accumulate);
     }
     for (size_t c = 0; c < C; c++) {
         double bias_sum = 0, scale_sum = 0;
