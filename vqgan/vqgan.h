@@ -38,8 +38,8 @@ vqgan *vqgan_load(const char *directory, bool training, limn_error *error);
 int vqgan_save(const vqgan *model, const char *directory, limn_error *error);
 void vqgan_free(vqgan *model);
 const vqgan_config *vqgan_get_config(const vqgan *model);
-parameters *vqgan_get_parameters(vqgan *model); /* every weight of encoder, codebook and decoder */
-size_t vqgan_token_count(const vqgan *model);   /* L */
+parameters *vqgan_get_parameters(vqgan *model);   /* every weight of encoder, codebook and decoder */
+size_t vqgan_token_count(const vqgan *model);     /* L */
 const char *vqgan_get_sha256(const vqgan *model); /* of the file its weights were loaded from; "" when created */
 
 /* Files have PyTorch's layout: copies a parameter's `from` (its value or its gradient, in memory's layout) to the file's, and
