@@ -14,7 +14,9 @@ LIMN_INLINE float activate(activation kind, float x, float *slope) {
         *slope = normal + x * density;
         return x * normal;
     }
-    case ACTIVATION_RELU: *slope = x > 0.0f ? 1.0f : 0.0f; return x < 0.0f ? 0.0f : x;
+    case ACTIVATION_RELU:
+        *slope = x > 0.0f ? 1.0f : 0.0f;
+        return x < 0.0f ? 0.0f : x;
     case ACTIVATION_SWISH: {
         float s = fast_logistic(x);
         *slope = s * (1.0f + x * (1.0f - s));
@@ -32,10 +34,18 @@ LIMN_INLINE float activate(activation kind, float x, float *slope) {
 /* One loop for each kind, so that `kind` is a constant inside. */
 #define FOR_KIND(kind, loop, ...)                                                                                              \
     switch (kind) {                                                                                                            \
-    case ACTIVATION_GELU: loop(ACTIVATION_GELU, __VA_ARGS__); break;                                                           \
-    case ACTIVATION_RELU: loop(ACTIVATION_RELU, __VA_ARGS__); break;                                                           \
-    case ACTIVATION_SWISH: loop(ACTIVATION_SWISH, __VA_ARGS__); break;                                                         \
-    case ACTIVATION_SMELU: loop(ACTIVATION_SMELU, __VA_ARGS__); break;                                                         \
+    case ACTIVATION_GELU:                                                                                                      \
+        loop(ACTIVATION_GELU, __VA_ARGS__);                                                                                    \
+        break;                                                                                                                 \
+    case ACTIVATION_RELU:                                                                                                      \
+        loop(ACTIVATION_RELU, __VA_ARGS__);                                                                                    \
+        break;                                                                                                                 \
+    case ACTIVATION_SWISH:                                                                                                     \
+        loop(ACTIVATION_SWISH, __VA_ARGS__);                                                                                   \
+        break;                                                                                                                 \
+    case ACTIVATION_SMELU:                                                                                                     \
+        loop(ACTIVATION_SMELU, __VA_ARGS__);                                                                                   \
+        break;                                                                                                                 \
     }
 
 LIMN_INLINE void forward_loop(activation kind, float *out, const float *in, size_t n) {

@@ -12,11 +12,17 @@
  * values. Sinkhorn needs all queries at once. */
 enum { QUERY_BLOCK = 64 };
 
-static size_t stride_or(size_t stride, const attention_shape *shape) { return stride != 0 ? stride : shape->H * shape->D; }
+static size_t stride_or(size_t stride, const attention_shape *shape) {
+    return stride != 0 ? stride : shape->H * shape->D;
+}
 
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
 
-static size_t saved_maps(const attention_shape *shape) { return shape->sinkhorn_iterations > 1 ? shape->sinkhorn_iterations : 1; }
+static size_t saved_maps(const attention_shape *shape) {
+    return shape->sinkhorn_iterations > 1 ? shape->sinkhorn_iterations : 1;
+}
 
 size_t attention_weights_size(const attention_shape *shape) {
     return shape->B * shape->H * shape->T * shape->S * saved_maps(shape);
@@ -27,13 +33,13 @@ typedef struct {
     const attention_shape *shape;
     const float *q, *k, *v;
     size_t query_stride, key_stride, value_stride, out_stride;
-    const int32_t *mask; /* (S) or NULL */
-    const float *bias;   /* (T,S) or NULL */
+    const int32_t *mask;  /* (S) or NULL */
+    const float *bias;    /* (T,S) or NULL */
     const float *dropped; /* (T,S): the dropout's factors, or NULL */
 } head;
 
-static head head_of(const attention_shape *shape, const float *q, const float *k, const float *v, const float *dropped, size_t b,
-                    size_t h) {
+static head head_of(const attention_shape *shape, const float *q, const float *k, const float *v, const float *dropped,
+                    size_t b, size_t h) {
     head it = {.shape = shape,
                .query_stride = stride_or(shape->query_stride, shape),
                .key_stride = stride_or(shape->key_stride, shape),
@@ -49,7 +55,9 @@ static head head_of(const attention_shape *shape, const float *q, const float *k
 }
 
 /* Keys that the queries below `end` may see. */
-static size_t keys_until(const attention_shape *shape, size_t end) { return shape->causal ? smaller(end, shape->S) : shape->S; }
+static size_t keys_until(const attention_shape *shape, size_t end) {
+    return shape->causal ? smaller(end, shape->S) : shape->S;
+}
 
 /* The factors of the dropout, one map for all heads; NULL without dropout. Taken from the arena. */
 static float *make_dropped(const attention_shape *shape, limn_arena *arena) {
@@ -217,12 +225,14 @@ static void forward_block(const head *it, float *out, float *weights, float *scr
     matmul(weights, S, it->q + t * it->query_stride, it->query_stride, false, it->k, it->key_stride, true, rows, keys, D,
            it->shape->scale, 0.0f);
     for (size_t r = 0; r < rows; r++)
-        softmax_row(weights + r * S, keys, keys_until(it->shape, t + r + 1), it->mask, it->bias != NULL ? it->bias + (t + r) * S : NULL);
+        softmax_row(weights + r * S, keys, keys_until(it->shape, t + r + 1), it->mask,
+                    it->bias != NULL ? it->bias + (t + r) * S : NULL);
     if (it->dropped != NULL) {
         for (size_t r = 0; r < rows; r++) multiply_row(scratch + r * S, weights + r * S, it->dropped + (t + r) * S, keys);
         weights = scratch;
     }
-    matmul(out + t * it->out_stride, it->out_stride, weights, S, false, it->v, it->value_stride, false, rows, D, keys, 1.0f, 0.0f);
+    matmul(out + t * it->out_stride, it->out_stride, weights, S, false, it->v, it->value_stride, false, rows, D, keys, 1.0f,
+           0.0f);
 }
 
 static void forward_sinkhorn(const head *it, float *out, float *maps, float *scratch) {
@@ -263,7 +273,8 @@ void attention_forward(float *out, float *weights, const float *q, const float *
                 continue;
             }
             for (size_t t = 0; t < T; t += block)
-                forward_block(&it, head_out, weights != NULL ? head_weights + t * S : mine + work, mine, t, smaller(T - t, block));
+                forward_block(&it, head_out, weights != NULL ? head_weights + t * S : mine + work, mine, t,
+                              smaller(T - t, block));
         }
     limn_arena_release(arena, mark);
 }
@@ -291,8 +302,8 @@ static void scores_backward(const head *it, const head_gradients *g, const float
 }
 
 /* dv += weightsᵀ·dout; dweights = dout·vᵀ, both with the dropout. `dropped_weights` and dweights are scratch, (rows,S). */
-static void values_backward(const head *it, const head_gradients *g, const float *weights, float *dweights, float *dropped_weights,
-                            size_t t, size_t rows, size_t keys) {
+static void values_backward(const head *it, const head_gradients *g, const float *weights, float *dweights,
+                            float *dropped_weights, size_t t, size_t rows, size_t keys) {
     size_t S = it->shape->S, D = it->shape->D;
     const float *dout = g->dout + t * it->out_stride, *used = weights;
     matmul(dweights, S, dout, it->out_stride, false, it->v, it->value_stride, true, rows, keys, D, 1.0f, 0.0f);

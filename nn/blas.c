@@ -10,8 +10,8 @@
 #include "nn/internal.h"
 
 /* What OpenBLAS calls its kernels without AVX-512 that it takes for a CPU it does not know. */
-static const char *const narrow_kernels[] = {"Prescott", "Core2",  "Nehalem",   "Sandybridge", "Barcelona",
-                                             "Haswell",  "Zen",    "Excavator", NULL};
+static const char *const narrow_kernels[] = {"Prescott", "Core2", "Nehalem",   "Sandybridge", "Barcelona",
+                                             "Haswell",  "Zen",   "Excavator", NULL};
 
 static bool cpu_has_avx512(void) {
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -66,7 +66,8 @@ int nn_measure_peak(double *out_seconds, limn_error *error) {
         double start = limn_seconds();
         matmul(out, n, a, n, false, b, n, true, n, n, n, 1.0f, 0.0f);
         double seconds = limn_seconds() - start;
-        if (i > 0) limn_log(LIMN_LOG_INFO, "product %d of 5: %.3f s, %.1f GFLOP/s", i, seconds, 2e-9 * (double)(n * n * n) / seconds);
+        if (i > 0)
+            limn_log(LIMN_LOG_INFO, "product %d of 5: %.3f s, %.1f GFLOP/s", i, seconds, 2e-9 * (double)(n * n * n) / seconds);
         if (i == 1 || (i > 1 && seconds < best)) best = seconds; /* the first one, i = 0, warms up */
     }
     free(arrays);

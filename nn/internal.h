@@ -21,11 +21,14 @@
 enum { LIMN_PIECE = 8192 };
 
 /* The length of the piece that begins at `start` in an array of n. */
-LIMN_INLINE size_t piece_length(size_t start, size_t n) { return n - start < LIMN_PIECE ? n - start : LIMN_PIECE; }
+LIMN_INLINE size_t piece_length(size_t start, size_t n) {
+    return n - start < LIMN_PIECE ? n - start : LIMN_PIECE;
+}
 
 /* for (size_t start = 0; …) over the pieces of n, divided among the threads. */
 #define LIMN_FOR_PIECES(start, n)                                                                                              \
-    _Pragma("omp parallel for schedule(static) if ((n) > 2 * LIMN_PIECE)") for (size_t start = 0; start < (n); start += LIMN_PIECE)
+    _Pragma("omp parallel for schedule(static) if ((n) > 2 * LIMN_PIECE)") for (size_t start = 0; start < (n);                 \
+                                                                                start += LIMN_PIECE)
 
 /* Sums that must not depend on the number of threads are made in at most this many parts, each by one thread, and the parts
  * are added in order. */

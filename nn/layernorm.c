@@ -68,8 +68,8 @@ LIMN_CLONES static void backward_row(float *din, const float *dout, const float 
 /* Sums over all rows for columns that belong to one thread: the same bits for any number of threads. */
 enum { COLUMNS = 128 };
 
-LIMN_CLONES static void weight_columns(float *dscale, float *dbias, const float *dout, const float *in, const float *saved, size_t N,
-                                       size_t C, size_t columns) {
+LIMN_CLONES static void weight_columns(float *dscale, float *dbias, const float *dout, const float *in, const float *saved,
+                                       size_t N, size_t C, size_t columns) {
     float scale_sum[COLUMNS] = {0}, bias_sum[COLUMNS] = {0};
     for (size_t n = 0; n < N; n++) {
         float mean = saved[2 * n], reciprocal = saved[2 * n + 1];

@@ -42,7 +42,9 @@ LIMN_INLINE float fast_expf(float x) {
 }
 
 /* 1/(1 + e^−x) */
-LIMN_INLINE float fast_logistic(float x) { return 1.0f / (1.0f + fast_expf(-x)); }
+LIMN_INLINE float fast_logistic(float x) {
+    return 1.0f / (1.0f + fast_expf(-x));
+}
 
 /* Φ(x), the normal distribution, within 3e-6 of its own value down to x = −8.4 (so the tail is right too) and 2e-7 absolutely;
  * *density is φ(x), which the derivative of gelu wants. Φ(−a) is exp(−a²/2) times a smooth function, fitted in

@@ -34,7 +34,9 @@ enum {
     MOST_K_PARTS = 16
 };
 
-static size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
+static size_t divide_up(size_t a, size_t b) {
+    return (a + b - 1) / b;
+}
 
 /* Each thread sums a stretch of K into a small output of its own; these are added in order. */
 static void multiply_by_parts_of_k(const product *p, size_t M, size_t N, size_t K, size_t parts) {
@@ -80,8 +82,8 @@ static void choose_grid(size_t M, size_t N, size_t threads, size_t *grid_rows, s
     }
 }
 
-void matmul(float *out, size_t ldout, const float *a, size_t lda, bool transpose_a, const float *b, size_t ldb, bool transpose_b,
-            size_t M, size_t N, size_t K, float alpha, float beta) {
+void matmul(float *out, size_t ldout, const float *a, size_t lda, bool transpose_a, const float *b, size_t ldb,
+            bool transpose_b, size_t M, size_t N, size_t K, float alpha, float beta) {
     if (M == 0 || N == 0) return;
     use_single_threaded_blas();
     product p = {out, a, b, ldout, lda, ldb, transpose_a, transpose_b, alpha, beta};
@@ -124,8 +126,8 @@ LIMN_CLONES static void add_rows(float *sum, const float *rows, size_t stride, s
     }
 }
 
-void linear_backward(float *din, float *dweight, float *dbias, const float *dout, const float *in, const float *weight, size_t N,
-                     size_t C, size_t OC, bool accumulate) {
+void linear_backward(float *din, float *dweight, float *dbias, const float *dout, const float *in, const float *weight,
+                     size_t N, size_t C, size_t OC, bool accumulate) {
     if (din != NULL) matmul(din, C, dout, OC, false, weight, C, false, N, C, OC, 1.0f, accumulate ? 1.0f : 0.0f);
     if (dweight != NULL) matmul(dweight, C, dout, OC, true, in, C, false, OC, C, N, 1.0f, 1.0f);
     if (dbias != NULL) {

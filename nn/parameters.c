@@ -40,7 +40,8 @@ size_t parameters_add(parameters *set, parameter_layout layout, size_t rank, con
     }
     /* All together must be countable in bytes too. */
     if (added.size > SIZE_MAX / 2 / sizeof(float) - set->size) {
-        limn_fail(error, "parameter '%s' makes the model too large to address; check the sizes in the configuration", added.name);
+        limn_fail(error, "parameter '%s' makes the model too large to address; check the sizes in the configuration",
+                  added.name);
         return SIZE_MAX;
     }
     if (set->count == set->capacity) {

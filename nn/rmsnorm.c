@@ -20,8 +20,8 @@ void rmsnorm_forward(float *out, float *saved, const float *in, const float *sca
 }
 
 /* With x̂ = in·reciprocal and g = dout·scale: din = (g − x̂·mean(g·x̂))·reciprocal. */
-LIMN_CLONES static void backward_row(float *din, const float *dout, const float *in, float reciprocal, const float *scale, size_t C,
-                                     bool accumulate) {
+LIMN_CLONES static void backward_row(float *din, const float *dout, const float *in, float reciprocal, const float *scale,
+                                     size_t C, bool accumulate) {
     float product = 0;
 #pragma omp simd reduction(+ : product)
     for (size_t c = 0; c < C; c++) product += (scale != NULL ? dout[c] * scale[c] : dout[c]) * (in[c] * reciprocal);
@@ -78,7 +78,8 @@ void l2_normalize_forward(float *out, float *saved, const float *in, size_t N, s
 }
 
 /* With r = ‖x‖: din = dout/(r+ε) − x·(x·dout)/(r·(r+ε)²); the second term vanishes with x. */
-LIMN_CLONES static void normalize_backward_row(float *din, const float *dout, const float *in, float norm, size_t D, float epsilon) {
+LIMN_CLONES static void normalize_backward_row(float *din, const float *dout, const float *in, float norm, size_t D,
+                                               float epsilon) {
     float product = 0, factor = 1.0f / (norm + epsilon);
 #pragma omp simd reduction(+ : product)
     for (size_t d = 0; d < D; d++) product += in[d] * dout[d];
@@ -87,7 +88,8 @@ LIMN_CLONES static void normalize_backward_row(float *din, const float *dout, co
     for (size_t d = 0; d < D; d++) din[d] = dout[d] * factor - in[d] * along;
 }
 
-void l2_normalize_backward(float *din, const float *dout, const float *in, const float *saved, size_t N, size_t D, float epsilon) {
+void l2_normalize_backward(float *din, const float *dout, const float *in, const float *saved, size_t N, size_t D,
+                           float epsilon) {
 #pragma omp parallel for schedule(static) if (N * D > 2 * LIMN_PIECE)
     for (size_t n = 0; n < N; n++) normalize_backward_row(din + n * D, dout + n * D, in + n * D, saved[n], D, epsilon);
 }

@@ -19,16 +19,17 @@ static int bench_matmul(int argc, char **argv, limn_error *error) {
     double seconds;
     if (nn_measure_peak(&seconds, error) != 0) return -1;
     double gflops = 2e-9 * 4096.0 * 4096.0 * 4096.0 / seconds;
-    printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": 1.0, \"rss_bytes\": %zu}\n", seconds, 1 / seconds,
-           gflops, limn_resident_bytes_peak());
+    printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": 1.0, \"rss_bytes\": %zu}\n", seconds,
+           1 / seconds, gflops, limn_resident_bytes_peak());
     return 0;
 }
 
 static int bench_train(int argc, char **argv, limn_error *error) {
-    const limn_program program = {.name = "limn-bench train",
-                                  .summary = "Measures training steps of a configuration's seq2seq, with random weights and data.",
-                                  .examples = "$ limn-bench train --config configs/mini.json --precision fp32 --batch 8\n"
-                                              "      the matrix products' rate, and its share of what limn-bench matmul measures\n"};
+    const limn_program program = {
+        .name = "limn-bench train",
+        .summary = "Measures training steps of a configuration's seq2seq, with random weights and data.",
+        .examples = "$ limn-bench train --config configs/mini.json --precision fp32 --batch 8\n"
+                    "      the matrix products' rate, and its share of what limn-bench matmul measures\n"};
     const char *config = NULL, *precision = "fp32";
     size_t batch = 8, steps = 3;
     const limn_option options[] = {
@@ -40,7 +41,8 @@ static int bench_train(int argc, char **argv, limn_error *error) {
     int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
     if (parsed != 0) return parsed > 0 ? 0 : -1;
     if (strcmp(precision, "fp32") != 0) return limn_fail_usage(error, "--precision %s: this program measures fp32", precision);
-    if (batch == 0 || batch > 4096 || steps == 0) return limn_fail_usage(error, "--batch must be 1 to 4096 and --steps at least 1");
+    if (batch == 0 || batch > 4096 || steps == 0)
+        return limn_fail_usage(error, "--batch must be 1 to 4096 and --steps at least 1");
     limn_log(LIMN_LOG_INFO, "%s", nn_backend_description());
     double peak_before, peak_after;
     train_measurement measured;
@@ -50,8 +52,8 @@ static int bench_train(int argc, char **argv, limn_error *error) {
         return -1;
     double peak = 2e-9 * 4096.0 * 4096.0 * 4096.0 / (peak_before < peak_after ? peak_before : peak_after);
     double gflops = measured.flops * 1e-9 / measured.seconds;
-    printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": %.4f, \"rss_bytes\": %zu}\n", measured.seconds,
-           (double)batch / measured.seconds, gflops, gflops / peak, limn_resident_bytes_peak());
+    printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": %.4f, \"rss_bytes\": %zu}\n",
+           measured.seconds, (double)batch / measured.seconds, gflops, gflops / peak, limn_resident_bytes_peak());
     return 0;
 }
 

@@ -28,7 +28,8 @@ static int compare_adamw(golden *self, const tensor_file *file, const char *name
     /* The tolerance is a share of the largest change from the first parameters to the last. */
     double largest = 0;
     tensor_to_float(start, 0, n, value);
-    golden_check(self, start->name, find(file, "adamw/step%zu/%s", 0, name) != NULL, "parameters after the first step are there");
+    golden_check(self, start->name, find(file, "adamw/step%zu/%s", 0, name) != NULL,
+                 "parameters after the first step are there");
     for (size_t step = 0; step < STEPS_AT_MOST; step++) {
         const tensor *after = find(file, "adamw/step%zu/%s", step, name);
         if (after == NULL) break;
@@ -69,7 +70,8 @@ int main(int argc, char **argv) {
     for (size_t i = 0; file != NULL && i < tensor_file_count(file); i++) {
         const char *name = tensor_file_at(file, i)->name;
         if (strncmp(name, prefix, strlen(prefix)) != 0) continue;
-        if (golden_wants(&self, "adamw") && compare_adamw(&self, file, name + strlen(prefix), &error) != 0) golden_error(&self, &error);
+        if (golden_wants(&self, "adamw") && compare_adamw(&self, file, name + strlen(prefix), &error) != 0)
+            golden_error(&self, &error);
     }
     tensor_file_close(file);
     return golden_finish(&self);

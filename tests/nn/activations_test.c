@@ -2,10 +2,14 @@
 
 static double naive(activation kind, double x) {
     switch (kind) {
-    case ACTIVATION_GELU: return 0.5 * x * erfc(-x * 0.70710678118654752440);
-    case ACTIVATION_RELU: return x > 0 ? x : 0;
-    case ACTIVATION_SWISH: return x / (1 + exp(-x));
-    case ACTIVATION_SMELU: return x <= -1 ? 0 : x >= 1 ? x : (x + 1) * (x + 1) / 4;
+    case ACTIVATION_GELU:
+        return 0.5 * x * erfc(-x * 0.70710678118654752440);
+    case ACTIVATION_RELU:
+        return x > 0 ? x : 0;
+    case ACTIVATION_SWISH:
+        return x / (1 + exp(-x));
+    case ACTIVATION_SMELU:
+        return x <= -1 ? 0 : x >= 1 ? x : (x + 1) * (x + 1) / 4;
     }
     return NAN;
 }
@@ -16,7 +20,8 @@ static const struct {
 } kinds[] = {{ACTIVATION_GELU, "gelu"}, {ACTIVATION_RELU, "relu"}, {ACTIVATION_SWISH, "swish"}, {ACTIVATION_SMELU, "smelu"}};
 static const size_t kind_count = sizeof kinds / sizeof *kinds;
 
-/* −12 … 12, and beyond where exp overflows, in steps that miss the corners of relu and smelu, which have no derivative there. */
+/* −12 … 12, and beyond where exp overflows, in steps that miss the corners of relu and smelu, which have no derivative there.
+ */
 enum { POINTS = 24001 };
 static twin points(void) {
     twin x = twin_random(POINTS, 0, 1, "points");

@@ -25,7 +25,8 @@ static void steps_follow_the_paper(void **state) {
                 second[i] = options.beta2 * second[i] + (1 - options.beta2) * g * g;
                 double m_hat = first[i] / (1 - pow(options.beta1, (double)step));
                 double v_hat = second[i] / (1 - pow(options.beta2, (double)step));
-                value.d[i] -= options.learning_rate * (m_hat / (sqrt(v_hat) + options.epsilon) + options.weight_decay * value.d[i]);
+                value.d[i] -=
+                    options.learning_rate * (m_hat / (sqrt(v_hat) + options.epsilon) + options.weight_decay * value.d[i]);
             }
             twin_free(&grad);
         }

@@ -10,7 +10,9 @@ typedef struct {
     double *weights, *out;
 } attention;
 
-static size_t stride(size_t given, const attention_shape *s) { return given != 0 ? given : s->H * s->D; }
+static size_t stride(size_t given, const attention_shape *s) {
+    return given != 0 ? given : s->H * s->D;
+}
 
 static bool visible(const attention_shape *s, size_t b, size_t t, size_t key) {
     return (!s->causal || key <= t) && (s->key_mask == NULL || s->key_mask[b * s->S + key] != 0);
@@ -187,14 +189,24 @@ static void masked_keys(void **state) {
 
 static void rows_inside_longer_ones(void **state) {
     (void)state;
-    check((attention_shape){.B = 2, .T = 6, .S = 6, .H = 2, .D = 4, .scale = 0.5f, .causal = true, .query_stride = 24,
-                            .key_stride = 25, .value_stride = 9, .out_stride = 11});
+    check((attention_shape){.B = 2,
+                            .T = 6,
+                            .S = 6,
+                            .H = 2,
+                            .D = 4,
+                            .scale = 0.5f,
+                            .causal = true,
+                            .query_stride = 24,
+                            .key_stride = 25,
+                            .value_stride = 9,
+                            .out_stride = 11});
 }
 
 static void dropped_weights(void **state) {
     (void)state;
     check((attention_shape){.B = 2, .T = 70, .S = 9, .H = 2, .D = 4, .scale = 0.5f, .dropout = 0.3f, .seed = 3, .stream = 4});
-    check((attention_shape){.B = 1, .T = 70, .S = 70, .H = 2, .D = 3, .scale = 0.5f, .causal = true, .dropout = 0.3f, .seed = 3});
+    check(
+        (attention_shape){.B = 1, .T = 70, .S = 70, .H = 2, .D = 3, .scale = 0.5f, .causal = true, .dropout = 0.3f, .seed = 3});
     check((attention_shape){.B = 2, .T = 6, .S = 7, .H = 2, .D = 4, .scale = 0.5f, .sinkhorn_iterations = 3, .dropout = 0.3f});
 }
 
@@ -203,16 +215,24 @@ static void sinkhorn(void **state) {
     static const int32_t mask[2 * 7] = {1, 1, 0, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1};
     for (size_t iterations = 1; iterations <= 5; iterations++) {
         check((attention_shape){.B = 2, .T = 6, .S = 7, .H = 2, .D = 4, .scale = 0.5f, .sinkhorn_iterations = iterations});
-        check((attention_shape){.B = 2, .T = 6, .S = 7, .H = 2, .D = 4, .scale = 0.5f, .sinkhorn_iterations = iterations,
-                                .key_mask = mask, .bias = wanted_bias});
+        check((attention_shape){.B = 2,
+                                .T = 6,
+                                .S = 7,
+                                .H = 2,
+                                .D = 4,
+                                .scale = 0.5f,
+                                .sinkhorn_iterations = iterations,
+                                .key_mask = mask,
+                                .bias = wanted_bias});
     }
     check((attention_shape){.B = 1, .T = 70, .S = 8, .H = 1, .D = 3, .scale = 0.5f, .sinkhorn_iterations = 3});
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_attention),         cmocka_unit_test(causal_attention), cmocka_unit_test(several_blocks_of_queries),
-        cmocka_unit_test(masked_keys),             cmocka_unit_test(dropped_weights),  cmocka_unit_test(sinkhorn),
+        cmocka_unit_test(plain_attention),           cmocka_unit_test(causal_attention),
+        cmocka_unit_test(several_blocks_of_queries), cmocka_unit_test(masked_keys),
+        cmocka_unit_test(dropped_weights),           cmocka_unit_test(sinkhorn),
         cmocka_unit_test(rows_inside_longer_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

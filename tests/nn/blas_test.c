@@ -1,6 +1,6 @@
 /* nn_prepare_blas, in a program that pretends that OpenBLAS chose a narrow kernel. */
-#include <stdarg.h>
 #include <setjmp.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,7 +27,8 @@ char *openblas_get_config(void) {
     return config;
 }
 
-/* The first letter of the kernel that a program started with this choice (NULL: none) ends up with: S, H, or - for no choice. */
+/* The first letter of the kernel that a program started with this choice (NULL: none) ends up with: S, H, or - for no choice.
+ */
 static int kernel_after(const char *choice) {
     pid_t child = fork();
     assert_true(child >= 0);

@@ -7,8 +7,8 @@
 #ifndef LIMN_TESTS_NN_GRADIENT_CHECK_H
 #define LIMN_TESTS_NN_GRADIENT_CHECK_H
 
-#include <stdarg.h>
 #include <setjmp.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 

@@ -34,7 +34,7 @@ static void check_product(size_t M, size_t N, size_t K, float alpha, float beta)
     }
 }
 
-static const size_t shapes[][3] = {{1, 1, 1},     {5, 7, 3},     {64, 64, 64},  {65, 63, 67},  {1, 300, 1000}, {300, 1, 1000},
+static const size_t shapes[][3] = {{1, 1, 1},     {5, 7, 3},     {64, 64, 64},  {65, 63, 67},   {1, 300, 1000}, {300, 1, 1000},
                                    {33, 129, 65}, {200, 17, 90}, {9, 27, 5000}, {64, 64, 1025}, {17, 31, 1024}, {130, 250, 70}};
 
 static void products_equal_the_naive_ones(void **state) {

@@ -3,7 +3,9 @@
 #ifdef __SANITIZE_ADDRESS__
 /* The test of a model larger than memory wants malloc's NULL, not the sanitizer's report. */
 const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
+const char *__asan_default_options(void) {
+    return "allocator_may_return_null=1";
+}
 #endif
 
 static size_t add(parameters *set, const char *name, size_t rank, const size_t *shape, limn_error *error) {
