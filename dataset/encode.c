@@ -369,7 +369,9 @@ static int encode_tar(encoder *self, const char *tar, bool *tar_is_damaged, limn
 static int encode_all(encoder *self, const bool *todo, limn_error *error) {
     size_t damaged = 0, mine = 0;
     limn_error first = {0};
-    self->progress = limn_progress_start("encode", "pictures", 0, count_ahead(self->options, todo));
+    bool any = false;
+    for (size_t i = 0; i < self->options->inputs.count; i++) any |= todo[i];
+    if (any) self->progress = limn_progress_start("encode", "pictures", 0, count_ahead(self->options, todo));
     int status = 0;
     for (size_t i = 0; status == 0 && i < self->options->inputs.count; i++) {
         bool tar_is_damaged;
