@@ -1,0 +1,379 @@
+/* golden-seq2seq DIR: config.json, flax_model.msgpack and golden.safetensors of the original DALL·E Mini against ours. */
+#include "nn/nn.h"
+#include "seq2seq/seq2seq.h"
+#include "tests/golden/golden.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const parts[] = {"states", "logits", "loss", "grad", "losses_adamw", "guided_greedy_scale3"};
+enum { PARTS = sizeof parts / sizeof *parts };
+
+typedef struct {
+    golden *report;
+    const char *directory;
+    tensor_file *file;
+    seq2seq_config config;
+    seq2seq_batch batch;
+    int32_t *arrays[4];
+    limn_arena *arena;
+    size_t over, rounding; /* results over their tolerance; those of them that the last bit moves over it as well */
+} comparison;
+
+/* ---------------------------------------------------------------- inputs */
+
+static int32_t *read_ids(const comparison *c, const char *name, size_t columns, limn_error *error) {
+    const tensor *t = tensor_file_need(c->file, name, 2, (size_t[]){c->batch.B, columns}, error);
+    if (t == NULL) return NULL;
+    int32_t *ids = limn_allocate(t->count, sizeof *ids, error);
+    for (size_t i = 0; ids != NULL && i < t->count; i++) {
+        int64_t value;
+        tensor_to_int64(t, i, 1, &value);
+        if (value < INT32_MIN || value > INT32_MAX) {
+            limn_fail(error, "%s: %s holds %lld", tensor_file_path(c->file), name, (long long)value);
+            free(ids);
+            return NULL;
+        }
+        ids[i] = (int32_t)value;
+    }
+    return ids;
+}
+
+static int read_batch(comparison *c, limn_error *error) {
+    const tensor *labels = tensor_file_find(c->file, "labels");
+    if (labels == NULL || labels->rank != 2 || labels->shape[0] == 0)
+        return limn_fail(error, "%s: no labels (B, T)", tensor_file_path(c->file));
+    c->batch.B = labels->shape[0];
+    static const char *const names[] = {"input_ids", "attention_mask", "decoder_input_ids", "labels"};
+    for (size_t i = 0; i < 4; i++) {
+        c->arrays[i] = read_ids(c, names[i], i < 2 ? c->config.max_text_length : c->config.image_length, error);
+        if (c->arrays[i] == NULL) return -1;
+    }
+    c->batch.input_ids = c->arrays[0];
+    c->batch.attention_mask = c->arrays[1];
+    c->batch.decoder_input_ids = c->arrays[2];
+    c->batch.labels = c->arrays[3];
+    return seq2seq_check_batch(&c->config, &c->batch, error);
+}
+
+static int begin(comparison *c, limn_error *error) {
+    char path[4096];
+    if (limn_path_join(path, sizeof path, c->directory, "config.json", error) != 0) return -1;
+    json_t *json = limn_json_load(path, error);
+    if (json == NULL) return -1;
+    int status = seq2seq_config_read(&c->config, json, path, false, error);
+    json_decref(json);
+    if (status != 0) return -1;
+    if (limn_path_join(path, sizeof path, c->directory, "golden.safetensors", error) != 0) return -1;
+    c->file = safetensors_open(path, error);
+    if (c->file == NULL || read_batch(c, error) != 0) return -1;
+    size_t floats = seq2seq_activation_floats(&c->config, c->batch.B);
+    if (floats > SIZE_MAX / sizeof(float)) return limn_fail(error, "%s: a batch of %zu is too large", path, c->batch.B);
+    c->arena = limn_arena_create(floats * sizeof(float), error);
+    return c->arena != NULL ? 0 : -1;
+}
+
+static void end(comparison *c) {
+    limn_arena_destroy(c->arena);
+    for (size_t i = 0; i < 4; i++) free(c->arrays[i]);
+    tensor_file_close(c->file);
+    seq2seq_config_free(&c->config);
+}
+
+/* ---------------------------------------------------------------- what our model gives */
+
+/* Everything that is compared in floats. Parts that are not wanted stay zero. */
+typedef struct {
+    float *states, *logits; /* (B,S,C), (B,T,V) */
+    float *loss;            /* (1) */
+    float *grads;           /* as the parameters lie in memory */
+    float *losses_adamw;    /* (steps) */
+} outcome;
+
+static void outcome_free(outcome *o) {
+    free(o->states);
+    free(o->logits);
+    free(o->loss);
+    free(o->grads);
+    free(o->losses_adamw);
+}
+
+static size_t adamw_steps(const comparison *c) {
+    const tensor *expected = tensor_file_find(c->file, "losses_adamw");
+    return expected != NULL ? expected->count : 0;
+}
+
+static int train(comparison *c, seq2seq *model, float *losses, limn_error *error) {
+    parameters *set = seq2seq_get_parameters(model);
+    float *m = limn_allocate(set->size, sizeof *m, error), *v = m != NULL ? limn_allocate(set->size, sizeof *v, error) : NULL;
+    const adamw_options adamw = {.learning_rate = 0.01, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.01};
+    const seq2seq_step_options options = {.grad_scale = 1};
+    for (size_t step = 0; v != NULL && step < adamw_steps(c); step++) {
+        parameters_zero_grads(set);
+        losses[step] = (float)seq2seq_forward_backward(model, &c->batch, &options, c->arena);
+        adamw_step(set->storage, m, v, set->grads, set->size, &adamw, step + 1, 1);
+    }
+    int status = v != NULL ? 0 : -1;
+    free(m);
+    free(v);
+    return status;
+}
+
+/* `nudge` 0: the weights as they are; else every weight is moved by its last bit, up or down as a random number says. */
+static int run(comparison *c, seq2seq *model, uint64_t nudge, outcome *o, limn_error *error) {
+    parameters *set = seq2seq_get_parameters(model);
+    for (size_t i = 0; nudge != 0 && i < set->size; i++)
+        set->storage[i] = nextafterf(set->storage[i], limn_random_u32(nudge, 0, i) & 1 ? INFINITY : -INFINITY);
+    size_t rows = c->batch.B * c->config.image_length;
+    *o = (outcome){0};
+    o->states = limn_allocate(c->batch.B * c->config.max_text_length * c->config.d_model, sizeof(float), error);
+    if (o->states != NULL) o->logits = limn_allocate(rows * (c->config.image_vocab_size + 1), sizeof(float), error);
+    if (o->logits != NULL) o->loss = limn_allocate(1, sizeof(float), error);
+    if (o->loss != NULL) o->grads = limn_allocate(set->size, sizeof(float), error);
+    if (o->grads != NULL) o->losses_adamw = limn_allocate(adamw_steps(c) + 1, sizeof(float), error);
+    if (o->losses_adamw == NULL) return -1;
+    *o->loss = (float)seq2seq_evaluate(model, &c->batch, o->states, o->logits, NULL, c->arena);
+    if (golden_wants(c->report, "grad")) {
+        const seq2seq_step_options options = {.grad_scale = 1};
+        seq2seq_forward_backward(model, &c->batch, &options, c->arena);
+        memcpy(o->grads, set->grads, set->size * sizeof(float));
+    }
+    return golden_wants(c->report, "losses_adamw") ? train(c, model, o->losses_adamw, error) : 0;
+}
+
+/* ---------------------------------------------------------------- comparing */
+
+/* Nudged runs judge nothing: a result over its tolerance fails. They only say, beside the failure, how far the weights' last
+ * bit moves the same result, which tells a wrong formula from a golden that rounding decides. */
+enum { NUDGES = 3, OUTCOMES = 1 + NUDGES };
+
+static double largest_difference(const float *a, const float *b, size_t count) {
+    double largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        double difference = fabs((double)a[i] - (b != NULL ? (double)b[i] : 0));
+        if (!(difference <= largest)) largest = difference; /* also when it is not a number */
+    }
+    return largest;
+}
+
+/* versions[0] is ours, the others those of nudged weights, all (count). reference 0: the largest expected value. */
+static int compare(comparison *c, const char *name, const float *const *versions, size_t count, const tensor *expected,
+                   double reference, double tolerance, limn_error *error) {
+    if (expected != NULL && expected->count == count && count > 0) {
+        float *want = limn_allocate(count, sizeof *want, error);
+        if (want == NULL) return -1;
+        tensor_to_float(expected, 0, count, want);
+        if (reference <= 0) reference = largest_difference(want, NULL, count);
+        bool over = !(largest_difference(versions[0], want, count) <= tolerance * reference);
+        free(want);
+        double reach = 0;
+        for (size_t i = 1; i < OUTCOMES; i++) reach = fmax(reach, largest_difference(versions[0], versions[i], count));
+        if (over) printf("note %s: moving the weights by their last bit moves it by %.3g of %.4g\n", name, reach / reference, reference);
+        c->over += over;
+        c->rounding += over && reach > tolerance * reference;
+    }
+    golden_compare(c->report, name, versions[0], count, expected, reference, tolerance);
+    return 0;
+}
+
+static int compare_forward(comparison *c, const outcome *o, limn_error *error) {
+    size_t rows = c->batch.B * c->config.image_length;
+    const float *states[OUTCOMES], *logits[OUTCOMES], *loss[OUTCOMES];
+    for (size_t i = 0; i < OUTCOMES; i++) {
+        states[i] = o[i].states;
+        logits[i] = o[i].logits;
+        loss[i] = o[i].loss;
+    }
+    int status = 0;
+    if (golden_wants(c->report, "states"))
+        status = compare(c, "encoder_last_hidden_state", states, c->batch.B * c->config.max_text_length * c->config.d_model,
+                         tensor_file_find(c->file, "encoder_last_hidden_state"), 0, 5e-5, error);
+    if (status == 0 && golden_wants(c->report, "logits"))
+        status = compare(c, "logits", logits, rows * (c->config.image_vocab_size + 1), tensor_file_find(c->file, "logits"), 0, 5e-5,
+                         error);
+    if (status == 0 && golden_wants(c->report, "loss"))
+        status = compare(c, "loss", loss, 1, tensor_file_find(c->file, "loss"), 1, 1e-5, error);
+    return status;
+}
+
+/* The gradient of a Flax tensor in its layout, put together from our parameters; returns the number of floats placed. */
+static size_t gather(const seq2seq *model, const parameters *set, const float *grads, bool scanned, const char *path, size_t room,
+                     float *out) {
+    size_t placed = 0, offset = 0;
+    for (size_t i = 0; i < set->count; offset += set->list[i++].size) {
+        const parameter *p = &set->list[i];
+        seq2seq_flax_place place;
+        seq2seq_flax_place_of(model, i, scanned, &place);
+        if (strcmp(place.path, path) != 0 || (place.layer + 1) * p->size > room) continue;
+        const float *from = grads + offset;
+        float *to = out + place.layer * p->size;
+        size_t rows = place.transposed ? p->shape[0] : 1, columns = p->size / rows;
+        for (size_t r = 0; r < rows; r++)
+            for (size_t k = 0; k < columns; k++) to[k * rows + r] = from[r * columns + k];
+        placed += p->size;
+    }
+    return placed;
+}
+
+static int compare_gradients(comparison *c, const outcome *o, seq2seq *model, limn_error *error) {
+    static const char prefix[] = "grad/";
+    const size_t skip = sizeof prefix - 1;
+    const parameters *set = seq2seq_get_parameters(model);
+    double largest_of_all = 0;
+    bool scanned = false;
+    size_t largest_count = 1;
+    for (size_t i = 0; i < tensor_file_count(c->file); i++) {
+        const tensor *t = tensor_file_at(c->file, i);
+        if (strncmp(t->name, prefix, skip) != 0) continue;
+        if (strstr(t->name, "/FlaxBartEncoderLayers/") != NULL) scanned = true;
+        if (t->count > largest_count) largest_count = t->count;
+    }
+    float *block = limn_allocate(largest_count, (OUTCOMES + 1) * sizeof *block, error);
+    if (block == NULL) return -1;
+    float *want = block + OUTCOMES * largest_count;
+    const float *versions[OUTCOMES];
+    for (size_t i = 0; i < OUTCOMES; i++) versions[i] = block + i * largest_count;
+
+    /* First the largest of all, which is a reference; then each. */
+    size_t compared = 0;
+    int status = 0;
+    for (int turn = 0; turn < 2; turn++)
+        for (size_t i = 0; i < tensor_file_count(c->file) && status == 0; i++) {
+            const tensor *t = tensor_file_at(c->file, i);
+            if (strncmp(t->name, prefix, skip) != 0) continue;
+            tensor_to_float(t, 0, t->count, want);
+            double largest = largest_difference(want, NULL, t->count);
+            if (turn == 0) {
+                largest_of_all = fmax(largest_of_all, largest);
+                continue;
+            }
+            size_t count = 0;
+            for (size_t k = 0; k < OUTCOMES; k++)
+                count = gather(model, set, o[k].grads, scanned, t->name + skip, t->count, block + k * largest_count);
+            status = compare(c, t->name, versions, count, t, fmax(largest, largest_of_all / 100), 1e-4, error);
+            compared += count;
+        }
+    free(block);
+    char detail[128];
+    snprintf(detail, sizeof detail, "%zu of the model's %zu parameters have a golden gradient", compared, set->size);
+    if (status == 0) golden_check(c->report, "grad", compared == set->size, detail);
+    return status;
+}
+
+static int compare_adamw(comparison *c, const outcome *o, limn_error *error) {
+    const tensor *expected = tensor_file_find(c->file, "losses_adamw");
+    if (expected == NULL || expected->count == 0) return limn_fail(error, "%s: no losses_adamw", tensor_file_path(c->file));
+    /* Of a trajectory the whole counts: it may part from another at any step and cross it again. */
+    const float *losses[OUTCOMES];
+    for (size_t i = 0; i < OUTCOMES; i++) losses[i] = o[i].losses_adamw;
+    return compare(c, "losses_adamw", losses, expected->count, expected, 1, 1e-3, error);
+}
+
+static int compare_floats(comparison *c, limn_error *error) {
+    outcome outcomes[OUTCOMES] = {{0}};
+    seq2seq *model = NULL;
+    int status = 0;
+    for (uint64_t i = 0; i < OUTCOMES && status == 0; i++) {
+        seq2seq_free(model);
+        model = seq2seq_load(c->directory, true, error);
+        status = model != NULL ? run(c, model, i, &outcomes[i], error) : -1;
+    }
+    if (status == 0) status = compare_forward(c, outcomes, error);
+    if (status == 0 && golden_wants(c->report, "grad")) status = compare_gradients(c, outcomes, model, error);
+    if (status == 0 && golden_wants(c->report, "losses_adamw")) status = compare_adamw(c, outcomes, error);
+    seq2seq_free(model);
+    for (size_t i = 0; i < OUTCOMES; i++) outcome_free(&outcomes[i]);
+    return status;
+}
+
+/* ---------------------------------------------------------------- drawing */
+
+/* argmax over the codes of uncond + 3·(cond − uncond), through the cache. The empty prompt is `<s></s>` padded with 1. */
+static int compare_greedy(comparison *c, limn_error *error) {
+    enum { BOS = 0, EOS = 2, PAD = 1 };
+    const float scale = 3;
+    size_t B = c->batch.B, S = c->config.max_text_length, T = c->config.image_length, V = c->config.image_vocab_size + 1;
+    if (S < 2 || c->config.encoder_vocab_size <= EOS) return limn_fail(error, "%s: no room for an empty prompt", c->directory);
+    seq2seq *model = seq2seq_load(c->directory, false, error);
+    if (model == NULL) return -1;
+    seq2seq_decoder *decoder = seq2seq_decoder_create(model, 2 * B, error);
+    int32_t *ids = limn_allocate((B + 1) * S, sizeof *ids, error), *mask = limn_allocate((B + 1) * S, sizeof *mask, error);
+    int32_t *tokens = limn_allocate(2 * B, sizeof *tokens, error), *drawn = limn_allocate(B * T, sizeof *drawn, error);
+    size_t *row_text = limn_allocate(2 * B, sizeof *row_text, error);
+    float *logits = limn_allocate(2 * B * V, sizeof *logits, error);
+    int status = decoder && ids && mask && tokens && drawn && row_text && logits ? 0 : -1;
+    if (status == 0) {
+        memcpy(ids, c->batch.input_ids, B * S * sizeof *ids);
+        memcpy(mask, c->batch.attention_mask, B * S * sizeof *mask);
+        for (size_t s = 0; s < S; s++) {
+            ids[B * S + s] = s == 0 ? BOS : s == 1 ? EOS : PAD;
+            mask[B * S + s] = s < 2;
+        }
+        for (size_t r = 0; r < 2 * B; r++) {
+            row_text[r] = r < B ? r : B;
+            tokens[r] = (int32_t)c->config.decoder_start_token_id;
+        }
+        seq2seq_decoder_begin(decoder, ids, mask, B + 1, row_text);
+        for (size_t t = 0; t < T; t++) {
+            seq2seq_decoder_step(decoder, tokens, logits);
+            for (size_t b = 0; b < B; b++) {
+                const float *cond = logits + b * V, *uncond = logits + (B + b) * V;
+                float best = -INFINITY;
+                for (size_t k = 0; k < c->config.image_vocab_size; k++) {
+                    float guided = uncond[k] + scale * (cond[k] - uncond[k]);
+                    if (guided > best) {
+                        best = guided;
+                        drawn[b * T + t] = (int32_t)k;
+                    }
+                }
+                tokens[b] = tokens[B + b] = drawn[b * T + t];
+            }
+        }
+        golden_compare_ids(c->report, "guided_greedy_scale3", drawn, B * T, tensor_file_find(c->file, "guided_greedy_scale3"));
+    }
+    free(ids);
+    free(mask);
+    free(tokens);
+    free(drawn);
+    free(row_text);
+    free(logits);
+    seq2seq_decoder_free(decoder);
+    seq2seq_free(model);
+    return status;
+}
+
+/* ---------------------------------------------------------------- */
+
+/* Exits with a usage error when --only has a name that is not one of the parts. */
+static void check_only(const golden *report) {
+    for (const char *at = report->only; at != NULL && *at;) {
+        size_t length = strcspn(at, ",");
+        bool known = false;
+        for (size_t i = 0; i < PARTS; i++) known = known || (strlen(parts[i]) == length && strncmp(at, parts[i], length) == 0);
+        if (!known) {
+            fprintf(stderr, "golden-seq2seq: --only: unknown name '%.*s'; known:", (int)length, at);
+            for (size_t i = 0; i < PARTS; i++) fprintf(stderr, " %s", parts[i]);
+            fprintf(stderr, "\n");
+            exit(LIMN_EXIT_USAGE);
+        }
+        at += length + (at[length] == ',');
+    }
+}
+
+int main(int argc, char **argv) {
+    golden report;
+    limn_error error = {0};
+    nn_prepare_blas(argv);
+    golden_begin(&report, "golden-seq2seq", argc, argv);
+    check_only(&report);
+    comparison c = {.report = &report, .directory = report.path};
+    int status = begin(&c, &error);
+    if (status == 0 && (report.only == NULL || strcmp(report.only, "guided_greedy_scale3") != 0)) status = compare_floats(&c, &error);
+    if (status == 0 && golden_wants(&report, "guided_greedy_scale3")) status = compare_greedy(&c, &error);
+    if (status != 0) golden_error(&report, &error);
+    end(&c);
+    if (c.over > 0)
+        printf("note: of %zu results over their tolerance, %zu are moved over it by the weights' last bit alone\n", c.over, c.rounding);
+    return golden_finish(&report);
+}
