@@ -3,6 +3,7 @@
 #define LIMN_INFER_H
 
 #include "core/core.h"
+#include "pictures/pictures.h"
 #include "seq2seq/seq2seq.h"
 #include "tokenizer/tokenizer.h"
 #include "vqgan/vqgan.h"
@@ -13,6 +14,8 @@ typedef struct {
     tokenizer *tokenizer;
     vqgan *vqgan;
 } drawing_model;
+/* Also checks that the three belong together: as many image tokens as the VQGAN's pictures have, a head that covers its codebook,
+ * a text vocabulary that covers the tokenizer's. On failure nothing is left to free. */
 int drawing_model_load(drawing_model *model, const char *directory, limn_error *error);
 void drawing_model_free(drawing_model *model);
 
@@ -24,14 +27,38 @@ typedef struct {
     size_t top_k;       /* 0: all */
     double top_p;       /* 1: all */
 } sampling_options;
+/* A usage error that names the option whose value is impossible. */
+int sampling_options_check(const sampling_options *options, limn_error *error);
 
-/* Guidance, masking of ids that are not codes, temperature, top-k, top-p, then one draw a row. cond and uncond are (rows,V)
- * (uncond NULL when guidance is off); a row's draw depends only on (seed, row, position). Writes tokens[rows]. */
+/* Guidance (Ho and Salimans, arXiv 2207.12598), masking of ids that are not codes, temperature, top-k, top-p (Holtzman and others,
+ * arXiv 1904.09751: the fewest most likely tokens whose share reaches p), then one draw a row. cond and uncond are (rows,V)
+ * (uncond NULL when guidance is off). Row i draws by number (seed, first_row + i, position) alone. Of equal logits the lower id
+ * comes first; one that is no number is never drawn. Writes tokens[rows]. Scratch of 16 bytes a code and row. */
 void sample_tokens(int32_t *tokens, const float *cond, const float *uncond, size_t rows, size_t V, size_t codes,
                    const sampling_options *options, size_t first_row, size_t position, limn_arena *arena);
 
-/* Draws tokens (count, T) for one prompt. `progress(context, done, total)` may be NULL. */
+/* Draws tokens (count, T) for one prompt, some drawings at a time. `progress(context, done, total)`, in tokens, may be NULL.
+ * Ctrl-C ends it with an error. The same options and threads give the same tokens. */
 int draw_tokens(const drawing_model *model, const char *prompt, const sampling_options *options, int32_t *tokens,
                 void (*progress)(void *context, size_t done, size_t total), void *context, limn_error *error);
+
+/* The picture of one drawing's tokens (T). */
+int draw_picture(const drawing_model *model, const int32_t *tokens, picture *out, limn_arena *arena, limn_error *error);
+
+/* What limn-sample does. */
+typedef struct {
+    const char *model;      /* model folder */
+    const char *prompt;     /* one prompt, whose drawings become the PNG file `output`; or NULL and … */
+    const char *prompts;    /* … a file with a prompt on each line, which become INDEX-PROMPT.png in the folder `output` */
+    const char *output;
+    const char *singles;    /* folder for every drawing as a PNG of its own, NULL: none */
+    const char *tokens_out; /* file for JSON lines {"prompt", "seed", "tokens"}, NULL: none */
+    sampling_options sampling;
+    bool restart; /* draw again what is there */
+} drawing_job;
+/* Drawings of a prompt stand in one picture, in rows as long as the square root of their number, rounded up. A run over prompts
+ * skips those whose files are there, and refuses (usage error) a folder that was drawn with other options or weights, which it
+ * knows from drawings.json there. Names of written pictures go to `results`, one on a line. */
+int draw_job(const drawing_job *job, FILE *results, limn_error *error);
 
 #endif

@@ -1,0 +1,143 @@
+/* The model folder, and drawing one prompt. */
+#include "infer/infer.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Drawings that are made together: a step's weights are read once for all of them, and their keys and values must fit. */
+enum { DRAWINGS_AT_ONCE = 16 };
+
+static int check_parts(const drawing_model *model, const char *directory, limn_error *error) {
+    const seq2seq_config *config = seq2seq_get_config(model->seq2seq);
+    size_t tokens = vqgan_token_count(model->vqgan), codes = vqgan_get_config(model->vqgan)->n_embed,
+           words = tokenizer_vocabulary_size(model->tokenizer);
+    if (config->image_length != tokens)
+        return limn_fail(error, "%s: the model draws %zu tokens, but vqgan/ has %zu a picture; it is another VQGAN's", directory,
+                         config->image_length, tokens);
+    if (config->image_vocab_size < codes)
+        return limn_fail(error, "%s: the model knows %zu image tokens, but vqgan/ has %zu codes; it is another VQGAN's", directory,
+                         config->image_vocab_size, codes);
+    if (config->encoder_vocab_size < words)
+        return limn_fail(error, "%s: the model knows %zu words, but its tokenizer has %zu; it is another model's", directory,
+                         config->encoder_vocab_size, words);
+    return 0;
+}
+
+int drawing_model_load(drawing_model *model, const char *directory, limn_error *error) {
+    char path[PATH_MAX];
+    *model = (drawing_model){0};
+    if (limn_path_join(path, sizeof path, directory, "vqgan", error) == 0 && (model->tokenizer = tokenizer_load(directory, error)) &&
+        (model->vqgan = vqgan_load(path, false, error)) && (model->seq2seq = seq2seq_load(directory, false, error)) &&
+        check_parts(model, directory, error) == 0)
+        return 0;
+    drawing_model_free(model);
+    return -1;
+}
+
+void drawing_model_free(drawing_model *model) {
+    if (model->seq2seq) seq2seq_free(model->seq2seq);
+    if (model->vqgan) vqgan_free(model->vqgan);
+    tokenizer_free(model->tokenizer);
+    *model = (drawing_model){0};
+}
+
+int sampling_options_check(const sampling_options *options, limn_error *error) {
+    if (options->count == 0) return limn_fail_usage(error, "--count must be at least 1");
+    if (options->seed > INT64_MAX) return limn_fail_usage(error, "--seed must be at most %lld", (long long)INT64_MAX);
+    if (!isfinite(options->guidance) || fabs(options->guidance) > 1e6)
+        return limn_fail_usage(error, "--guidance %g is impossible; 1 is none, 3 to 10 is usual", options->guidance);
+    if (!isfinite(options->temperature) || options->temperature < 0)
+        return limn_fail_usage(error, "--temperature %g is impossible; 0 takes the most likely token, 1 is usual", options->temperature);
+    if (!(options->top_p > 0 && options->top_p <= 1))
+        return limn_fail_usage(error, "--top-p %g is impossible; it is a share above 0 and up to 1", options->top_p);
+    return 0;
+}
+
+/* The memory of drawing some rows together. */
+typedef struct {
+    seq2seq_decoder *decoder;
+    limn_arena *arena;
+    size_t drawings, rows; /* twice the drawings under guidance */
+    float *logits;         /* (rows,V) */
+    int32_t *last;         /* (rows) */
+    size_t *row_text;      /* (rows) */
+} easel;
+
+static void easel_close(easel *self) {
+    seq2seq_decoder_free(self->decoder);
+    if (self->arena) limn_arena_destroy(self->arena);
+    free(self->logits);
+    free(self->last);
+    free(self->row_text);
+    *self = (easel){0};
+}
+
+static int easel_open(easel *self, const drawing_model *model, size_t drawings, bool guided, limn_error *error) {
+    size_t V = seq2seq_get_config(model->seq2seq)->image_vocab_size + 1;
+    *self = (easel){.drawings = drawings, .rows = guided ? 2 * drawings : drawings};
+    self->decoder = seq2seq_decoder_create(model->seq2seq, self->rows, error);
+    self->arena = limn_arena_create(drawings * (16 * V + 64), error);
+    self->logits = limn_allocate(self->rows, V * sizeof(float), error);
+    self->last = limn_allocate(self->rows, sizeof *self->last, error);
+    self->row_text = limn_allocate(self->rows, sizeof *self->row_text, error);
+    if (self->decoder && self->arena && self->logits && self->last && self->row_text) return 0;
+    easel_close(self);
+    return -1;
+}
+
+/* Tokens (drawings,T) of drawings number `first` on; the last ones may be more than are wanted. */
+static int draw_some(easel *self, const drawing_model *model, const int32_t *ids, const int32_t *mask, const sampling_options *options,
+                     size_t first, size_t wanted, int32_t *tokens, void (*progress)(void *, size_t, size_t), void *context,
+                     limn_error *error) {
+    const seq2seq_config *config = seq2seq_get_config(model->seq2seq);
+    size_t T = config->image_length, V = config->image_vocab_size + 1, codes = vqgan_get_config(model->vqgan)->n_embed;
+    bool guided = self->rows > self->drawings;
+    for (size_t row = 0; row < self->rows; row++) {
+        self->row_text[row] = row >= self->drawings;
+        self->last[row] = (int32_t)config->decoder_start_token_id;
+    }
+    seq2seq_decoder_begin(self->decoder, ids, mask, guided ? 2 : 1, self->row_text);
+    for (size_t t = 0; t < T; t++) {
+        if (limn_stop_requested()) return limn_fail(error, "stopped");
+        seq2seq_decoder_step(self->decoder, self->last, self->logits);
+        sample_tokens(self->last, self->logits, guided ? self->logits + self->drawings * V : NULL, self->drawings, V, codes, options,
+                      first, t, self->arena);
+        if (guided) memcpy(self->last + self->drawings, self->last, self->drawings * sizeof *self->last);
+        for (size_t i = 0; i < wanted; i++) tokens[(first + i) * T + t] = self->last[i];
+        if (progress) progress(context, first * T + wanted * (t + 1), options->count * T);
+    }
+    return 0;
+}
+
+int draw_tokens(const drawing_model *model, const char *prompt, const sampling_options *options, int32_t *tokens,
+                void (*progress)(void *context, size_t done, size_t total), void *context, limn_error *error) {
+    size_t S = seq2seq_get_config(model->seq2seq)->max_text_length;
+    if (sampling_options_check(options, error)) return -1;
+    int32_t *ids = limn_allocate(4 * S, sizeof *ids, error); /* ids and masks of the prompt and of none */
+    if (!ids) return -1;
+    int32_t *mask = ids + 2 * S;
+    size_t drawings = options->count < DRAWINGS_AT_ONCE ? options->count : DRAWINGS_AT_ONCE;
+    easel self = {0};
+    int status = tokenizer_encode_caption(model->tokenizer, prompt, strlen(prompt), ids, mask, S, error);
+    if (status == 0) status = tokenizer_encode_caption(model->tokenizer, "", 0, ids + S, mask + S, S, error);
+    if (status == 0) status = easel_open(&self, model, drawings, options->guidance < 1 || options->guidance > 1, error);
+    for (size_t first = 0; first < options->count && status == 0; first += drawings) {
+        size_t left = options->count - first;
+        status = draw_some(&self, model, ids, mask, options, first, left < drawings ? left : drawings, tokens, progress, context, error);
+    }
+    easel_close(&self);
+    free(ids);
+    return status;
+}
+
+int draw_picture(const drawing_model *model, const int32_t *tokens, picture *out, limn_arena *arena, limn_error *error) {
+    size_t side = vqgan_get_config(model->vqgan)->resolution, n = side * side * 3, mark = limn_arena_mark(arena);
+    float *pixels = limn_arena_floats(arena, n);
+    vqgan_decode(model->vqgan, pixels, tokens, 1, arena);
+    vqgan_pixels_from_model(model->vqgan, pixels, pixels, n);
+    int status = picture_from_floats(out, pixels, side, side, error);
+    limn_arena_release(arena, mark);
+    return status;
+}
