@@ -192,7 +192,7 @@ void vqgan_chain_backward(parameters *set, const chain *self, const layer_saved 
 
 /* Enough pictures for large products at the lowest resolution, few enough that the highest one's activations stay small. */
 size_t vqgan_chain_chunk(const chain *self, size_t B) {
-    const size_t floats = (size_t)8 << 20;
+    const size_t floats = (size_t)2 << 20;
     size_t chunk = floats / self->largest;
     return chunk < 1 ? 1 : chunk < B ? chunk : B;
 }
