@@ -11,8 +11,15 @@
 void h5_begin(void);
 void h5_end(void);
 
-/* How a new dataset is laid out: compressed ones are cut into chunks of about 256 KiB, shuffled and deflated at level 1. No
- * time is stored, so that the same data gives the same bytes. Intermediate groups in the name are made. */
+/* Creates a file. Its metadata is of HDF5 1.10's form, which carries checksums: the older form lets a damaged file lead the
+ * library astray. No time is stored, so that the same data gives the same bytes. */
+hid_t h5_create(const char *path);
+/* Ends a file that was written under the temporary name: closes it (a negative id: it could not be created) and puts it in its
+ * place or, when `failed` or the closing fails, removes it. Calls h5_end. */
+int h5_publish(hid_t file, limn_atomic_file *atomic, int failed, limn_error *error);
+
+/* How a new dataset is laid out: compressed ones are cut into chunks of about 256 KiB, shuffled and deflated at level 1.
+ * Groups in the name are made. */
 typedef enum { H5_PLAIN, H5_COMPRESSED } h5_layout;
 int h5_write(hid_t file, const char *path, const char *name, h5_layout layout, hid_t file_type, hid_t memory_type, size_t rank,
              const size_t *shape, const void *data, limn_error *error);
@@ -27,7 +34,7 @@ bool h5_is_inside(hid_t file, const char *name);
  * it may be allocated. */
 hid_t h5_open_dataset(hid_t file, const char *path, const char *name, H5T_class_t type_class, size_t element_size, size_t rank,
                       size_t *out_shape, limn_error *error);
-/* Reads all of an open dataset and closes it. */
+/* Reads all of an open dataset, whose type in the file must be the memory type, and closes it. */
 int h5_read_and_close(hid_t dataset, const char *path, const char *name, hid_t memory_type, void *out, limn_error *error);
 int h5_read_u64(hid_t object, const char *path, const char *name, uint64_t *out, limn_error *error);
 

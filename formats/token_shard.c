@@ -110,41 +110,18 @@ static int write_all(hid_t file, const char *path, const token_shard *shard, lim
                : 0;
 }
 
-/* The finished file as bytes, in *out (free()). */
-static int take_image(hid_t file, const char *path, void **out, size_t *out_size, limn_error *error) {
-    if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) return limn_fail(error, "%s: HDF5 cannot finish the file", path);
-    ssize_t size = H5Fget_file_image(file, NULL, 0);
-    *out = size > 0 ? limn_allocate((size_t)size, 1, error) : NULL;
-    if (!*out || H5Fget_file_image(file, *out, (size_t)size) != size)
-        return limn_fail(error, "%s: HDF5 cannot finish the file", path);
-    *out_size = (size_t)size;
-    return 0;
-}
-
 int token_shard_write(const char *path, const token_shard *shard, limn_error *error) {
     if (check_sizes(path, shard, error) || check_values(path, shard, error) ||
         check_offsets(path, "caption_offsets", shard->caption_offsets, shard->captions,
                       (size_t)shard->caption_offsets[shard->captions], error) ||
         check_offsets(path, "key_offsets", shard->key_offsets, shard->count, (size_t)shard->key_offsets[shard->count], error))
         return -1;
-    /* Built in memory and written by us: HDF5 does not come back whole from a write that fails at close, and a shard is some
-     * megabytes at most. */
+    limn_atomic_file atomic;
+    if (limn_atomic_name(&atomic, path, error)) return -1;
     h5_begin();
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1;
-    void *image = NULL;
-    size_t image_size = 0;
-    int failed = 0;
-    if (access >= 0 && H5Pset_fapl_core(access, 1 << 20, false) >= 0)
-        file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
-    if (file < 0) failed = limn_fail(error, "%s: HDF5 cannot make a file in memory", path);
-    if (!failed) failed = write_all(file, path, shard, error);
-    if (!failed) failed = take_image(file, path, &image, &image_size, error);
-    if (file >= 0) H5Fclose(file);
-    if (access >= 0) H5Pclose(access);
-    h5_end();
-    if (!failed) failed = limn_atomic_write(path, image, image_size, error);
-    free(image);
-    return failed;
+    hid_t file = h5_create(atomic.temporary);
+    int failed = file < 0 ? 0 : write_all(file, path, shard, error);
+    return h5_publish(file, &atomic, failed, error);
 }
 
 /* ---------------------------------------------------------------- reading */
@@ -254,7 +231,7 @@ static int read_column(hid_t file, const char *path, token_shard *shard, size_t 
     if (length <= 0 || length > COLUMN_NAME_MAX) return limn_fail(error, "%s: a column's name is damaged or too long", path);
     snprintf(name, sizeof name, "columns/%s", column);
     size_t count;
-    hid_t dataset = h5_open_dataset(file, path, name, H5T_FLOAT, 0, 1, &count, error);
+    hid_t dataset = h5_open_dataset(file, path, name, H5T_FLOAT, sizeof(float), 1, &count, error);
     if (dataset < 0) return -1;
     shard->column_names[index] = strdup(column);
     shard->column_values[index] = count == shard->count ? limn_allocate(count, sizeof(float), error) : NULL;

@@ -3,7 +3,6 @@
 #include "formats/h5.h"
 
 #include <string.h>
-#include <unistd.h>
 
 enum { STATE_NAME_MAX = 900 };
 
@@ -31,16 +30,9 @@ int train_state_write(const char *path, const state_array *arrays, size_t array_
     limn_atomic_file atomic;
     if (limn_atomic_name(&atomic, path, error)) return -1;
     h5_begin();
-    hid_t file = H5Fcreate(atomic.temporary, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-    int failed = file < 0 ? limn_fail(error, "%s: cannot write here", path)
-                          : write_state(file, path, arrays, array_count, counters, counter_count, error);
-    if (file >= 0 && H5Fclose(file) < 0 && !failed) failed = limn_fail(error, "%s: cannot write: the disk may be full", path);
-    h5_end();
-    if (!failed) return limn_atomic_publish(&atomic, error);
-    /* HDF5 may keep the file open after a failure: give its room on the disk back all the same. */
-    if (file >= 0 && truncate(atomic.temporary, 0) != 0) limn_log(LIMN_LOG_DEBUG, "%s: could not be emptied", atomic.temporary);
-    limn_atomic_discard(&atomic);
-    return -1;
+    hid_t file = h5_create(atomic.temporary);
+    int failed = file < 0 ? 0 : write_state(file, path, arrays, array_count, counters, counter_count, error);
+    return h5_publish(file, &atomic, failed, error);
 }
 
 static int read_state(hid_t file, const char *path, state_array *arrays, size_t array_count, state_counter *counters,
