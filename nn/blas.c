@@ -4,36 +4,16 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "nn/internal.h"
 
-/* What OpenBLAS calls its kernels without AVX-512 that it takes for a CPU it does not know. */
-static const char *const narrow_kernels[] = {"Prescott", "Core2", "Nehalem",   "Sandybridge", "Barcelona",
-                                             "Haswell",  "Zen",   "Excavator", NULL};
-
-static bool cpu_has_avx512(void) {
-#if defined(__x86_64__) && defined(__GNUC__)
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
-#else
-    return false;
-#endif
-}
-
-void nn_prepare_blas(char **argv) {
-    /* The user's choice, or ours when the program was started anew. */
-    if (getenv("OPENBLAS_CORETYPE") != NULL) return;
-    if (!cpu_has_avx512() || strstr(openblas_get_config(), "DYNAMIC_ARCH") == NULL) return;
-    bool narrow = false;
-    for (size_t i = 0; narrow_kernels[i] != NULL; i++)
-        if (strcasecmp(openblas_get_corename(), narrow_kernels[i]) == 0) narrow = true;
-    if (!narrow) return;
-    /* OpenBLAS reads its environment only while it is loaded. */
-    if (setenv("OPENBLAS_CORETYPE", "SkylakeX", 1) != 0) return;
+void nn_prepare_threads(char **argv) {
+    if (getenv("GOMP_SPINCOUNT") != NULL || getenv("OMP_WAIT_POLICY") != NULL) return;
+    /* libgomp reads its environment only while it is loaded. */
+    if (setenv("GOMP_SPINCOUNT", "10000", 1) != 0) return;
     execv("/proc/self/exe", argv);
-    unsetenv("OPENBLAS_CORETYPE"); /* only slower */
+    /* Without /proc it is only slower on a busy machine. */
 }
 
 const char *nn_backend_description(void) {

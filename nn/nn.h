@@ -51,9 +51,10 @@ void parameters_free(parameters *set);
 
 /* ---------------------------------------------------------------- products */
 
-/* Chooses OpenBLAS' kernels for this CPU where its own choice is known to be poor. Call first in main(): it may start the
- * program anew (execv) with the choice in the environment. */
-void nn_prepare_blas(char **argv);
+/* Call first in main(). libgomp's threads spin for milliseconds at the end of every parallel region; where another process holds
+ * one of the cores, each of a step's thousand regions then waits that long. This starts the program anew (execv) with a short
+ * GOMP_SPINCOUNT, unless the user has set that or OMP_WAIT_POLICY. */
+void nn_prepare_threads(char **argv);
 /* One line naming the kernels in use: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
 const char *nn_backend_description(void);
 /* This machine's fp32 rate, against which every speed is stated: one 4096³ product to warm up, then five; *out_seconds is the

@@ -63,6 +63,6 @@ static const limn_subcommand subcommands[] = {
     {NULL, NULL, NULL}};
 
 int main(int argc, char **argv) {
-    nn_prepare_blas(argv);
+    nn_prepare_threads(argv);
     return limn_main_subcommands(argc, argv, "Measures speed; the last line of the output is JSON.", subcommands);
 }

@@ -19,17 +19,17 @@ static void print_summary(const download_options *options, const download_summar
         json_object_foreach(summary->reasons, reason, count)
             fprintf(stderr, "  %-20s %10lld\n", reason, (long long)json_integer_value(count));
     }
-    printf("%s: %llu pairs of %llu rows in %llu shards, %llu failed; this run: %llu pairs in %.1f s, %.1f pairs/s\n", options->output,
-           (unsigned long long)summary->pairs, (unsigned long long)summary->rows, (unsigned long long)summary->shards,
-           (unsigned long long)summary->failed, (unsigned long long)summary->run_pairs, summary->run_seconds,
-           (double)summary->run_pairs / summary->run_seconds);
+    printf("%s: %llu pairs of %llu rows in %llu shards, %llu failed; this run: %llu pairs in %.1f s, %.1f pairs/s\n",
+           options->output, (unsigned long long)summary->pairs, (unsigned long long)summary->rows,
+           (unsigned long long)summary->shards, (unsigned long long)summary->failed, (unsigned long long)summary->run_pairs,
+           summary->run_seconds, (double)summary->run_pairs / summary->run_seconds);
 }
 
 static int print_json(const download_options *options, const download_summary *summary, limn_error *error) {
     json_t *all = json_pack("{s:s, s:I, s:I, s:I, s:I, s:O, s:I, s:I, s:I, s:f}", "output", options->output, "rows",
-                            (json_int_t)summary->rows, "pairs", (json_int_t)summary->pairs, "failed", (json_int_t)summary->failed,
-                            "shards", (json_int_t)summary->shards, "reasons", summary->reasons, "run_rows",
-                            (json_int_t)summary->run_rows, "run_pairs", (json_int_t)summary->run_pairs, "run_bytes",
+                            (json_int_t)summary->rows, "pairs", (json_int_t)summary->pairs, "failed",
+                            (json_int_t)summary->failed, "shards", (json_int_t)summary->shards, "reasons", summary->reasons,
+                            "run_rows", (json_int_t)summary->run_rows, "run_pairs", (json_int_t)summary->run_pairs, "run_bytes",
                             (json_int_t)summary->run_bytes, "run_seconds", summary->run_seconds);
     if (!all) return limn_fail(error, "out of memory for the summary");
     json_dumpf(all, stdout, JSON_SORT_KEYS | JSON_REAL_PRECISION(9));
@@ -39,18 +39,29 @@ static int print_json(const download_options *options, const download_summary *s
 }
 
 static int run(int argc, char **argv, limn_error *error) {
-    download_options options = {.resize_name = "center-crop", .size = 256, .shard_size = 10000, .concurrency = 64, .timeout = 10,
-                                .retries = 2, .parts = 1, .max_bytes = 32000000, .quality = 95, .respect_noai = true};
+    download_options options = {.resize_name = "center-crop",
+                                .size = 256,
+                                .shard_size = 10000,
+                                .concurrency = 64,
+                                .timeout = 10,
+                                .retries = 2,
+                                .parts = 1,
+                                .max_bytes = 32000000,
+                                .quality = 95,
+                                .respect_noai = true};
     limn_strings patterns = {0};
     const char *part = NULL, *columns = NULL;
     bool json = false;
     options.list.format = "auto";
     const limn_option table[] = {
-        {"input", LIMN_OPTION_STRINGS, &patterns, "LIST", "Lists of captions and addresses, one or more (patterns allowed).", true},
+        {"input", LIMN_OPTION_STRINGS, &patterns, "LIST", "Lists of captions and addresses, one or more (patterns allowed).",
+         true},
         {"output", LIMN_OPTION_STRING, &options.output, "DIR", "Folder for the tars; what is finished there is kept.", true},
         {"input-format", LIMN_OPTION_STRING, &options.list.format, "auto|tsv|csv", "Form of the lists.", false},
         {"columns", LIMN_OPTION_STRING, &columns, "NAMES",
-         "Columns in order, for lists without a header line (caption,url when not given); further ones go into each pair's .json.", false},
+         "Columns in order, for lists without a header line (caption,url when not given); further ones go into each pair's "
+         ".json.",
+         false},
         {"url-column", LIMN_OPTION_STRING, &options.list.url_column, "NAME",
          "The column of addresses, where its name is not url, image_url, link, image or the like.", false},
         {"caption-column", LIMN_OPTION_STRING, &options.list.caption_column, "NAME",
@@ -62,14 +73,16 @@ static int run(int argc, char **argv, limn_error *error) {
         {"min-size", LIMN_OPTION_SIZE, &options.min_size, "PX", "Leave out pictures whose shorter side is less.", false},
         {"shard-size", LIMN_OPTION_SIZE, &options.shard_size, "N", "Rows of the list per tar.", false},
         {"concurrency", LIMN_OPTION_SIZE, &options.concurrency, "N", "Transfers at once.", false},
-        {"timeout", LIMN_OPTION_FLOAT, &options.timeout, "S", "Seconds for one try at a picture, with all its redirects.", false},
+        {"timeout", LIMN_OPTION_FLOAT, &options.timeout, "S", "Seconds for one try at a picture, with all its redirects.",
+         false},
         {"retries", LIMN_OPTION_SIZE, &options.retries, "N", "Further tries after an error that may pass.", false},
         {"max-bytes", LIMN_OPTION_SIZE, &options.max_bytes, "N", "Largest picture file that is fetched.", false},
         {"respect-noai", LIMN_OPTION_YES_NO, &options.respect_noai, "yes|no",
          "Leave out pictures whose server sends X-Robots-Tag: noai, noimageai, noindex or noimageindex.", false},
         {"allow-private", LIMN_OPTION_FLAG, &options.allow_private, NULL,
          "Also fetch file:// and addresses of this machine and private networks: for lists of your own.", false},
-        {"part", LIMN_OPTION_STRING, &part, "I/N", "Make only the tars whose number leaves I when divided by N (I from 0).", false},
+        {"part", LIMN_OPTION_STRING, &part, "I/N", "Make only the tars whose number leaves I when divided by N (I from 0).",
+         false},
         {"restart", LIMN_OPTION_FLAG, &options.restart, NULL, "Remove the tars in the output folder and begin anew.", false},
         {"json", LIMN_OPTION_FLAG, &json, NULL, "Print the summary as JSON.", false},
         {0}};
@@ -91,8 +104,12 @@ static int run(int argc, char **argv, limn_error *error) {
         resize_mode_from_name(options.resize_name, &options.resize); /* the option takes only names it knows */
         status = parse_part(part, &options, error) || limn_expand_paths(&patterns, &options.inputs, error) ||
                  download_run(&options, &summary, error);
-        if (!status && json) status = print_json(&options, &summary, error);
-        else if (!status) print_summary(&options, &summary);
+        if (!status && json)
+            status = print_json(&options, &summary, error);
+        else if (!status)
+            print_summary(&options, &summary);
+        if (!status && summary.rows && !summary.pairs)
+            limn_log(LIMN_LOG_WARNING, "not one row became a pair; the shards' .failed.tsv say why");
         if (!status && limn_stop_requested())
             limn_log(LIMN_LOG_INFO, "stopped; finished shards are kept, the same command goes on from there");
     }

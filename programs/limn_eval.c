@@ -54,6 +54,6 @@ int main(int argc, char **argv) {
         {"recall", "how often a drawing's nearest picture is its caption's own", recall},
         {NULL, NULL, NULL},
     };
-    nn_prepare_blas(argv);
+    nn_prepare_threads(argv);
     return limn_main_subcommands(argc, argv, "Measures what a model draws.", SUBCOMMANDS);
 }

@@ -127,6 +127,6 @@ int main(int argc, char **argv) {
         {"reconstruct", "writes pictures beside their reconstructions", reconstruct},
         {NULL, NULL, NULL},
     };
-    nn_prepare_blas(argv);
+    nn_prepare_threads(argv);
     return limn_main_subcommands(argc, argv, "The picture tokenizer: pictures to tokens and back.", SUBCOMMANDS);
 }

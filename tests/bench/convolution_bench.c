@@ -101,6 +101,6 @@ static int run(int argc, char **argv, limn_error *error) {
 }
 
 int main(int argc, char **argv) {
-    nn_prepare_blas(argv);
+    nn_prepare_threads(argv);
     return limn_main(argc, argv, run);
 }

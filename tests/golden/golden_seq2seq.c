@@ -364,7 +364,7 @@ static void check_only(const golden *report) {
 int main(int argc, char **argv) {
     golden report;
     limn_error error = {0};
-    nn_prepare_blas(argv);
+    nn_prepare_threads(argv);
     golden_begin(&report, "golden-seq2seq", argc, argv);
     check_only(&report);
     comparison c = {.report = &report, .directory = report.path};

@@ -249,7 +249,7 @@ static void tear_down(run *self) {
 int main(int argc, char **argv) {
     run self = {0};
     limn_error error = {0};
-    nn_prepare_blas(argv);
+    nn_prepare_threads(argv);
     golden_begin(&self.report, "golden-vqgan", argc, argv);
     if (set_up(&self, &error) != 0) {
         golden_error(&self.report, &error);
