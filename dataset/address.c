@@ -13,8 +13,9 @@ typedef struct {
 
 /* IANA's IPv4 special-purpose registry, what is not globally reachable, with multicast. */
 static const ipv4_block PRIVATE_IPV4[] = {
-    {0x00000000, 8},  {0x0A000000, 8},  {0x64400000, 10}, {0x7F000000, 8},  {0xA9FE0000, 16}, {0xAC100000, 12}, {0xC0000000, 24},
-    {0xC0000200, 24}, {0xC0A80000, 16}, {0xC6120000, 15}, {0xC6336400, 24}, {0xCB007100, 24}, {0xE0000000, 4},  {0xF0000000, 4},
+    {0x00000000, 8},  {0x0A000000, 8},  {0x64400000, 10}, {0x7F000000, 8},  {0xA9FE0000, 16},
+    {0xAC100000, 12}, {0xC0000000, 24}, {0xC0000200, 24}, {0xC0A80000, 16}, {0xC6120000, 15},
+    {0xC6336400, 24}, {0xCB007100, 24}, {0xE0000000, 4},  {0xF0000000, 4},
 };
 
 static bool ipv4_is_private(uint32_t address) {
@@ -32,9 +33,9 @@ static bool ipv6_is_private(const uint8_t a[16]) {
     if (!memcmp(a, zeros, 12)) return true; /* unspecified, loopback, and the long gone IPv4-compatible form */
     if (!memcmp(a, mapped, 12) || !memcmp(a, nat64, 12)) return ipv4_is_private(read_ipv4(a + 12));
     if (a[0] == 0x20 && a[1] == 0x02) return ipv4_is_private(read_ipv4(a + 2)); /* 6to4 */
-    return (a[0] & 0xE0) != 0x20 || /* all that is global is in 2000::/3 */
-           (a[0] == 0x20 && a[1] == 0x01 && (a[2] & 0xFE) == 0) || /* 2001::/23: Teredo, benchmarking, … */
-           (a[0] == 0x20 && a[1] == 0x01 && a[2] == 0x0D && a[3] == 0xB8); /* documentation */
+    return (a[0] & 0xE0) != 0x20 ||                                             /* all that is global is in 2000::/3 */
+           (a[0] == 0x20 && a[1] == 0x01 && (a[2] & 0xFE) == 0) ||              /* 2001::/23: Teredo, benchmarking, … */
+           (a[0] == 0x20 && a[1] == 0x01 && a[2] == 0x0D && a[3] == 0xB8);      /* documentation */
 }
 
 bool address_is_private(const struct sockaddr *address) {

@@ -29,13 +29,14 @@ typedef struct {
 
 /* A row counts (takes a number) whether it is good or bad; a header line and empty lines do not. */
 typedef struct {
-    uint64_t number;      /* from 0, over all files */
-    const char *file;     /* the list it is in */
-    size_t line;          /* the line its row starts at, from 1 */
-    const char *problem;  /* NULL for a good row, else what is wrong ("has 3 columns where 2 are expected"); nothing below is set */
-    text_span url;        /* spaces around it removed */
-    text_span caption;    /* empty where the list has no captions (it has one column only) */
-    size_t extra_count;   /* the list's further columns */
+    uint64_t number;  /* from 0, over all files */
+    const char *file; /* the list it is in */
+    size_t line;      /* the line its row starts at, from 1 */
+    /* NULL for a good row, else what is wrong ("has 3 columns where 2 are expected"), and nothing below is set */
+    const char *problem;
+    text_span url;      /* spaces around it removed */
+    text_span caption;  /* empty where the list has no captions (it has one column only) */
+    size_t extra_count; /* the list's further columns */
     const char *const *extra_names;
     const text_span *extra_values;
 } caption_row;
@@ -56,9 +57,9 @@ void caption_list_close(caption_list *list); /* NULL allowed */
 
 /* ---------------------------------------------------------------- EXIF */
 
-/* The tags of a JPEG's EXIF segment (CIPA DC-008, TIFF 6.0) as an object of names and values: texts, whole numbers, fractions as
- * "1/60". Where it was taken (the GPS tags) and the maker's own notes are left out. NULL when there are none. Any bytes may be
- * given. Caller: json_decref. */
+/* The tags of a JPEG's EXIF segment (CIPA DC-008, TIFF 6.0) as an object of names and values: texts, whole numbers, fractions
+ * as "1/60". Where it was taken (the GPS tags) and the maker's own notes are left out. NULL when there are none. Any bytes may
+ * be given. Caller: json_decref. */
 json_t *exif_read(const unsigned char *jpeg, size_t size);
 
 /* ---------------------------------------------------------------- downloading */
@@ -66,21 +67,21 @@ json_t *exif_read(const unsigned char *jpeg, size_t size);
 typedef struct {
     limn_strings inputs; /* list files */
     caption_list_options list;
-    const char *output;        /* folder, made when missing */
-    size_t size;               /* pixels */
+    const char *output; /* folder, made when missing */
+    size_t size;        /* pixels */
     resize_mode resize;
-    const char *resize_name;   /* as on the command line */
-    size_t shard_size;         /* rows of the list per shard */
-    size_t concurrency;        /* transfers at once */
-    double timeout;            /* seconds for one try, all its redirects included */
-    size_t retries;            /* further tries after an error that may pass */
-    size_t part, parts;        /* this process makes the shards with number % parts == part */
-    size_t min_size;           /* pictures with a shorter side below this many pixels are left out; 0: none */
-    size_t max_bytes;          /* per picture, as it is sent */
-    size_t quality;            /* of the JPEGs written, 1 to 100 */
-    bool respect_noai;         /* leave out pictures whose server says X-Robots-Tag: noai, noimageai, noindex or noimageindex */
-    bool allow_private;        /* file:// and addresses of private networks */
-    bool restart;              /* remove what an earlier run left in `output` */
+    const char *resize_name; /* as on the command line */
+    size_t shard_size;       /* rows of the list per shard */
+    size_t concurrency;      /* transfers at once */
+    double timeout;          /* seconds for one try, all its redirects included */
+    size_t retries;          /* further tries after an error that may pass */
+    size_t part, parts;      /* this process makes the shards with number % parts == part */
+    size_t min_size;         /* pictures with a shorter side below this many pixels are left out; 0: none */
+    size_t max_bytes;        /* per picture, as it is sent */
+    size_t quality;          /* of the JPEGs written, 1 to 100 */
+    bool respect_noai;       /* leave out pictures whose server says X-Robots-Tag: noai, noimageai, noindex or noimageindex */
+    bool allow_private;      /* file:// and addresses of private networks */
+    bool restart;            /* remove what an earlier run left in `output` */
 } download_options;
 
 /* What is in the output folder after the run (all parts' finished shards), and what this run did. */

@@ -6,7 +6,14 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { ROWS_PER_TURN = 256, SKIPS_PER_TURN = 20000, BAD_ROWS_TOLD = 5, MIN_OPEN_SHARDS = 4, MAX_OPEN_SHARDS = 64, SPARE_FILES = 256 };
+enum {
+    ROWS_PER_TURN = 256,
+    SKIPS_PER_TURN = 20000,
+    BAD_ROWS_TOLD = 5,
+    MIN_OPEN_SHARDS = 4,
+    MAX_OPEN_SHARDS = 64,
+    SPARE_FILES = 256
+};
 
 typedef struct {
     const download_options *options;
@@ -15,20 +22,20 @@ typedef struct {
     bool list_ended;
     fetcher *fetcher;
     workers *workers;
-    size_t backlog;                   /* rows that may wait for a worker before fetching pauses */
-    shard *current;                   /* takes the list's next rows; NULL while they belong to others or are done already */
-    uint64_t next_row;                /* of the list */
-    shard *open[MAX_OPEN_SHARDS];     /* from creation until finished */
-    bool submitted[MAX_OPEN_SHARDS];  /* given to the workers to finish */
+    size_t backlog;                  /* rows that may wait for a worker before fetching pauses */
+    shard *current;                  /* takes the list's next rows; NULL while they belong to others or are done already */
+    uint64_t next_row;               /* of the list */
+    shard *open[MAX_OPEN_SHARDS];    /* from creation until finished */
+    bool submitted[MAX_OPEN_SHARDS]; /* given to the workers to finish */
     size_t open_count, open_limit;
-    uint64_t rows_before;             /* of the shards that were finished already */
+    uint64_t rows_before;                   /* of the shards that were finished already */
     uint64_t rows, failed, bytes, bad_rows; /* of this run: taken from the list, failed before a worker saw them, received */
 } run;
 
 /* ---------------------------------------------------------------- from list to fetcher */
 
 static bool is_ours(const char *name) {
-    static const char *const keys[] = {"key",   "url",    "caption",        "status",          "width",
+    static const char *const keys[] = {"key",    "url",    "caption",        "status",          "width",
                                        "height", "sha256", "original_width", "original_height", "exif"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!strcmp(name, keys[i])) return true;
@@ -149,8 +156,10 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
 static int pass_on(run *self, limn_error *error) {
     for (download_row *row; (row = fetcher_take(self->fetcher));) {
         self->bytes += row->data_size;
-        if (!row->reason[0]) workers_add_row(self->workers, row);
-        else if (give_up_row(self, row, error)) return -1;
+        if (!row->reason[0])
+            workers_add_row(self->workers, row);
+        else if (give_up_row(self, row, error))
+            return -1;
     }
     for (size_t i = 0; i < self->open_count; i++) {
         if (self->submitted[i] || !shard_is_full(self->open[i])) continue;
@@ -190,14 +199,18 @@ static int loop(run *self, limn_progress *progress, limn_error *error) {
 
 static int check_options(const download_options *options, limn_error *error) {
     if (options->size < 1 || options->size > 16384) return limn_fail_usage(error, "--size: from 1 to 16384 pixels");
-    if (options->shard_size < 1 || options->shard_size > 1000000) return limn_fail_usage(error, "--shard-size: from 1 to 1000000 rows");
-    if (options->concurrency < 1 || options->concurrency > 65536) return limn_fail_usage(error, "--concurrency: from 1 to 65536");
-    if (!(options->timeout >= 0.01 && options->timeout <= 86400)) return limn_fail_usage(error, "--timeout: from 0.01 to 86400 seconds");
+    if (options->shard_size < 1 || options->shard_size > 1000000)
+        return limn_fail_usage(error, "--shard-size: from 1 to 1000000 rows");
+    if (options->concurrency < 1 || options->concurrency > 65536)
+        return limn_fail_usage(error, "--concurrency: from 1 to 65536");
+    if (!(options->timeout >= 0.01 && options->timeout <= 86400))
+        return limn_fail_usage(error, "--timeout: from 0.01 to 86400 seconds");
     if (options->retries > 100) return limn_fail_usage(error, "--retries: at most 100");
     if (options->parts < 1 || options->parts > OUTPUT_MAX_PARTS || options->part >= options->parts)
         return limn_fail_usage(error, "--part I/N: I from 0 to N - 1, N at most %d", OUTPUT_MAX_PARTS);
     if (options->quality < 1 || options->quality > 100) return limn_fail_usage(error, "--quality: from 1 to 100");
-    if (options->max_bytes < 1 || options->max_bytes > (size_t)1 << 32) return limn_fail_usage(error, "--max-bytes: from 1 to 4G");
+    if (options->max_bytes < 1 || options->max_bytes > (size_t)1 << 32)
+        return limn_fail_usage(error, "--max-bytes: from 1 to 4G");
     return 0;
 }
 
@@ -207,7 +220,8 @@ static int allow_files(size_t concurrency, limn_error *error) {
     const rlim_t needed = concurrency + SPARE_FILES;
     if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= needed) return 0;
     if (limit.rlim_max < needed)
-        return limn_fail_usage(error, "--concurrency %zu needs %llu open files, the system allows %llu; use fewer or raise ulimit -n",
+        return limn_fail_usage(error,
+                               "--concurrency %zu needs %llu open files, the system allows %llu; use fewer or raise ulimit -n",
                                concurrency, (unsigned long long)needed, (unsigned long long)limit.rlim_max);
     limit.rlim_cur = needed;
     if (setrlimit(RLIMIT_NOFILE, &limit)) return limn_fail(error, "cannot raise the limit of open files: %s", strerror(errno));
@@ -249,8 +263,9 @@ int download_run(const download_options *options, download_summary *summary, lim
     for (uint64_t first = options->part * options->shard_size; first < total; first += options->parts * options->shard_size)
         part_rows += total - first < options->shard_size ? total - first : options->shard_size;
     self.rows_before = summary->rows;
-    if (summary->shards) limn_log(LIMN_LOG_INFO, "%s: %llu shards are finished; going on with the others", options->output,
-                                  (unsigned long long)summary->shards);
+    if (summary->shards)
+        limn_log(LIMN_LOG_INFO, "%s: %llu shards are finished; going on with the others", options->output,
+                 (unsigned long long)summary->shards);
     json_decref(summary->reasons);
     memset(summary, 0, sizeof *summary);
     if (!status) status = set_up(&self, error);

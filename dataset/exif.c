@@ -15,23 +15,40 @@ static const struct {
     uint16_t tag;
     const char *name;
 } NAMES[] = {
-    {0x010E, "ImageDescription"}, {0x010F, "Make"},
-    {0x0110, "Model"},            {0x0112, "Orientation"},
-    {0x011A, "XResolution"},      {0x011B, "YResolution"},
-    {0x0128, "ResolutionUnit"},   {0x0131, "Software"},
-    {0x0132, "DateTime"},         {0x013B, "Artist"},
-    {0x8298, "Copyright"},        {0x829A, "ExposureTime"},
-    {0x829D, "FNumber"},          {0x8822, "ExposureProgram"},
-    {0x8827, "ISOSpeedRatings"},  {0x9003, "DateTimeOriginal"},
-    {0x9004, "DateTimeDigitized"}, {0x9201, "ShutterSpeedValue"},
-    {0x9202, "ApertureValue"},    {0x9204, "ExposureBiasValue"},
-    {0x9205, "MaxApertureValue"}, {0x9207, "MeteringMode"},
-    {0x9208, "LightSource"},      {0x9209, "Flash"},
-    {0x920A, "FocalLength"},      {0xA001, "ColorSpace"},
-    {0xA002, "PixelXDimension"},  {0xA003, "PixelYDimension"},
-    {0xA402, "ExposureMode"},     {0xA403, "WhiteBalance"},
-    {0xA405, "FocalLengthIn35mmFilm"}, {0xA406, "SceneCaptureType"},
-    {0xA433, "LensMake"},         {0xA434, "LensModel"},
+    {0x010E, "ImageDescription"},
+    {0x010F, "Make"},
+    {0x0110, "Model"},
+    {0x0112, "Orientation"},
+    {0x011A, "XResolution"},
+    {0x011B, "YResolution"},
+    {0x0128, "ResolutionUnit"},
+    {0x0131, "Software"},
+    {0x0132, "DateTime"},
+    {0x013B, "Artist"},
+    {0x8298, "Copyright"},
+    {0x829A, "ExposureTime"},
+    {0x829D, "FNumber"},
+    {0x8822, "ExposureProgram"},
+    {0x8827, "ISOSpeedRatings"},
+    {0x9003, "DateTimeOriginal"},
+    {0x9004, "DateTimeDigitized"},
+    {0x9201, "ShutterSpeedValue"},
+    {0x9202, "ApertureValue"},
+    {0x9204, "ExposureBiasValue"},
+    {0x9205, "MaxApertureValue"},
+    {0x9207, "MeteringMode"},
+    {0x9208, "LightSource"},
+    {0x9209, "Flash"},
+    {0x920A, "FocalLength"},
+    {0xA001, "ColorSpace"},
+    {0xA002, "PixelXDimension"},
+    {0xA003, "PixelYDimension"},
+    {0xA402, "ExposureMode"},
+    {0xA403, "WhiteBalance"},
+    {0xA405, "FocalLengthIn35mmFilm"},
+    {0xA406, "SceneCaptureType"},
+    {0xA433, "LensMake"},
+    {0xA434, "LensModel"},
 };
 
 static uint32_t read_u16(const tiff *t, size_t at) {
@@ -52,12 +69,18 @@ static json_t *read_text(const tiff *t, size_t at, size_t count) {
 
 static json_t *read_number(const tiff *t, size_t at, uint32_t type) {
     switch (type) {
-    case 3: return json_integer(read_u16(t, at));
-    case 4: return json_integer(read_u32(t, at));
-    case 5: return json_sprintf("%u/%u", read_u32(t, at), read_u32(t, at + 4));
-    case 9: return json_integer((int32_t)read_u32(t, at));
-    case 10: return json_sprintf("%d/%d", (int32_t)read_u32(t, at), (int32_t)read_u32(t, at + 4));
-    default: return NULL;
+    case 3:
+        return json_integer(read_u16(t, at));
+    case 4:
+        return json_integer(read_u32(t, at));
+    case 5:
+        return json_sprintf("%u/%u", read_u32(t, at), read_u32(t, at + 4));
+    case 9:
+        return json_integer((int32_t)read_u32(t, at));
+    case 10:
+        return json_sprintf("%d/%d", (int32_t)read_u32(t, at), (int32_t)read_u32(t, at + 4));
+    default:
+        return NULL;
     }
 }
 

@@ -28,7 +28,7 @@ struct fetcher {
     CURLM *multi;
     struct curl_slist *headers;
     int epoll, wake;
-    double timer_due; /* by limn_seconds(); negative: none */
+    double timer_due;    /* by limn_seconds(); negative: none */
     transfer *transfers; /* (concurrency) */
     transfer *free_transfers;
     size_t running;
@@ -40,8 +40,10 @@ struct fetcher {
 
 void row_queue_push(row_queue *queue, download_row *row) {
     row->next = NULL;
-    if (queue->last) queue->last->next = row;
-    else queue->first = row;
+    if (queue->last)
+        queue->last->next = row;
+    else
+        queue->first = row;
     queue->last = row;
     queue->count++;
 }
@@ -248,8 +250,10 @@ static bool may_pass(CURLcode code, long status) {
     case CURLE_SEND_ERROR:
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_HTTP2:
-    case CURLE_HTTP2_STREAM: return true;
-    default: return false; /* not a timeout either: it has had its time */
+    case CURLE_HTTP2_STREAM:
+        return true;
+    default:
+        return false; /* not a timeout either: it has had its time */
     }
 }
 
@@ -260,29 +264,38 @@ static void name_failure(const transfer *t, CURLcode code, long status) {
     long redirects = 0;
     char reason[32];
     curl_easy_getinfo(t->easy, CURLINFO_REDIRECT_COUNT, &redirects);
-    if (t->noai) download_row_fail(row, "noai", "the server's X-Robots-Tag says no (--respect-noai no takes it all the same)");
+    if (t->noai)
+        download_row_fail(row, "noai", "the server's X-Robots-Tag says no (--respect-noai no takes it all the same)");
     else if (t->too_large || code == CURLE_FILESIZE_EXCEEDED)
         download_row_fail(row, "too_large", "more than %zu bytes (--max-bytes)", t->owner->options->max_bytes);
-    else if (t->not_a_picture) download_row_fail(row, "not_a_picture", "neither JPEG nor PNG nor WebP");
-    else if (t->out_of_memory || code == CURLE_OUT_OF_MEMORY) download_row_fail(row, "memory", "out of memory");
+    else if (t->not_a_picture)
+        download_row_fail(row, "not_a_picture", "neither JPEG nor PNG nor WebP");
+    else if (t->out_of_memory || code == CURLE_OUT_OF_MEMORY)
+        download_row_fail(row, "memory", "out of memory");
     else if (code == CURLE_HTTP_RETURNED_ERROR) {
         snprintf(reason, sizeof reason, "http_%ld", status);
         download_row_fail(row, reason, "the server answered %ld", status);
     } else if (t->refused_private && code == CURLE_COULDNT_CONNECT)
         download_row_fail(row, "private_address", "an address of a private network (--allow-private takes it)");
-    else if (code == CURLE_TOO_MANY_REDIRECTS) download_row_fail(row, "redirect", "more than %d redirects", MAX_REDIRECTS);
+    else if (code == CURLE_TOO_MANY_REDIRECTS)
+        download_row_fail(row, "redirect", "more than %d redirects", MAX_REDIRECTS);
     else if ((code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_URL_MALFORMAT) && redirects > 0)
         download_row_fail(row, "redirect", "redirected to a bad address: %s", message);
-    else if (code == CURLE_URL_MALFORMAT) download_row_fail(row, "bad_address", "%s", message);
-    else if (code == CURLE_COULDNT_RESOLVE_HOST) download_row_fail(row, "dns", "%s", message);
-    else if (code == CURLE_COULDNT_CONNECT) download_row_fail(row, "connect", "%s", message);
-    else if (code == CURLE_OPERATION_TIMEDOUT) download_row_fail(row, "timeout", "%s", message);
+    else if (code == CURLE_URL_MALFORMAT)
+        download_row_fail(row, "bad_address", "%s", message);
+    else if (code == CURLE_COULDNT_RESOLVE_HOST)
+        download_row_fail(row, "dns", "%s", message);
+    else if (code == CURLE_COULDNT_CONNECT)
+        download_row_fail(row, "connect", "%s", message);
+    else if (code == CURLE_OPERATION_TIMEDOUT)
+        download_row_fail(row, "timeout", "%s", message);
     else if (code == CURLE_SSL_CONNECT_ERROR || code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
         download_row_fail(row, "tls", "%s", message);
     else if (code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING ||
              code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM)
         download_row_fail(row, "connection_lost", "%s", message);
-    else download_row_fail(row, "http", "%s", message);
+    else
+        download_row_fail(row, "http", "%s", message);
 }
 
 static void finish(fetcher *self, transfer *t, CURLcode code) {
@@ -293,7 +306,8 @@ static void finish(fetcher *self, transfer *t, CURLcode code) {
     curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
     curl_multi_remove_handle(self->multi, t->easy);
     const bool aborted = t->noai || t->too_large || t->not_a_picture || t->out_of_memory;
-    if (code != CURLE_OK) name_failure(t, code, status);
+    if (code != CURLE_OK)
+        name_failure(t, code, status);
     else if (status < 200 || status >= 300) {
         char reason[32];
         snprintf(reason, sizeof reason, "http_%ld", status);
@@ -305,8 +319,8 @@ static void finish(fetcher *self, transfer *t, CURLcode code) {
         row->data_size = t->size;
         t->data = NULL;
     }
-    const bool retry = code != CURLE_OK && !aborted && !t->refused_private && may_pass(code, status) &&
-                       row->tries <= self->options->retries;
+    const bool retry =
+        code != CURLE_OK && !aborted && !t->refused_private && may_pass(code, status) && row->tries <= self->options->retries;
     free(t->data);
     t->data = NULL;
     t->size = t->capacity = 0;

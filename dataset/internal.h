@@ -40,7 +40,7 @@ typedef struct download_row {
     size_t data_size;
     char reason[32];  /* why it failed, "" when it has not: a short stable word such as "http_404" */
     char detail[256]; /* a sentence beside it */
-    double due; /* when the next try begins, by limn_seconds() */
+    double due;       /* when the next try begins, by limn_seconds() */
 } download_row;
 
 /* First in, first out; zero-initialise. */

@@ -27,7 +27,7 @@ struct caption_list {
     bool stream_ended;
 
     bool csv;
-    size_t line;         /* of the record at `start`, from 1 */
+    size_t line; /* of the record at `start`, from 1 */
     uint64_t next_number;
     char *scratch; /* unquoted fields of a CSV record; as large as the buffer, so as any record in it */
 
@@ -109,8 +109,8 @@ static int skip_line(caption_list *list, limn_error *error) {
 
 typedef enum {
     RECORD_WHOLE,
-    RECORD_MORE,          /* it goes on beyond the bytes given */
-    RECORD_STRAY_QUOTE,   /* text after a closing quote */
+    RECORD_MORE,        /* it goes on beyond the bytes given */
+    RECORD_STRAY_QUOTE, /* text after a closing quote */
     RECORD_MANY_COLUMNS
 } record_state;
 
@@ -206,19 +206,26 @@ static int take_record(caption_list *list, size_t *line, const char **problem, l
             const char *text = list->buffer + list->start;
             const size_t held = list->end - list->start;
             const char *line_break = memchr(text, '\n', held);
-            if (state == RECORD_STRAY_QUOTE) *problem = "has text after a closing quote";
-            else if (line_break || list->stream_ended) *problem = "has a quote that never closes";
-            else *problem = "is longer than 1 MiB, the most a row may have";
+            if (state == RECORD_STRAY_QUOTE)
+                *problem = "has text after a closing quote";
+            else if (line_break || list->stream_ended)
+                *problem = "has a quote that never closes";
+            else
+                *problem = "is longer than 1 MiB, the most a row may have";
             return skip_line(list, error) ? -1 : 1;
         }
         const char *text = list->buffer + list->start;
         list->line += list->csv ? count_lines(text, used) : 1;
         list->start += used;
         if (list->field_count == 1 && list->fields[0].size == 0) continue;
-        if (used > CAPTION_ROW_MAX_BYTES) *problem = "is longer than 1 MiB, the most a row may have";
-        else if (state == RECORD_MANY_COLUMNS) *problem = "has more than 256 columns";
-        else if (memchr(text, 0, used)) *problem = "has a NUL byte";
-        else if (!limn_utf8_valid(text, used)) *problem = "is not valid UTF-8";
+        if (used > CAPTION_ROW_MAX_BYTES)
+            *problem = "is longer than 1 MiB, the most a row may have";
+        else if (state == RECORD_MANY_COLUMNS)
+            *problem = "has more than 256 columns";
+        else if (memchr(text, 0, used))
+            *problem = "has a NUL byte";
+        else if (!limn_utf8_valid(text, used))
+            *problem = "is not valid UTF-8";
         return 1;
     }
 }
@@ -292,7 +299,8 @@ static int choose_columns(caption_list *list, const text_span *names, size_t cou
     list->url_index = find_column(names, count, url, URL_NAMES);
     if (list->url_index == count)
         return url ? limn_fail_usage(error, "%s: no column \"%s\" for --url-column; %s: %s", list->name, url, where, found)
-                   : limn_fail_usage(error, "%s: no column of addresses; %s: %s; say which with --url-column", list->name, where, found);
+                   : limn_fail_usage(error, "%s: no column of addresses; %s: %s; say which with --url-column", list->name,
+                                     where, found);
     list->caption_index = find_column(names, count, caption, CAPTION_NAMES);
     if (list->caption_index == count && caption)
         return limn_fail_usage(error, "%s: no column \"%s\" for --caption-column; %s: %s", list->name, caption, where, found);
@@ -308,7 +316,8 @@ static int choose_columns(caption_list *list, const text_span *names, size_t cou
         const text_span name = trim(names[i]);
         bool repeated = false;
         for (size_t j = 0; j < i; j++)
-            repeated = repeated || (strlen(list->column_names[j]) == name.size && !memcmp(list->column_names[j], name.data, name.size));
+            repeated = repeated ||
+                       (strlen(list->column_names[j]) == name.size && !memcmp(list->column_names[j], name.data, name.size));
         char *copy;
         const int written = name.size && !repeated
                                 ? asprintf(&copy, "%.*s", (int)name.size, name.data)
@@ -358,12 +367,16 @@ static int columns_without_header(caption_list *list, limn_error *error) {
     }
     if (fitting || !other) return 0;
     if (other_fields != count)
-        return limn_fail_usage(error, "%s: rows have %zu columns and no header line is known by its names, but --columns names %zu (%s); "
-                               "give --columns or --url-column and --caption-column", list->name, other_fields, count,
-                               list->options->columns ? list->options->columns : "caption,url");
-    return limn_fail_usage(error, "%s: the addresses are in column %zu, but --columns (%s) has them in column %zu and no header line is "
-                           "known by its names; give --columns in the list's order", list->name, other_column,
-                           list->options->columns ? list->options->columns : "caption,url", list->url_index + 1);
+        return limn_fail_usage(
+            error,
+            "%s: rows have %zu columns and no header line is known by its names, but --columns names %zu (%s); "
+            "give --columns or --url-column and --caption-column",
+            list->name, other_fields, count, list->options->columns ? list->options->columns : "caption,url");
+    return limn_fail_usage(
+        error,
+        "%s: the addresses are in column %zu, but --columns (%s) has them in column %zu and no header line is "
+        "known by its names; give --columns in the list's order",
+        list->name, other_column, list->options->columns ? list->options->columns : "caption,url", list->url_index + 1);
 }
 
 /* ---------------------------------------------------------------- files */
@@ -386,13 +399,15 @@ static int begin_file(caption_list *list, limn_error *error) {
     if (head >= 2 && !memcmp(text, "\x1F\x8B", 2))
         return limn_fail_usage(error, "%s: is compressed (gzip); give it unpacked", list->name);
     if (head >= 4 && (!memcmp(text, "PAR1", 4) || !memcmp(text, "\x28\xB5\x2F\xFD", 4)))
-        return limn_fail_usage(error, "%s: is not text but %s; give it as TSV or CSV", list->name, text[0] == 'P' ? "Parquet" : "zstd");
+        return limn_fail_usage(error, "%s: is not text but %s; give it as TSV or CSV", list->name,
+                               text[0] == 'P' ? "Parquet" : "zstd");
     if (head >= 2 && (!memcmp(text, "\xFF\xFE", 2) || !memcmp(text, "\xFE\xFF", 2)))
         return limn_fail_usage(error, "%s: is UTF-16; convert it to UTF-8 (iconv -f utf-16 -t utf-8)", list->name);
 
     const char *const first_break = memchr(text, '\n', list->end - list->start);
     const size_t first_line = first_break ? (size_t)(first_break - text) : list->end - list->start;
-    if (memchr(text, 0, first_line)) return limn_fail_usage(error, "%s: is not text (its first line has a NUL byte)", list->name);
+    if (memchr(text, 0, first_line))
+        return limn_fail_usage(error, "%s: is not text (its first line has a NUL byte)", list->name);
 
     const char *const format = list->options->format ? list->options->format : "auto";
     if (!strcmp(format, "tsv") || !strcmp(format, "csv")) {
@@ -410,8 +425,10 @@ static int begin_file(caption_list *list, limn_error *error) {
     bool known = false, address = false;
     for (size_t i = 0; state == RECORD_WHOLE && i < list->field_count; i++) {
         const text_span *const field = &list->fields[i];
-        known = known || (list->options->url_column ? same_name(*field, list->options->url_column) : is_alias(*field, URL_NAMES)) ||
-                (list->options->caption_column ? same_name(*field, list->options->caption_column) : is_alias(*field, CAPTION_NAMES));
+        known = known ||
+                (list->options->url_column ? same_name(*field, list->options->url_column) : is_alias(*field, URL_NAMES)) ||
+                (list->options->caption_column ? same_name(*field, list->options->caption_column)
+                                               : is_alias(*field, CAPTION_NAMES));
         address = address || looks_like_address(*field);
     }
     if (!known || address || !limn_utf8_valid(text + blank, used)) return columns_without_header(list, error);
@@ -446,8 +463,10 @@ caption_list *caption_list_open(const limn_strings *paths, const caption_list_op
     caption_list *list = create(options, error);
     if (!list) return NULL;
     list->paths = paths;
-    if (paths->count == 0) limn_fail_usage(error, "no list was given");
-    else if (next_file(list, error) == 1) return list;
+    if (paths->count == 0)
+        limn_fail_usage(error, "no list was given");
+    else if (next_file(list, error) == 1)
+        return list;
     caption_list_close(list);
     return NULL;
 }
@@ -459,8 +478,10 @@ caption_list *caption_list_open_memory(const char *name, const void *data, size_
     list->in_memory = true;
     list->name = name;
     list->stream = size ? fmemopen((void *)(uintptr_t)data, size, "rb") : fopen("/dev/null", "rb");
-    if (!list->stream) limn_fail(error, "%s: cannot be opened: %s", name, strerror(errno));
-    else if (!begin_file(list, error)) return list;
+    if (!list->stream)
+        limn_fail(error, "%s: cannot be opened: %s", name, strerror(errno));
+    else if (!begin_file(list, error))
+        return list;
     caption_list_close(list);
     return NULL;
 }
@@ -490,9 +511,12 @@ int caption_list_next(caption_list *list, caption_row *row, limn_error *error) {
         return 1;
     }
     const text_span url = trim(list->fields[list->url_index]);
-    if (url.size == 0) row->problem = "has no address";
-    else if (url.size > CAPTION_URL_MAX_BYTES) row->problem = "has an address longer than 8192 bytes";
-    else if (!looks_like_address(url)) row->problem = "has no address in its column of addresses (http://, https:// or file://)";
+    if (url.size == 0)
+        row->problem = "has no address";
+    else if (url.size > CAPTION_URL_MAX_BYTES)
+        row->problem = "has an address longer than 8192 bytes";
+    else if (!looks_like_address(url))
+        row->problem = "has no address in its column of addresses (http://, https:// or file://)";
     if (row->problem) return 1;
     row->url = url;
     for (size_t i = 0; i < list->column_count; i++) {

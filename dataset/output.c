@@ -118,14 +118,13 @@ static json_t *describe_options(const download_options *options, limn_error *err
                                                 (json_int_t)status.st_size, "sha256", sha256));
     }
     const caption_list_options *list = &options->list;
-    json_t *all = json_pack("{s:i, s:o, s:s, s:s, s:o, s:o, s:I, s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "format_version", 1, "inputs",
-                            inputs, "input_format", list->format ? list->format : "auto", "columns",
-                            list->columns ? list->columns : "caption,url", "url_column", string_or_null(list->url_column),
-                            "caption_column", string_or_null(list->caption_column), "size", (json_int_t)options->size, "resize",
-                            options->resize_name, "shard_size", (json_int_t)options->shard_size, "min_size",
-                            (json_int_t)options->min_size, "max_bytes", (json_int_t)options->max_bytes, "quality",
-                            (json_int_t)options->quality, "respect_noai", options->respect_noai, "allow_private",
-                            options->allow_private);
+    json_t *all = json_pack(
+        "{s:i, s:o, s:s, s:s, s:o, s:o, s:I, s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "format_version", 1, "inputs", inputs,
+        "input_format", list->format ? list->format : "auto", "columns", list->columns ? list->columns : "caption,url",
+        "url_column", string_or_null(list->url_column), "caption_column", string_or_null(list->caption_column), "size",
+        (json_int_t)options->size, "resize", options->resize_name, "shard_size", (json_int_t)options->shard_size, "min_size",
+        (json_int_t)options->min_size, "max_bytes", (json_int_t)options->max_bytes, "quality", (json_int_t)options->quality,
+        "respect_noai", options->respect_noai, "allow_private", options->allow_private);
     if (!all) limn_fail_usage(error, "an option's text is not valid UTF-8");
     return all;
 }
@@ -137,11 +136,13 @@ static int refuse_other(const char *path, const json_t *was, const json_t *now, 
         json_t *old = json_object_get(was, key);
         if (old && json_equal(old, value)) continue;
         if (!strcmp(key, "inputs"))
-            return limn_fail_usage(error, "%s: made from other lists (or a list has changed since); give those, another --output, or "
-                                   "--restart to begin anew", path);
+            return limn_fail_usage(error,
+                                   "%s: made from other lists (or a list has changed since); give those, another --output, or "
+                                   "--restart to begin anew",
+                                   path);
         char *a = old ? json_dumps(old, JSON_ENCODE_ANY) : NULL, *b = json_dumps(value, JSON_ENCODE_ANY);
-        limn_fail_usage(error, "%s: %s was %s and is now %s; use what it was, another --output, or --restart to begin anew", path, key,
-                        a ? a : "absent", b ? b : "?");
+        limn_fail_usage(error, "%s: %s was %s and is now %s; use what it was, another --output, or --restart to begin anew",
+                        path, key, a ? a : "absent", b ? b : "?");
         free(a);
         free(b);
         return -1;
@@ -186,8 +187,10 @@ static int settle_configuration(const download_options *options, output_folder *
         goto done;
     }
     if (has_shards(options->output)) {
-        limn_fail_usage(error, "%s: has shards but no download.json that says how they were made; choose another --output, or "
-                        "--restart to remove them", options->output);
+        limn_fail_usage(error,
+                        "%s: has shards but no download.json that says how they were made; choose another --output, or "
+                        "--restart to remove them",
+                        options->output);
         goto done;
     }
     if (count_rows(options, &self->rows, error)) goto done;
@@ -222,8 +225,10 @@ bool output_shard_finished(const download_options *options, uint64_t number, jso
     json_t *found = limn_json_load(path, NULL);
     const bool fits = json_is_object(found) && !limn_json_get_size(found, path, "tar_bytes", 0, SIZE_MAX / 2, &bytes, NULL) &&
                       bytes == (uint64_t)tar.st_size;
-    if (fits && stats) *stats = found;
-    else json_decref(found);
+    if (fits && stats)
+        *stats = found;
+    else
+        json_decref(found);
     return fits;
 }
 

@@ -89,8 +89,8 @@ static int write_at(const shard *self, uint64_t offset, const void *data, size_t
         const ssize_t written = pwrite(self->spool, bytes, size, (off_t)offset);
         if (written < 0 && errno == EINTR) continue;
         if (written <= 0)
-            return limn_fail(error, "%s: cannot be written: %s; make room and run the same command again", self->options->output,
-                             written < 0 ? strerror(errno) : strerror(ENOSPC));
+            return limn_fail(error, "%s: cannot be written: %s; make room and run the same command again",
+                             self->options->output, written < 0 ? strerror(errno) : strerror(ENOSPC));
         bytes += written, offset += (uint64_t)written, size -= (size_t)written;
     }
     return 0;
@@ -194,7 +194,8 @@ static int read_slot(const shard *self, const row_slot *slot, limn_buffer *buffe
     while (got < size) {
         const ssize_t part = pread(self->spool, buffer->data + got, size - got, (off_t)(slot->offset + got));
         if (part < 0 && errno == EINTR) continue;
-        if (part <= 0) return limn_fail(error, "%s: cannot be read back: %s", self->spool_path, part ? strerror(errno) : "cut short");
+        if (part <= 0)
+            return limn_fail(error, "%s: cannot be read back: %s", self->spool_path, part ? strerror(errno) : "cut short");
         got += (size_t)part;
     }
     buffer->size = size;
@@ -239,7 +240,8 @@ static int write_tar(const shard *self, limn_buffer *buffer, const char *path, l
         snprintf(name, sizeof name, "%s.txt", key);
         status = status || tar_writer_add(tar, name, buffer->data + slot->image_size, slot->caption_size, error);
         snprintf(name, sizeof name, "%s.json", key);
-        status = status || tar_writer_add(tar, name, buffer->data + slot->image_size + slot->caption_size, slot->json_size, error);
+        status =
+            status || tar_writer_add(tar, name, buffer->data + slot->image_size + slot->caption_size, slot->json_size, error);
         if (status) {
             tar_writer_discard(tar);
             return -1;
@@ -261,7 +263,8 @@ static int write_stats(const shard *self, const char *tar_path, limn_error *erro
         pairs += slot->failed_size == 0;
         bytes += slot->image_size;
         if (slot->failed_size)
-            json_object_set_new(reasons, slot->reason, json_integer(json_integer_value(json_object_get(reasons, slot->reason)) + 1));
+            json_object_set_new(reasons, slot->reason,
+                                json_integer(json_integer_value(json_object_get(reasons, slot->reason)) + 1));
     }
     json_t *stats = json_pack("{s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:f}", "shard", (json_int_t)self->number, "rows",
                               (json_int_t)self->rows, "pairs", (json_int_t)pairs, "failed", (json_int_t)(self->rows - pairs),

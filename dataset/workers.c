@@ -46,14 +46,18 @@ static int read_local_file(const download_options *options, download_row *row) {
         if (fd >= 0) close(fd);
         return -1;
     }
-    if (!S_ISREG(status.st_mode)) download_row_fail(row, "file", "not a regular file");
+    if (!S_ISREG(status.st_mode))
+        download_row_fail(row, "file", "not a regular file");
     else if ((uint64_t)status.st_size > options->max_bytes)
         download_row_fail(row, "too_large", "more than %zu bytes (--max-bytes)", options->max_bytes);
-    else if (status.st_size == 0) download_row_fail(row, "empty", "the file has no bytes");
-    else if (!(row->data = malloc((size_t)status.st_size))) download_row_fail(row, "memory", "out of memory");
+    else if (status.st_size == 0)
+        download_row_fail(row, "empty", "the file has no bytes");
+    else if (!(row->data = malloc((size_t)status.st_size)))
+        download_row_fail(row, "memory", "out of memory");
     while (!row->reason[0] && row->data_size < (size_t)status.st_size) {
         const ssize_t part = read(fd, row->data + row->data_size, (size_t)status.st_size - row->data_size);
-        if (part > 0) row->data_size += (size_t)part;
+        if (part > 0)
+            row->data_size += (size_t)part;
         else if (part == 0 || errno != EINTR)
             download_row_fail(row, "file", "cannot be read: %s", part ? strerror(errno) : "it shrank");
     }

@@ -34,8 +34,11 @@ static int set_up(void **state) {
     snprintf(self->whole, sizeof self->whole, "%s", in(self->folder, "whole"));
     limn_buffer_printf(&list, NULL, "caption,url,score\n");
     for (int i = 0; i < 90; i++)
-        limn_buffer_printf(&list, NULL, i % 17 == 5 ? "\"row %d\",nothing,0\n" : i % 11 == 3 ? "\"row %d\",http://127.0.0.1:%d/missing/%d,%d\n"
-                           : i % 3 == 1 ? "\"row %d\",http://127.0.0.1:%d/late/%d,%d\n" : "\"row %d\",http://127.0.0.1:%d/picture/%d,%d\n",
+        limn_buffer_printf(&list, NULL,
+                           i % 17 == 5   ? "\"row %d\",nothing,0\n"
+                           : i % 11 == 3 ? "\"row %d\",http://127.0.0.1:%d/missing/%d,%d\n"
+                           : i % 3 == 1  ? "\"row %d\",http://127.0.0.1:%d/late/%d,%d\n"
+                                         : "\"row %d\",http://127.0.0.1:%d/picture/%d,%d\n",
                            i, self->server.port, i, i);
     write_file(self->folder, "list.csv", list.data, list.size);
     limn_buffer_free(&list);
@@ -59,16 +62,17 @@ static int tear_down(void **state) {
 }
 
 static void run_arguments(const fixture *self, const char *output, const char **out) {
-    const char *const arguments[] = {"--input", self->list, "--output", output, "--size", "48", "--shard-size", "20", "--allow-private",
-                                     "--concurrency", "3", NULL};
+    const char *const arguments[] = {"--input",      self->list, "--output",        output,          "--size", "48",
+                                     "--shard-size", "20",       "--allow-private", "--concurrency", "3",      NULL};
     memcpy(out, arguments, sizeof arguments);
 }
 
 static void whole_run(void **state) {
     const fixture *self = *state;
     char *keys = tar_keys(in(self->whole, "00000.tar"));
-    assert_string_equal(keys, "000000000 000000001 000000002 000000004 000000006 000000007 000000008 000000009 000000010 000000011 "
-                              "000000012 000000013 000000015 000000016 000000017 000000018 000000019");
+    assert_string_equal(keys,
+                        "000000000 000000001 000000002 000000004 000000006 000000007 000000008 000000009 000000010 000000011 "
+                        "000000012 000000013 000000015 000000016 000000017 000000018 000000019");
     free(keys);
     assert_int_equal(stats_number(self->whole, "00004", "rows"), 10);
     assert_int_equal(stats_reason(self->whole, "00000", "bad_row"), 1);
@@ -134,7 +138,8 @@ static void interrupted(void **state) {
         assert_int_equal(count_hidden(output), 0);
         assert_true(limn_file_exists(in(output, "00000.tar")));
     }
-    program_result result = run_download("--input", self->list, "--output", output, "--size", "48", "--shard-size", "20", "--allow-private", NULL);
+    program_result result =
+        run_download("--input", self->list, "--output", output, "--size", "48", "--shard-size", "20", "--allow-private", NULL);
     assert_int_equal(result.exit_code, 0);
     program_result_free(&result);
     char *print = folder_print(output);
@@ -186,22 +191,26 @@ static void expect_refusal(program_result result, const char *text) {
 
 static void other_configuration(void **state) {
     const fixture *self = *state;
-    expect_refusal(run_download("--input", self->list, "--output", self->whole, "--size", "32", "--shard-size", "20", "--allow-private", NULL),
+    expect_refusal(run_download("--input", self->list, "--output", self->whole, "--size", "32", "--shard-size", "20",
+                                "--allow-private", NULL),
                    "download.json: size was 48 and is now 32");
     write_text(self->folder, "other.csv", "caption,url\na,http://127.0.0.1:%d/picture/1\n", self->server.port);
-    expect_refusal(run_download("--input", in(self->folder, "other.csv"), "--output", self->whole, "--size", "48", "--shard-size", "20",
-                                "--allow-private", NULL), "made from other lists");
+    expect_refusal(run_download("--input", in(self->folder, "other.csv"), "--output", self->whole, "--size", "48",
+                                "--shard-size", "20", "--allow-private", NULL),
+                   "made from other lists");
     char *print = folder_print(self->whole);
     assert_string_equal(print, self->whole_print);
     free(print);
 
     /* --restart: nothing of the first run is left, what is not ours is. */
     const char *output = in(self->folder, "restarted");
-    program_result result = run_download("--input", self->list, "--output", output, "--size", "32", "--shard-size", "10", "--allow-private", NULL);
+    program_result result =
+        run_download("--input", self->list, "--output", output, "--size", "32", "--shard-size", "10", "--allow-private", NULL);
     assert_int_equal(result.exit_code, 0);
     program_result_free(&result);
     write_text(output, "notes.txt", "mine");
-    result = run_download("--input", self->list, "--output", output, "--size", "48", "--shard-size", "20", "--allow-private", "--restart", NULL);
+    result = run_download("--input", self->list, "--output", output, "--size", "48", "--shard-size", "20", "--allow-private",
+                          "--restart", NULL);
     assert_int_equal(result.exit_code, 0);
     program_result_free(&result);
     assert_true(limn_file_exists(in(output, "notes.txt")));
@@ -244,7 +253,8 @@ static void full_disk(void **state) {
     assert_false(limn_file_exists(in(output, "00000.tar")));
     assert_int_equal(count_hidden(output), 0);
     program_result_free(&result);
-    result = run_download("--input", self->list, "--output", output, "--size", "48", "--shard-size", "20", "--allow-private", NULL);
+    result =
+        run_download("--input", self->list, "--output", output, "--size", "48", "--shard-size", "20", "--allow-private", NULL);
     assert_int_equal(result.exit_code, 0);
     program_result_free(&result);
     char *print = folder_print(output);
@@ -254,8 +264,9 @@ static void full_disk(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(whole_run), cmocka_unit_test(killed),              cmocka_unit_test(interrupted),   cmocka_unit_test(damaged),
-        cmocka_unit_test(divided),   cmocka_unit_test(other_configuration), cmocka_unit_test(one_at_a_time), cmocka_unit_test(full_disk),
+        cmocka_unit_test(whole_run),     cmocka_unit_test(killed),    cmocka_unit_test(interrupted),
+        cmocka_unit_test(damaged),       cmocka_unit_test(divided),   cmocka_unit_test(other_configuration),
+        cmocka_unit_test(one_at_a_time), cmocka_unit_test(full_disk),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

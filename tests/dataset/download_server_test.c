@@ -79,8 +79,9 @@ static void every_kind_of_answer(void **state) {
         limn_buffer_printf(&list, NULL, "http://127.0.0.1:%d/%s\tcaption %zu\t%zu\n", self->server.port, CASES[i].path, i, i);
     write_file(self->folder, "list.tsv", list.data, list.size);
     limn_buffer_free(&list);
-    program_result result = run_download("--input", in(self->folder, "list.tsv"), "--output", in(self->folder, "out"), "--size", "64",
-                                         "--timeout", "1.5", "--retries", "1", "--max-bytes", "1M", "--allow-private", "--json", NULL);
+    program_result result =
+        run_download("--input", in(self->folder, "list.tsv"), "--output", in(self->folder, "out"), "--size", "64", "--timeout",
+                     "1.5", "--retries", "1", "--max-bytes", "1M", "--allow-private", "--json", NULL);
     if (result.exit_code != 0) print_error("%s", result.err);
     assert_int_equal(result.exit_code, 0);
     /* No retry after a timeout, one try more after 0.5 s elsewhere. */
@@ -132,10 +133,11 @@ static void every_kind_of_answer(void **state) {
 /* What is not HTTP at all has no answer's number to be counted under. */
 static void not_http(void **state) {
     const fixture *self = *state;
-    write_text(self->folder, "garbage.tsv", "a\thttp://127.0.0.1:%d/garbage/0\nb\thttp://127.0.0.1:1/x\nc\thttp://nowhere.invalid/x\nd\tgopher://h/x\n",
+    write_text(self->folder, "garbage.tsv",
+               "a\thttp://127.0.0.1:%d/garbage/0\nb\thttp://127.0.0.1:1/x\nc\thttp://nowhere.invalid/x\nd\tgopher://h/x\n",
                self->server.port);
-    program_result result = run_download("--input", in(self->folder, "garbage.tsv"), "--output", in(self->folder, "garbage"), "--timeout",
-                                         "2", "--retries", "0", "--allow-private", NULL);
+    program_result result = run_download("--input", in(self->folder, "garbage.tsv"), "--output", in(self->folder, "garbage"),
+                                         "--timeout", "2", "--retries", "0", "--allow-private", NULL);
     assert_int_equal(result.exit_code, 0);
     const char *out = in(self->folder, "garbage");
     assert_int_equal(stats_reason(out, "00000", "http"), 1);
@@ -148,19 +150,20 @@ static void not_http(void **state) {
 /* A list of a stranger's reaches nothing of this machine and its network, however the address is written. */
 static void private_addresses(void **state) {
     const fixture *self = *state;
-    static const char *const hosts[] = {"127.0.0.1", "localhost", "127.1",        "2130706433",         "0x7f000001",       "0.0.0.0",
-                                        "10.0.0.1",  "10.1.2.3",  "172.16.0.1",   "172.31.255.255",     "192.168.1.1",      "169.254.169.254",
-                                        "100.64.0.1", "224.0.0.1", "255.255.255.255", "[::1]",          "[::ffff:127.0.0.1]", "[::ffff:a00:1]",
-                                        "[fe80::1]", "[fc00::1]", "[fd12::1]",    "[64:ff9b::7f00:1]",  "[2002:7f00:1::]",  "[ff02::1]",
-                                        "[::127.0.0.1]"};
+    static const char *const hosts[] = {"127.0.0.1",   "localhost",          "127.1",           "2130706433", "0x7f000001",
+                                        "0.0.0.0",     "10.0.0.1",           "10.1.2.3",        "172.16.0.1", "172.31.255.255",
+                                        "192.168.1.1", "169.254.169.254",    "100.64.0.1",      "224.0.0.1",  "255.255.255.255",
+                                        "[::1]",       "[::ffff:127.0.0.1]", "[::ffff:a00:1]",  "[fe80::1]",  "[fc00::1]",
+                                        "[fd12::1]",   "[64:ff9b::7f00:1]",  "[2002:7f00:1::]", "[ff02::1]",  "[::127.0.0.1]"};
     const size_t count = sizeof hosts / sizeof *hosts;
     limn_buffer list = {0};
-    for (size_t i = 0; i < count; i++) limn_buffer_printf(&list, NULL, "%s\thttp://%s:%d/picture/1\n", hosts[i], hosts[i], self->server.port);
+    for (size_t i = 0; i < count; i++)
+        limn_buffer_printf(&list, NULL, "%s\thttp://%s:%d/picture/1\n", hosts[i], hosts[i], self->server.port);
     limn_buffer_printf(&list, NULL, "file\tfile:///etc/passwd\n");
     write_file(self->folder, "private.tsv", list.data, list.size);
     limn_buffer_free(&list);
-    program_result result = run_download("--input", in(self->folder, "private.tsv"), "--output", in(self->folder, "private"), "--timeout",
-                                         "2", "--retries", "0", NULL);
+    program_result result = run_download("--input", in(self->folder, "private.tsv"), "--output", in(self->folder, "private"),
+                                         "--timeout", "2", "--retries", "0", NULL);
     assert_int_equal(result.exit_code, 0);
     const char *out = in(self->folder, "private");
     char *failed = limn_file_read(in(out, "00000.failed.tsv"), 1 << 20, NULL, NULL);
@@ -173,8 +176,8 @@ static void private_addresses(void **state) {
 static void noai_can_be_overridden(void **state) {
     const fixture *self = *state;
     write_text(self->folder, "noai.tsv", "a\thttp://127.0.0.1:%d/noai/1\n", self->server.port);
-    program_result result = run_download("--input", in(self->folder, "noai.tsv"), "--output", in(self->folder, "noai"), "--respect-noai",
-                                         "no", "--allow-private", NULL);
+    program_result result = run_download("--input", in(self->folder, "noai.tsv"), "--output", in(self->folder, "noai"),
+                                         "--respect-noai", "no", "--allow-private", NULL);
     assert_int_equal(result.exit_code, 0);
     assert_int_equal(stats_number(in(self->folder, "noai"), "00000", "pairs"), 1);
     program_result_free(&result);
@@ -183,14 +186,15 @@ static void noai_can_be_overridden(void **state) {
 /* What failed is itself a list: given again it is tried again. */
 static void failures_are_a_list(void **state) {
     const fixture *self = *state;
-    write_text(self->folder, "first.tsv", "a\thttp://127.0.0.1:%d/flaky/100\nb\thttp://127.0.0.1:%d/picture/1\n", self->server.port,
-               self->server.port);
-    program_result result = run_download("--input", in(self->folder, "first.tsv"), "--output", in(self->folder, "first"), "--retries", "0",
-                                         "--allow-private", NULL);
+    write_text(self->folder, "first.tsv", "a\thttp://127.0.0.1:%d/flaky/100\nb\thttp://127.0.0.1:%d/picture/1\n",
+               self->server.port, self->server.port);
+    program_result result = run_download("--input", in(self->folder, "first.tsv"), "--output", in(self->folder, "first"),
+                                         "--retries", "0", "--allow-private", NULL);
     assert_int_equal(stats_reason(in(self->folder, "first"), "00000", "http_500"), 1);
     program_result_free(&result);
     const char *first = in(self->folder, "first");
-    result = run_download("--input", in(first, "00000.failed.tsv"), "--output", in(self->folder, "again"), "--allow-private", NULL);
+    result =
+        run_download("--input", in(first, "00000.failed.tsv"), "--output", in(self->folder, "again"), "--allow-private", NULL);
     assert_int_equal(result.exit_code, 0);
     json_t *pair = tar_json(in(in(self->folder, "again"), "00000.tar"), "000000000");
     assert_string_equal(json_string_value(json_object_get(pair, "caption")), "a");
@@ -202,8 +206,9 @@ static void failures_are_a_list(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind_of_answer), cmocka_unit_test(not_http),          cmocka_unit_test(private_addresses),
-        cmocka_unit_test(noai_can_be_overridden), cmocka_unit_test(failures_are_a_list),
+        cmocka_unit_test(every_kind_of_answer), cmocka_unit_test(not_http),
+        cmocka_unit_test(private_addresses),    cmocka_unit_test(noai_can_be_overridden),
+        cmocka_unit_test(failures_are_a_list),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

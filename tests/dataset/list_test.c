@@ -32,7 +32,8 @@ static char *read_as(const char *text, size_t size, const char *name, const capt
         limn_buffer_printf(&out, NULL, "%zu:%.*s|%.*s", row.line, (int)row.caption.size, row.caption.data, (int)row.url.size,
                            row.url.data);
         for (size_t i = 0; i < row.extra_count; i++)
-            limn_buffer_printf(&out, NULL, "|%s=%.*s", row.extra_names[i], (int)row.extra_values[i].size, row.extra_values[i].data);
+            limn_buffer_printf(&out, NULL, "|%s=%.*s", row.extra_names[i], (int)row.extra_values[i].size,
+                               row.extra_values[i].data);
         limn_buffer_printf(&out, NULL, "\n");
     }
     if (got < 0) limn_buffer_printf(&out, NULL, "error: %s", error.message);
@@ -83,7 +84,8 @@ static void with_header(void **state) {
 
 static void quotes(void **state) {
     (void)state;
-    check("\"a \"\"big\"\" cat, red\",\"http://h/1\"\nb,http://h/2\n", "l.csv", "1:a \"big\" cat, red|http://h/1\n2:b|http://h/2\n");
+    check("\"a \"\"big\"\" cat, red\",\"http://h/1\"\nb,http://h/2\n", "l.csv",
+          "1:a \"big\" cat, red|http://h/1\n2:b|http://h/2\n");
     check("\"two\nlines\",http://h/1\r\n\"b\",http://h/2", "l.csv", "1:two\nlines|http://h/1\n3:b|http://h/2\n");
     check("a \"b\" c,http://h/1\n", "l.csv", "1:a \"b\" c|http://h/1\n");
     check("\"\",http://h/1\n", "l.csv", "1:|http://h/1\n");
@@ -151,7 +153,8 @@ static void long_lists(void **state) {
 
 static void wrong_columns(void **state) {
     (void)state;
-    const caption_list_options url = {.url_column = "foto"}, caption = {.caption_column = "legende"}, columns = {.columns = "text,url,score"};
+    const caption_list_options url = {.url_column = "foto"}, caption = {.caption_column = "legende"},
+                               columns = {.columns = "text,url,score"};
     const caption_list_options none = {.columns = "caption,score"}, empty = {.columns = "caption,,url"};
     check_options("url\tcaption\thash\nhttp://h/1\ta\t7\n", "l.tsv", &url,
                   "error: l.tsv: no column \"foto\" for --url-column; its header line has: url, caption, hash");
@@ -169,11 +172,13 @@ static void wrong_columns(void **state) {
           "error: l.tsv: no column of addresses; its header line has: caption, foto; say which with --url-column");
     /* Not thousands of bad rows, but a wrong order or number of columns. */
     check("http://h/1\ta\nhttp://h/2\tb\n", "l.tsv",
-          "error: l.tsv: the addresses are in column 1, but --columns (caption,url) has them in column 2 and no header line is known "
+          "error: l.tsv: the addresses are in column 1, but --columns (caption,url) has them in column 2 and no header line is "
+          "known "
           "by its names; give --columns in the list's order");
-    check("7\ta\thttp://h/1\n", "l.tsv",
-          "error: l.tsv: rows have 3 columns and no header line is known by its names, but --columns names 2 (caption,url); give "
-          "--columns or --url-column and --caption-column");
+    check(
+        "7\ta\thttp://h/1\n", "l.tsv",
+        "error: l.tsv: rows have 3 columns and no header line is known by its names, but --columns names 2 (caption,url); give "
+        "--columns or --url-column and --caption-column");
     check("\x1F\x8B\x08\x01", "l.tsv.gz", "error: l.tsv.gz: is compressed (gzip); give it unpacked");
 }
 
@@ -184,7 +189,8 @@ static void noise(void **state) {
     char text[200];
     for (uint64_t round = 0; round < 5000; round++) {
         const size_t size = (size_t)limn_random_below(7, 1, round, sizeof text);
-        for (size_t i = 0; i < size; i++) text[i] = letters[limn_random_below(7, 2, round * sizeof text + i, sizeof letters - 1)];
+        for (size_t i = 0; i < size; i++)
+            text[i] = letters[limn_random_below(7, 2, round * sizeof text + i, sizeof letters - 1)];
         free(read_as(text, size, round % 2 ? "l.csv" : "l.tsv", &BY_ITSELF));
     }
 }

@@ -25,8 +25,8 @@ typedef struct {
     size_t request_size;
     limn_buffer answer;
     size_t sent;
-    size_t step;        /* bytes at a time; 0: as many as go */
-    double next;        /* when the next bytes may go */
+    size_t step; /* bytes at a time; 0: as many as go */
+    double next; /* when the next bytes may go */
     bool endless, silent, close_after, reset_after;
 } connection;
 
@@ -56,8 +56,8 @@ static limn_buffer picture_bytes(unsigned number, bool png) {
 
 /* 60000x60000 declared, nothing behind it; the checksum of its header is right. */
 static limn_buffer bomb_bytes(void) {
-    static const unsigned char bytes[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n', 0, 0, 0, 13, 'I', 'H', 'D', 'R',
-                                          0, 0, 0xEA, 0x60, 0, 0, 0xEA, 0x60, 8, 2, 0, 0, 0};
+    static const unsigned char bytes[] = {0x89, 'P', 'N', 'G',  '\r', '\n', 0x1A, '\n', 0,    0, 0, 13, 'I', 'H', 'D',
+                                          'R',  0,   0,   0xEA, 0x60, 0,    0,    0xEA, 0x60, 8, 2, 0,  0,   0};
     limn_buffer out = {0};
     limn_buffer_append(&out, bytes, sizeof bytes, NULL);
     uint32_t crc = 0xFFFFFFFFu;
@@ -79,13 +79,15 @@ static bool first_time(server *self, const char *path) {
 }
 
 static void answer(connection *c, const char *status, const char *headers, const limn_buffer *body) {
-    limn_buffer_printf(&c->answer, NULL, "HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n", status, headers, body ? body->size : 0);
+    limn_buffer_printf(&c->answer, NULL, "HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n", status, headers,
+                       body ? body->size : 0);
     if (body) limn_buffer_append(&c->answer, body->data, body->size, NULL);
 }
 
 /* Announces `announced` bytes, sends what is there of the first `sent` of the body, and closes. */
 static void answer_lying(connection *c, unsigned long long announced, const limn_buffer *body, size_t sent) {
-    limn_buffer_printf(&c->answer, NULL, "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %llu\r\n\r\n", announced);
+    limn_buffer_printf(&c->answer, NULL, "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %llu\r\n\r\n",
+                       announced);
     limn_buffer_append(&c->answer, body->data, sent, NULL);
     c->close_after = true;
 }
@@ -98,7 +100,8 @@ static void respond(server *self, connection *c) {
     sscanf(path, "/%63[^/]/%u", word, &number);
     limn_buffer jpeg = picture_bytes(number, false);
     char location[160];
-    if (!strcmp(word, "picture")) answer(c, "200 OK", type, &jpeg);
+    if (!strcmp(word, "picture"))
+        answer(c, "200 OK", type, &jpeg);
     else if (!strcmp(word, "png")) {
         limn_buffer png = picture_bytes(number, true);
         answer(c, "200 OK", "Content-Type: image/png\r\n", &png);
@@ -106,25 +109,36 @@ static void respond(server *self, connection *c) {
     } else if (!strcmp(word, "late")) {
         answer(c, "200 OK", type, &jpeg);
         c->next = limn_seconds() + 0.02;
-    } else if (!strcmp(word, "wrong-type")) answer(c, "200 OK", "Content-Type: text/html\r\n", &jpeg);
+    } else if (!strcmp(word, "wrong-type"))
+        answer(c, "200 OK", "Content-Type: text/html\r\n", &jpeg);
     else if (!strcmp(word, "redirect")) {
         snprintf(location, sizeof location, "Location: /picture/%u\r\n", number);
         answer(c, "302 Found", location, NULL);
     } else if (!strcmp(word, "loop")) {
         snprintf(location, sizeof location, "Location: %s\r\n", path);
         answer(c, "302 Found", location, NULL);
-    } else if (!strcmp(word, "to-file")) answer(c, "302 Found", "Location: file:///etc/passwd\r\n", NULL);
-    else if (!strcmp(word, "to-nowhere")) answer(c, "302 Found", "Location: http://\r\n", NULL);
-    else if (!strcmp(word, "gone")) answer(c, "410 Gone", type, NULL);
-    else if (!strcmp(word, "broken")) answer(c, "500 Broken", type, NULL);
+    } else if (!strcmp(word, "to-file"))
+        answer(c, "302 Found", "Location: file:///etc/passwd\r\n", NULL);
+    else if (!strcmp(word, "to-nowhere"))
+        answer(c, "302 Found", "Location: http://\r\n", NULL);
+    else if (!strcmp(word, "gone"))
+        answer(c, "410 Gone", type, NULL);
+    else if (!strcmp(word, "broken"))
+        answer(c, "500 Broken", type, NULL);
     else if (!strcmp(word, "flaky")) {
-        if (first_time(self, path)) answer(c, "500 Broken", type, NULL);
-        else answer(c, "200 OK", type, &jpeg);
+        if (first_time(self, path))
+            answer(c, "500 Broken", type, NULL);
+        else
+            answer(c, "200 OK", type, &jpeg);
     } else if (!strcmp(word, "busy")) {
-        if (first_time(self, path)) answer(c, "429 Too Many Requests", "Retry-After: 1\r\n", NULL);
-        else answer(c, "200 OK", type, &jpeg);
-    } else if (!strcmp(word, "odd")) limn_buffer_printf(&c->answer, NULL, "HTTP/1.1 304 Not Modified\r\n\r\n");
-    else if (!strcmp(word, "never")) c->silent = true;
+        if (first_time(self, path))
+            answer(c, "429 Too Many Requests", "Retry-After: 1\r\n", NULL);
+        else
+            answer(c, "200 OK", type, &jpeg);
+    } else if (!strcmp(word, "odd"))
+        limn_buffer_printf(&c->answer, NULL, "HTTP/1.1 304 Not Modified\r\n\r\n");
+    else if (!strcmp(word, "never"))
+        c->silent = true;
     else if (!strcmp(word, "slow")) {
         answer(c, "200 OK", type, &jpeg);
         c->step = 1;
@@ -136,22 +150,33 @@ static void respond(server *self, connection *c) {
         }
         c->endless = true;
         c->step = word[0] == 'e' ? 0 : SIZE_MAX; /* told apart by feed() */
-    } else if (!strcmp(word, "long")) answer_lying(c, jpeg.size + 1000, &jpeg, jpeg.size);
-    else if (!strcmp(word, "short")) answer_lying(c, jpeg.size / 2, &jpeg, jpeg.size);
-    else if (!strcmp(word, "vast")) answer_lying(c, 1000000000000000ull, &jpeg, jpeg.size);
+    } else if (!strcmp(word, "long"))
+        answer_lying(c, jpeg.size + 1000, &jpeg, jpeg.size);
+    else if (!strcmp(word, "short"))
+        answer_lying(c, jpeg.size / 2, &jpeg, jpeg.size);
+    else if (!strcmp(word, "vast"))
+        answer_lying(c, 1000000000000000ull, &jpeg, jpeg.size);
     else if (!strcmp(word, "reset")) {
         answer_lying(c, jpeg.size, &jpeg, jpeg.size / 2);
         c->reset_after = true;
-    } else if (!strcmp(word, "hangup")) c->close_after = true;
-    else if (!strcmp(word, "empty")) answer(c, "200 OK", type, NULL);
-    else if (!strcmp(word, "cut")) answer_lying(c, jpeg.size / 2, &jpeg, jpeg.size / 2);
-    else if (!strcmp(word, "noai")) answer(c, "200 OK", "X-Robots-Tag: noai, noimageai\r\n", &jpeg);
-    else if (!strcmp(word, "noindex")) answer(c, "200 OK", "x-robots-tag: noarchive ,  NoImageIndex\r\n", &jpeg);
-    else if (!strcmp(word, "otherbot")) answer(c, "200 OK", "X-Robots-Tag: otherbot: noai\r\n", &jpeg);
-    else if (!strcmp(word, "ourbot")) answer(c, "200 OK", "X-Robots-Tag: Limn-Download: noai\r\n", &jpeg);
+    } else if (!strcmp(word, "hangup"))
+        c->close_after = true;
+    else if (!strcmp(word, "empty"))
+        answer(c, "200 OK", type, NULL);
+    else if (!strcmp(word, "cut"))
+        answer_lying(c, jpeg.size / 2, &jpeg, jpeg.size / 2);
+    else if (!strcmp(word, "noai"))
+        answer(c, "200 OK", "X-Robots-Tag: noai, noimageai\r\n", &jpeg);
+    else if (!strcmp(word, "noindex"))
+        answer(c, "200 OK", "x-robots-tag: noarchive ,  NoImageIndex\r\n", &jpeg);
+    else if (!strcmp(word, "otherbot"))
+        answer(c, "200 OK", "X-Robots-Tag: otherbot: noai\r\n", &jpeg);
+    else if (!strcmp(word, "ourbot"))
+        answer(c, "200 OK", "X-Robots-Tag: Limn-Download: noai\r\n", &jpeg);
     else if (!strcmp(word, "html")) {
         limn_buffer page = {0};
-        limn_buffer_printf(&page, NULL, "<!DOCTYPE html><title>Not found</title><p>There is no picture here, but here is a page.</p>");
+        limn_buffer_printf(&page, NULL,
+                           "<!DOCTYPE html><title>Not found</title><p>There is no picture here, but here is a page.</p>");
         answer(c, "200 OK", type, &page);
         limn_buffer_free(&page);
     } else if (!strcmp(word, "bomb")) {
@@ -161,7 +186,8 @@ static void respond(server *self, connection *c) {
     } else if (!strcmp(word, "garbage")) {
         limn_buffer_printf(&c->answer, NULL, "SSH-2.0-not-a-web-server\r\nnor will it ever be one\r\n");
         c->close_after = true;
-    } else answer(c, "404 Not Found", type, NULL);
+    } else
+        answer(c, "404 Not Found", type, NULL);
     limn_buffer_free(&jpeg);
 }
 
@@ -170,8 +196,10 @@ static void feed(connection *c) {
     static const char zeros[65536];
     if (!c->endless || c->sent < c->answer.size) return;
     c->answer.size = c->sent = 0;
-    if (c->step == 0) limn_buffer_append(&c->answer, zeros, sizeof zeros, NULL);
-    else limn_buffer_printf(&c->answer, NULL, "X-More: and more and more and more and more and more and more and more\r\n");
+    if (c->step == 0)
+        limn_buffer_append(&c->answer, zeros, sizeof zeros, NULL);
+    else
+        limn_buffer_printf(&c->answer, NULL, "X-More: and more and more and more and more and more and more and more\r\n");
 }
 
 /* False when the connection is to be closed. */
@@ -238,8 +266,8 @@ test_server server_start(void) {
     server *self = calloc(1, sizeof *self);
     if (!self) abort();
     self->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (self->listener < 0 || bind(self->listener, (struct sockaddr *)&address, sizeof address) || listen(self->listener, 256) ||
-        getsockname(self->listener, (struct sockaddr *)&address, &size))
+    if (self->listener < 0 || bind(self->listener, (struct sockaddr *)&address, sizeof address) ||
+        listen(self->listener, 256) || getsockname(self->listener, (struct sockaddr *)&address, &size))
         abort();
     const pid_t process = fork();
     if (process < 0) abort();

@@ -147,7 +147,8 @@ size_t count_hidden(const char *folder) {
     DIR *open_folder = opendir(folder);
     must(open_folder != NULL, folder);
     for (struct dirent *entry; (entry = readdir(open_folder));)
-        count += entry->d_name[0] == '.' && strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") && strcmp(entry->d_name, ".lock");
+        count += entry->d_name[0] == '.' && strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
+                 strcmp(entry->d_name, ".lock");
     closedir(open_folder);
     return count;
 }
@@ -160,7 +161,8 @@ char *tar_keys(const char *path) {
     must(tar != NULL, error.message);
     limn_buffer_append(&keys, "", 0, NULL);
     int got;
-    while ((got = tar_reader_next(tar, &sample, &error)) == 1) limn_buffer_printf(&keys, NULL, "%s%s", keys.size ? " " : "", sample.key);
+    while ((got = tar_reader_next(tar, &sample, &error)) == 1)
+        limn_buffer_printf(&keys, NULL, "%s%s", keys.size ? " " : "", sample.key);
     must(got == 0, error.message);
     tar_reader_close(tar);
     return keys.data;

@@ -31,10 +31,14 @@ static const char *read_all(const char *data, size_t size, const caption_list_op
     if (!list) return fuzz_check_error(&error);
     const char *complaint = NULL;
     while (!complaint && (got = caption_list_next(list, &row, &error)) != 0) {
-        if (got < 0) complaint = "bytes in memory cannot be read";
-        else if (row.number != number++ || row.line <= line) complaint = "rows or lines are out of order";
-        else if (row.problem) complaint = row.url.size || row.caption.size ? "a bad row has texts" : NULL;
-        else if (!row.url.size || !good_text(row.url) || !good_text(row.caption)) complaint = "a good row has bad texts";
+        if (got < 0)
+            complaint = "bytes in memory cannot be read";
+        else if (row.number != number++ || row.line <= line)
+            complaint = "rows or lines are out of order";
+        else if (row.problem)
+            complaint = row.url.size || row.caption.size ? "a bad row has texts" : NULL;
+        else if (!row.url.size || !good_text(row.url) || !good_text(row.caption))
+            complaint = "a good row has bad texts";
         for (size_t i = 0; !complaint && !row.problem && i < row.extra_count; i++)
             if (!good_text(row.extra_values[i]) || !row.extra_names[i][0]) complaint = "a good row has a bad column";
         line = row.line;
@@ -44,7 +48,8 @@ static const char *read_all(const char *data, size_t size, const caption_list_op
 }
 
 static const char *target(const char *data, size_t size) {
-    static const caption_list_options ways[] = {{.format = "tsv"}, {.format = "csv"}, {.columns = "url,caption"}, {.url_column = "image"}};
+    static const caption_list_options ways[] = {
+        {.format = "tsv"}, {.format = "csv"}, {.columns = "url,caption"}, {.url_column = "image"}};
     const char *complaint = NULL;
     for (size_t i = 0; i < sizeof ways / sizeof *ways && !complaint; i++) complaint = read_all(data, size, &ways[i]);
     return complaint;

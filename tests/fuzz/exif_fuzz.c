@@ -9,13 +9,14 @@
 /* A JPEG's beginning with an EXIF segment: a text out of line, a number in place, a fraction, and the second directory with a
  * number. */
 static const unsigned char big[] = {
-    0xFF, 0xD8, 0xFF, 0xE1, 0, 0x6A, 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8,
-    0, 4, 0x01, 0x0F, 0, 2, 0, 0, 0, 6, 0, 0, 0, 0x50, 0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0,
-    0x01, 0x1A, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0x56, 0x87, 0x69, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0x3E, 0, 0, 0, 0,
-    0, 1, 0x88, 0x27, 0, 3, 0, 0, 0, 1, 0, 100, 0, 0, 0, 0, 0, 0,
-    'L', 'i', 'm', 'n', '!', 0, 0, 0, 0, 1, 0, 0, 0, 60, 0, 0, 0xFF, 0xDA};
-static const unsigned char little[] = {0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 1, 2, 0xFF, 0xE1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'I', 'I', 42, 0, 8, 0, 0, 0,
-                                       1, 0, 0x12, 0x01, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xD9};
+    0xFF, 0xD8, 0xFF, 0xE1, 0,   0x6A, 'E', 'x', 'i', 'f', 0,    0,    'M',  'M',  0,    42,   0, 0,  0, 8,   0,    4,
+    0x01, 0x0F, 0,    2,    0,   0,    0,   6,   0,   0,   0,    0x50, 0x01, 0x12, 0,    3,    0, 0,  0, 1,   0,    6,
+    0,    0,    0x01, 0x1A, 0,   5,    0,   0,   0,   1,   0,    0,    0,    0x56, 0x87, 0x69, 0, 4,  0, 0,   0,    1,
+    0,    0,    0,    0x3E, 0,   0,    0,   0,   0,   1,   0x88, 0x27, 0,    3,    0,    0,    0, 1,  0, 100, 0,    0,
+    0,    0,    0,    0,    'L', 'i',  'm', 'n', '!', 0,   0,    0,    0,    1,    0,    0,    0, 60, 0, 0,   0xFF, 0xDA};
+static const unsigned char little[] = {0xFF, 0xD8, 0xFF, 0xE0, 0,  4, 1, 2, 0xFF, 0xE1, 0, 34, 'E',  'x',  'i', 'f',
+                                       0,    0,    'I',  'I',  42, 0, 8, 0, 0,    0,    1, 0,  0x12, 0x01, 3,   0,
+                                       1,    0,    0,    0,    6,  0, 0, 0, 0,    0,    0, 0,  0xFF, 0xD9};
 
 static bool make_seed(size_t index, limn_buffer *out) {
     if (index > 1) return false;
