@@ -71,8 +71,8 @@ static void test_terminal(void **state) {
     close(saved);
     char text[4096] = {0};
     close(side);
-    size_t size = 0;
-    for (ssize_t got; (got = read(terminal, text + size, sizeof text - 1 - size)) > 0;) size += (size_t)got;
+    size_t length = 0;
+    for (ssize_t got; (got = read(terminal, text + length, sizeof text - 1 - length)) > 0;) length += (size_t)got;
     close(terminal);
     /* Redrawn in place, cut to the width, wiped before the log line and drawn again after it. */
     const char *first = strstr(text, "\r\033[Kdraw  10 / 100 tokens  10.0%  ");
