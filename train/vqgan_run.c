@@ -4,13 +4,14 @@
 #include "train/loop.h"
 #include "vqgan/vqgan.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char *const OWN_KEYS[] = {"codebook_weight", "discriminator_weight", "discriminator_start", "discriminator_layers",
-                                       "discriminator_width", "discriminator_learning_rate", "revive_every", "revive_threshold",
-                                       NULL};
+                                       "discriminator_width", "discriminator_learning_rate", "codebook_start", "revive_every",
+                                       "revive_threshold", NULL};
+
+enum { FIT_ROWS_PER_CODE = 64, FIT_ITERATIONS = 10 }; /* k-means */
 
 enum { SAMPLE_COLUMNS = 4, SAMPLE_ROWS = 8 }; /* of pairs original | reconstruction */
 
@@ -20,6 +21,8 @@ typedef struct {
     train_settings settings, discriminator_settings; /* the same but for the learning rate */
     vqgan_loss_options losses;
     size_t discriminator_start, discriminator_layers, discriminator_width, revive_every;
+    size_t codebook_start;   /* steps that go without a codebook, so that the latents have learnt what there is to tell apart */
+    double codebook_start_share; /* the same as a share of all steps */
     double revive_threshold; /* uses of a code in the last batches (decayed), as a share of the mean code's */
     vqgan *model;
     vqgan_discriminator *discriminator;
@@ -57,6 +60,35 @@ static int read_pictures(vqgan_run *run, const picture_set *set, const size_t *w
     return failed ? -1 : 0;
 }
 
+/* Places the codes where the latents lie after the steps without a codebook. */
+static int fit_codebook(vqgan_run *run, limn_error *error) {
+    const vqgan_config *config = vqgan_get_config(run->model);
+    parameters *weights = vqgan_get_parameters(run->model);
+    const parameter *codebook = parameters_find(weights, "quantize.embedding.weight");
+    size_t B = run->settings.batch_size, L = vqgan_token_count(run->model), width = config->embed_dim;
+    size_t rows = config->n_embed * FIT_ROWS_PER_CODE, all = run->data.count * L;
+    if (rows > all) rows = all;
+    size_t pictures = (rows + L - 1) / L, which[4096];
+    float *latents = limn_allocate(pictures * L, width * sizeof *latents, error);
+    uint64_t *order = limn_allocate(run->data.count, sizeof *order, error), epoch = UINT64_MAX;
+    int status = latents && order ? 0 : -1;
+    for (size_t first = 0; status == 0 && first < pictures; first += B) {
+        size_t count = pictures - first < B ? pictures - first : B;
+        for (size_t b = 0; b < count; b++) which[b] = data_order_at(order, &epoch, run->data.count, run->settings.seed, first + b);
+        status = read_pictures(run, &run->data, which, count, error);
+        if (status == 0) vqgan_encode(run->model, run->tokens, latents + first * L * width, run->pictures, count, run->arena);
+        limn_arena_release(run->arena, 0);
+    }
+    if (status == 0) status = vqgan_fit_codebook(run->model, latents, pictures * L, FIT_ITERATIONS, run->settings.seed, run->arena, error);
+    limn_arena_release(run->arena, 0);
+    size_t offset = (size_t)(codebook->mutable_value - weights->storage);
+    memset(run->m + offset, 0, codebook->size * sizeof *run->m);
+    memset(run->v + offset, 0, codebook->size * sizeof *run->v);
+    free(latents);
+    free(order);
+    return status;
+}
+
 /* Forward and backward of generator, then of discriminator, for one batch. */
 static int accumulate(vqgan_run *run, uint64_t number, vqgan_losses *losses, limn_error *error) {
     size_t B = run->settings.batch_size, side = side_of(run);
@@ -66,6 +98,7 @@ static int accumulate(vqgan_run *run, uint64_t number, vqgan_losses *losses, lim
     if (read_pictures(run, &run->data, which, B, error)) return -1;
     vqgan_loss_options options = run->losses;
     options.use_discriminator = run->losses.use_discriminator && number > run->discriminator_start;
+    options.without_codebook = number <= run->codebook_start;
     parameters_zero_grads(vqgan_get_parameters(run->model));
     *losses = (vqgan_losses){0};
     vqgan_generator_step(run->model, options.use_discriminator ? run->discriminator : NULL, losses, run->reconstruction, run->latent,
@@ -83,32 +116,18 @@ static int accumulate(vqgan_run *run, uint64_t number, vqgan_losses *losses, lim
 static int rehearse(void *self, limn_error *error) {
     vqgan_run *run = self;
     vqgan_losses losses;
-    size_t count, start = run->discriminator_start;
+    size_t count, start = run->discriminator_start, codebook_start = run->codebook_start;
     float *statistics = vqgan_discriminator_statistics(run->discriminator, &count);
     float *kept = limn_allocate(count, sizeof *kept, error);
     if (!kept) return -1;
     memcpy(kept, statistics, count * sizeof *kept);
-    run->discriminator_start = 0; /* the dearer kind of step */
+    run->discriminator_start = run->codebook_start = 0; /* the dearer kind of step */
     int status = accumulate(run, 1, &losses, error);
+    run->codebook_start = codebook_start;
     run->discriminator_start = start;
     memcpy(statistics, kept, count * sizeof *kept);
     free(kept);
     return status;
-}
-
-/* Codes used and exp(entropy) of a table of counts. */
-static void describe_use(const float *counts, size_t n, train_metric *metrics) {
-    double total = 0, entropy = 0;
-    size_t used = 0;
-    for (size_t i = 0; i < n; i++) total += (double)counts[i];
-    for (size_t i = 0; i < n; i++) {
-        if (counts[i] <= 0) continue;
-        double share = (double)counts[i] / total;
-        entropy -= share * log(share);
-        used++;
-    }
-    metrics[CODES_USED].value = (float)used;
-    metrics[PERPLEXITY].value = (float)exp(entropy);
 }
 
 static void revive(vqgan_run *run, uint64_t number) {
@@ -133,17 +152,22 @@ static int step(void *self, uint64_t number, limn_error *error) {
     vqgan_run *run = self;
     vqgan_losses losses;
     size_t n_embed = vqgan_get_config(run->model)->n_embed, tokens = run->settings.batch_size * vqgan_token_count(run->model);
+    run->codebook_start = (size_t)(run->codebook_start_share * (double)run->settings.schedule.steps);
+    if (run->codebook_start && number == run->codebook_start + 1 && fit_codebook(run, error)) return -1;
     if (accumulate(run, number, &losses, error)) return -1;
     float norm = train_adamw(vqgan_get_parameters(run->model), run->m, run->v, &run->settings, number);
     if (run->losses.use_discriminator && number > run->discriminator_start)
         train_adamw(vqgan_discriminator_get_parameters(run->discriminator), run->discriminator_m, run->discriminator_v,
                     &run->discriminator_settings, number - run->discriminator_start);
     if ((number - 1) % run->settings.log_every == 0) memset(run->window_counts, 0, n_embed * sizeof *run->window_counts);
-    vqgan_count_codes(run->window_counts, run->tokens, tokens, n_embed, 1.0f);
-    vqgan_count_codes(run->code_counts, run->tokens, tokens, n_embed, 0.99f);
+    bool quantised = number > run->codebook_start;
+    if (quantised) {
+        vqgan_count_codes(run->window_counts, run->tokens, tokens, n_embed, 1.0f);
+        vqgan_count_codes(run->code_counts, run->tokens, tokens, n_embed, 0.99f);
+    }
     run->revived_last = 0;
     /* Towards the end codes must stand still: what revives them there is never learnt by the decoder. */
-    if (run->revive_every && number % run->revive_every == 0 && number < run->settings.schedule.steps * 3 / 4) revive(run, number);
+    if (quantised && run->revive_every && number % run->revive_every == 0 && number < run->settings.schedule.steps * 3 / 4) revive(run, number);
 
     train_metric *metrics = run->metrics;
     metrics[L1].value = (float)losses.l1;
@@ -153,8 +177,12 @@ static int step(void *self, uint64_t number, limn_error *error) {
     metrics[DISCRIMINATOR].value = (float)losses.discriminator;
     metrics[GRAD_NORM].value = norm;
     metrics[REVIVED].value = (float)run->revived_last;
-    if (number % run->settings.log_every == 0 || number == run->settings.schedule.steps)
-        describe_use(run->window_counts, n_embed, metrics);
+    if (number % run->settings.log_every == 0 || number == run->settings.schedule.steps) {
+        vqgan_codebook_use use;
+        vqgan_measure_use(&use, run->window_counts, n_embed);
+        metrics[CODES_USED].value = (float)use.used;
+        metrics[PERPLEXITY].value = (float)use.perplexity;
+    }
     return 0;
 }
 
@@ -254,6 +282,7 @@ static int read_settings(vqgan_run *run, const json_t *config, const char *file,
         limn_json_get_size(section, file, "discriminator_layers", 1, 6, &run->discriminator_layers, error) ||
         limn_json_get_size(section, file, "discriminator_width", 1, 512, &run->discriminator_width, error) ||
         limn_json_get_float(section, file, "discriminator_learning_rate", 0, 10, &rate, error) ||
+        limn_json_get_float(section, file, "codebook_start", 0, 0.9, &run->codebook_start_share, error) ||
         limn_json_get_size(section, file, "revive_every", 0, many, &run->revive_every, error) ||
         limn_json_get_float(section, file, "revive_threshold", 0, 1, &run->revive_threshold, error))
         return -1;

@@ -61,13 +61,15 @@ static double adaptive_weight(const vqgan *model, const layer_saved *saved, cons
 
 /* Through the decoder and, straight through the codebook, the encoder. dreconstruction is overwritten. */
 static void backward(vqgan *model, const layer_saved *encoder_saved, const layer_saved *decoder_saved, float *dreconstruction,
-                     const float *latent, const float *codes, const int32_t *tokens, size_t B, double codebook_weight,
+                     const float *latent, const float *codes, const int32_t *tokens, size_t B, const vqgan_loss_options *options,
                      limn_arena *arena) {
     size_t D = model->config.embed_dim, N = B * vqgan_token_count(model), mark = limn_arena_mark(arena);
     float *dlatent = limn_arena_floats(arena, N * D), *dcodes = limn_arena_floats(arena, N * D);
     vqgan_chain_backward(&model->set, &model->decoder, decoder_saved, model->decoder.count, dlatent, dreconstruction, B, arena);
-    vqgan_codebook_loss_backward(dlatent, dcodes, latent, codes, N * D, codebook_weight);
-    embedding_backward(model->set.list[model->codebook].grad, tokens, dcodes, N, model->config.n_embed, D);
+    if (!options->without_codebook) {
+        vqgan_codebook_loss_backward(dlatent, dcodes, latent, codes, N * D, options->codebook_weight);
+        embedding_backward(model->set.list[model->codebook].grad, tokens, dcodes, N, model->config.n_embed, D);
+    }
     vqgan_chain_backward(&model->set, &model->encoder, encoder_saved, model->encoder.count, NULL, dlatent, B, arena);
     limn_arena_release(arena, mark);
 }
@@ -82,15 +84,19 @@ void vqgan_generator_step(vqgan *model, vqgan_discriminator *discriminator, vqga
     const float *z, *decoded;
     layer_saved *encoder_saved = vqgan_chain_forward(&model->set, &model->encoder, &z, pictures, B, arena);
     if (!tokens) tokens = limn_arena_bytes(arena, N * sizeof *tokens);
-    const float *codebook = model->set.list[model->codebook].value;
-    vqgan_nearest_codes(tokens, z, codebook, N, config->n_embed, D, arena);
-    float *codes = limn_arena_floats(arena, N * D);
-    embedding_forward(codes, tokens, codebook, N, D);
+    const float *codes = z;
+    if (!options->without_codebook) {
+        const float *codebook = model->set.list[model->codebook].value;
+        float *quantised = limn_arena_floats(arena, N * D);
+        vqgan_nearest_codes(tokens, z, codebook, N, config->n_embed, D, arena);
+        embedding_forward(quantised, tokens, codebook, N, D);
+        codes = quantised;
+    }
     layer_saved *decoder_saved = vqgan_chain_forward(&model->set, &model->decoder, &decoded, codes, B, arena);
 
     float *dreconstruction = limn_arena_floats(arena, n);
     losses->l1 = l1_loss(dreconstruction, decoded, pictures, n);
-    losses->codebook = vqgan_codebook_loss(z, codes, N * D);
+    losses->codebook = options->without_codebook ? 0 : vqgan_codebook_loss(z, codes, N * D);
     losses->generator = losses->adaptive_weight = 0;
     if (options->use_discriminator) {
         float *dgenerator = limn_arena_floats(arena, n);
@@ -100,7 +106,7 @@ void vqgan_generator_step(vqgan *model, vqgan_discriminator *discriminator, vqga
         add_scaled(dreconstruction, dgenerator, (float)losses->adaptive_weight, n);
     }
     losses->total = losses->l1 + options->codebook_weight * losses->codebook + losses->adaptive_weight * losses->generator;
-    backward(model, encoder_saved, decoder_saved, dreconstruction, z, codes, tokens, B, options->codebook_weight, arena);
+    backward(model, encoder_saved, decoder_saved, dreconstruction, z, codes, tokens, B, options, arena);
     losses->grad_norm = (float)sqrt(sum_of_squares(model->set.grads, model->set.size));
 
     if (reconstruction) memcpy(reconstruction, decoded, n * sizeof *reconstruction);

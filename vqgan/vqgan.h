@@ -83,6 +83,7 @@ typedef struct {
     double codebook_weight;      /* 1 */
     double discriminator_weight; /* 0.8; times the adaptive weight */
     bool use_discriminator;      /* false before disc_start */
+    bool without_codebook;       /* latents go to the decoder as they are; no codebook loss, and tokens are not written */
 } vqgan_loss_options;
 
 /* One generator pass: losses, and gradients added to the model's parameters. `reconstruction` (B,Y,X,3), `latent` and `tokens`
@@ -93,6 +94,12 @@ void vqgan_generator_step(vqgan *model, vqgan_discriminator *discriminator, vqga
 /* One discriminator pass, hinge loss of real against (detached) fake pictures; gradients added to its parameters. */
 void vqgan_discriminator_step(vqgan_discriminator *discriminator, vqgan_losses *losses, const float *real, const float *fake,
                               size_t B, size_t Y, size_t X, limn_arena *arena);
+
+/* Places the codes by k-means (Lloyd's iterations from random rows) on latent (n, embed_dim), n at least n_embed: the
+ * data-dependent start of Łańcucki and others, arXiv 2005.08520, for an encoder that has learnt without a codebook.
+ * A function of the seed and its arguments. */
+int vqgan_fit_codebook(vqgan *model, const float *latent, size_t n, size_t iterations, uint64_t seed, limn_arena *arena,
+                       limn_error *error);
 
 /* Codebook use, and the revival of dead codes: a code whose decayed count of uses falls under a threshold is placed on a latent
  * drawn at random from the current batch ("random restart", Jukebox, arXiv 2005.00341, section 3; also used by SoundStream,
