@@ -81,8 +81,8 @@ LIMN_INLINE void scale_rows(float *restrict out, const float *restrict in, const
         }
 }
 
-LIMN_CLONES void channel_scale(float *out, const float *in, const float *mean, const float *scale, const float *bias, bool swish,
-                               size_t P, size_t stride, size_t n) {
+LIMN_CLONES void channel_scale(float *out, const float *in, const float *mean, const float *scale, const float *bias,
+                               bool swish, size_t P, size_t stride, size_t n) {
     if (swish)
         scale_rows(out, in, mean, scale, bias, true, P, stride, n);
     else
@@ -117,14 +117,14 @@ LIMN_CLONES void channel_gradient_sums(double *sum, double *product, float *grad
         memset(chunk_sum, 0, n * sizeof *chunk_sum);
         memset(chunk_product, 0, n * sizeof *chunk_product);
         if (swish && gradient != NULL)
-            add_gradient_rows(chunk_sum, chunk_product, gradient + p * stride, chunk_dout, chunk_in, mean, scale, bias, true, true,
-                              rows, stride, n);
+            add_gradient_rows(chunk_sum, chunk_product, gradient + p * stride, chunk_dout, chunk_in, mean, scale, bias, true,
+                              true, rows, stride, n);
         else if (swish)
-            add_gradient_rows(chunk_sum, chunk_product, NULL, chunk_dout, chunk_in, mean, scale, bias, true, false, rows, stride,
-                              n);
+            add_gradient_rows(chunk_sum, chunk_product, NULL, chunk_dout, chunk_in, mean, scale, bias, true, false, rows,
+                              stride, n);
         else
-            add_gradient_rows(chunk_sum, chunk_product, NULL, chunk_dout, chunk_in, mean, scale, bias, false, false, rows, stride,
-                              n);
+            add_gradient_rows(chunk_sum, chunk_product, NULL, chunk_dout, chunk_in, mean, scale, bias, false, false, rows,
+                              stride, n);
         for (size_t i = 0; i < n; i++) {
             sum[i] += (double)chunk_sum[i];
             product[i] += (double)chunk_product[i];

@@ -41,7 +41,8 @@ static void inside(ptrdiff_t shift, size_t step, size_t size, size_t first, size
 }
 
 /* Where each tap of pixels [first, first + count) begins, and where each pixel's outputs go. */
-static void fill_table(const tap_sum *sum, size_t first, size_t count, const float *zeros, const float **table, size_t *offsets) {
+static void fill_table(const tap_sum *sum, size_t first, size_t count, const float *zeros, const float **table,
+                       size_t *offsets) {
     const size_t picture = sum->rows * sum->columns;
     for (size_t done = 0; done < count;) {
         const size_t b = (first + done) / picture, i = (first + done) % picture / sum->columns;

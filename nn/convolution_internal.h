@@ -9,8 +9,8 @@
 typedef struct {
     const float *in; /* (B, Y, X, C) */
     size_t B, Y, X, C;
-    size_t rows, columns;     /* outputs of one picture */
-    size_t step;              /* output (i, j) reads pixels (i·step + dy, j·step + dx) */
+    size_t rows, columns; /* outputs of one picture */
+    size_t step;          /* output (i, j) reads pixels (i·step + dy, j·step + dx) */
     size_t taps;
     const ptrdiff_t *dy, *dx; /* (taps) */
     const float *weights;     /* packed: (blocks of outputs, taps, C, outputs of a block), zeros beyond the last output */

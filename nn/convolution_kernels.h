@@ -14,9 +14,9 @@
 typedef struct {
     const float *const *in; /* (taps, in_stride): where tap t of pixel i begins; in_stride ≥ pixels */
     size_t in_stride, taps, C;
-    const float *weights;  /* (taps, C, channels_per_block), zeros beyond `channels` */
-    const float *bias;     /* (channels_per_block) */
-    const float *add;      /* at the offsets of `out`; NULL: nothing */
+    const float *weights; /* (taps, C, channels_per_block), zeros beyond `channels` */
+    const float *bias;    /* (channels_per_block) */
+    const float *add;     /* at the offsets of `out`; NULL: nothing */
     float *out;
     const size_t *offsets; /* (pixels) */
     size_t pixels, channels;

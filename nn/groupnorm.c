@@ -16,7 +16,8 @@ static partition share_out(size_t B, size_t P, size_t C, size_t groups) {
     partition part = {.P = P, .C = C, .groups = groups, .group_channels = C / groups};
     /* As many channels as one call takes; fewer, down to a cache line of them, when pictures are fewer than threads want. */
     size_t channels = CHANNELS_AT_ONCE, wanted = limn_get_threads();
-    while (channels > 16 && B % wanted != 0 && B < 4 * wanted && B * ((C + channels - 1) / channels) < 2 * wanted) channels /= 2;
+    while (channels > 16 && B % wanted != 0 && B < 4 * wanted && B * ((C + channels - 1) / channels) < 2 * wanted)
+        channels /= 2;
     part.run_groups = channels / part.group_channels > 0 ? channels / part.group_channels : 1;
     part.runs = (groups + part.run_groups - 1) / part.run_groups;
     return part;
@@ -86,17 +87,17 @@ void groupnorm_forward(float *out, float *saved, const float *in, const float *s
 
 /* One run of groups of one picture. sums is (2, C) for this picture: of dz, and of dz·x̂. dz is where dz is kept when there is a
  * swish: din, or scratch when din holds something. */
-static void backward_run(float *din, double *sums, float *dz, const float *dout, const float *in, const float *saved, const float *scale,
-                         const float *bias, const partition *part, size_t first_group, size_t last_group, bool swish,
-                         bool accumulate) {
+static void backward_run(float *din, double *sums, float *dz, const float *dout, const float *in, const float *saved,
+                         const float *scale, const float *bias, const partition *part, size_t first_group, size_t last_group,
+                         bool swish, bool accumulate) {
     channel_terms terms;
     const size_t P = part->P, C = part->C, size = part->group_channels;
     const size_t begin = first_group * size, end = last_group * size;
     for (size_t first = begin, n; first < end; first += n) {
         n = channels_from(first, end);
         gather_terms(&terms, saved, scale, bias, part, first, n);
-        channel_gradient_sums(sums + first, sums + C + first, dz != NULL ? dz + first : NULL, dout + first, in + first, terms.mean,
-                              terms.scale, terms.bias, swish, P, C, n);
+        channel_gradient_sums(sums + first, sums + C + first, dz != NULL ? dz + first : NULL, dout + first, in + first,
+                              terms.mean, terms.scale, terms.bias, swish, P, C, n);
         for (size_t i = 0; i < n; i++) sums[C + first + i] *= (double)saved[(first + i) / size * 2 + 1];
     }
     if (din == NULL) return;
@@ -121,8 +122,8 @@ static void backward_run(float *din, double *sums, float *dz, const float *dout,
             slope[i] = (float)(-reciprocal * reciprocal * projection / count);
             offset[i] = (float)(-reciprocal * mean / count);
         }
-        channel_gradient(din + first, (swish ? dz : dout) + first, in + first, terms.mean, terms.scale, slope, offset, accumulate,
-                         P, C, n);
+        channel_gradient(din + first, (swish ? dz : dout) + first, in + first, terms.mean, terms.scale, slope, offset,
+                         accumulate, P, C, n);
     }
 }
 
@@ -138,7 +139,8 @@ void groupnorm_backward(float *din, float *dscale, float *dbias, const float *do
         const size_t b = item / part.runs, first_group = item % part.runs * part.run_groups;
         const size_t last_group = first_group + part.run_groups < groups ? first_group + part.run_groups : groups;
         backward_run(din != NULL ? din + b * picture : NULL, sums + b * 2 * C, dz != NULL ? dz + b * picture : NULL,
-                     dout + b * picture, in + b * picture, saved + b * groups * 2, scale, bias, &part, first_group, last_group, swish, accumulate);
+                     dout + b * picture, in + b * picture, saved + b * groups * 2, scale, bias, &part, first_group, last_group,
+                     swish, accumulate);
     }
     for (size_t c = 0; c < C; c++) {
         double bias_sum = 0, scale_sum = 0;

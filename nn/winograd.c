@@ -43,8 +43,8 @@ static bool tiles_pay(size_t B, size_t rows, size_t columns, size_t fewest) {
 }
 
 /* pixels[y·size + x] = where pixel (top + y, left + x) of picture b begins, or `outside`. */
-static void patch_pixels(const float **pixels, size_t size, const float *in, size_t b, size_t Y, size_t X, size_t C, ptrdiff_t top,
-                         ptrdiff_t left, const float *outside) {
+static void patch_pixels(const float **pixels, size_t size, const float *in, size_t b, size_t Y, size_t X, size_t C,
+                         ptrdiff_t top, ptrdiff_t left, const float *outside) {
     const ptrdiff_t bottom = top + (ptrdiff_t)size, right = left + (ptrdiff_t)size;
     if (top >= 0 && left >= 0 && bottom <= (ptrdiff_t)Y && right <= (ptrdiff_t)X) { /* nearly always: no questions */
         const float *row = in + ((b * Y + (size_t)top) * X + (size_t)left) * C;
@@ -83,7 +83,7 @@ bool winograd_suits(const convolution_kernels *kernels, const tap_sum *sum) {
 
 /* What one thread works in. */
 typedef struct {
-    float *patches, *products;       /* (36, at_once, C) and (36, at_once, channels of a block), each with a gap after every k */
+    float *patches, *products; /* (36, at_once, C) and (36, at_once, channels of a block), each with a gap after every k */
     size_t patch_stride, product_stride;
     const float **rows; /* (36, at_once): the rows of patches */
 } winograd_scratch;
@@ -140,7 +140,8 @@ void winograd_run(const convolution_kernels *kernels, const tap_sum *sum, limn_a
     for (size_t t = 0; t < tiles.at_once; t++) offsets[t] = t * width;
     /* 36 strides of a power of two would all fall on one set of the first cache: a cache line more */
     winograd_scratch scratch = {.patch_stride = tiles.at_once * C + 16, .product_stride = tiles.at_once * width + 16};
-    const size_t patch_floats = WINOGRAD_POINTS * scratch.patch_stride, product_floats = WINOGRAD_POINTS * scratch.product_stride;
+    const size_t patch_floats = WINOGRAD_POINTS * scratch.patch_stride,
+                 product_floats = WINOGRAD_POINTS * scratch.product_stride;
     scratch.patches = limn_arena_floats(arena, threads * patch_floats);
     scratch.products = limn_arena_floats(arena, threads * product_floats);
     scratch.rows = limn_arena_bytes(arena, threads * WINOGRAD_POINTS * tiles.at_once * sizeof *scratch.rows);
@@ -156,15 +157,16 @@ void winograd_run(const convolution_kernels *kernels, const tap_sum *sum, limn_a
 #pragma omp for schedule(static)
         for (size_t i = 0; i < output_blocks * runs; i++) {
             const size_t block = i / runs, at = i % runs * WEIGHT_RUN;
-            kernels->winograd_weights(weights + block * WINOGRAD_POINTS * C * width + at, sum->weights + block * 9 * C * width + at,
-                                      C * width, smaller(WEIGHT_RUN, C * width - at));
+            kernels->winograd_weights(weights + block * WINOGRAD_POINTS * C * width + at,
+                                      sum->weights + block * 9 * C * width + at, C * width,
+                                      smaller(WEIGHT_RUN, C * width - at));
         }
 #pragma omp for schedule(dynamic)
         for (size_t item = 0; item < blocks * groups; item++) {
             const size_t first = item / groups * tiles.at_once, count = smaller(tiles.at_once, tiles.tiles - first);
             const size_t group = item % groups;
-            transform_patches(kernels, mine.patches, mine.patch_stride, &tiles, first, count, sum->in, sum->Y, sum->X, C, sum->dy[0],
-                              sum->dx[0], zeros);
+            transform_patches(kernels, mine.patches, mine.patch_stride, &tiles, first, count, sum->in, sum->Y, sum->X, C,
+                              sum->dy[0], sum->dx[0], zeros);
             for (size_t block = group * output_blocks / groups; block < (group + 1) * output_blocks / groups; block++)
                 winograd_output_block(kernels, sum, &tiles, &mine, first, count, block, weights, offsets, zeros);
         }
@@ -184,8 +186,7 @@ bool winograd_suits_weight(const convolution_kernels *kernels, const convolution
 static void add_products(const convolution_kernels *kernels, float *sums, const float *gradients, size_t gradient_stride,
                          const float *patches, size_t patch_stride, size_t count, size_t O, size_t C) {
     for (size_t k = 0; k < WINOGRAD_POINTS; k++) {
-        weight_gradient_block block = {
-            .dout_pixel = O, .in_pixel = C, .rows = 1, .columns = count, .dweight_stride = C};
+        weight_gradient_block block = {.dout_pixel = O, .in_pixel = C, .rows = 1, .columns = count, .dweight_stride = C};
         for (size_t c = 0; c < C; c += block.channels) {
             block.channels = C - c >= kernels->gradient_channels ? kernels->gradient_channels : kernels->channel_step;
             block.in = patches + k * patch_stride + c;
@@ -202,8 +203,8 @@ static void add_products(const convolution_kernels *kernels, float *sums, const 
 void winograd_backward_weight(const convolution_kernels *kernels, float *dweight, const float *dout, const float *in,
                               const convolution_shape *shape, limn_arena *arena) {
     const size_t mark = limn_arena_mark(arena), threads = limn_get_threads(), C = shape->C, O = shape->O;
-    const tiling tiles = cut_up(shape->B, convolution_out_rows(shape), convolution_out_columns(shape), WINOGRAD_POINTS * (C + O),
-                                GRADIENT_BLOCK_FLOATS);
+    const tiling tiles = cut_up(shape->B, convolution_out_rows(shape), convolution_out_columns(shape),
+                                WINOGRAD_POINTS * (C + O), GRADIENT_BLOCK_FLOATS);
     const size_t blocks = divide_up(tiles.tiles, tiles.at_once), slices = smaller(threads, blocks);
     const size_t zero_count = C > O ? C : O, size = WINOGRAD_POINTS * O * C;
     float *zeros = limn_arena_floats(arena, zero_count);
@@ -224,7 +225,8 @@ void winograd_backward_weight(const convolution_kernels *kernels, float *dweight
                 transform_patches(kernels, patches, patch_stride, &tiles, first, count, in, shape->Y, shape->X, C,
                                   -(ptrdiff_t)shape->pad_top, -(ptrdiff_t)shape->pad_left, zeros);
                 for (size_t t = 0; t < count; t++) {
-                    const size_t column = (first + t) % tiles.tile_columns, row = (first + t) / tiles.tile_columns % tiles.tile_rows;
+                    const size_t column = (first + t) % tiles.tile_columns,
+                                 row = (first + t) / tiles.tile_columns % tiles.tile_rows;
                     const float *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
                     patch_pixels(pixels, WINOGRAD_OUT, dout, (first + t) / tiles.tile_columns / tiles.tile_rows, tiles.rows,
                                  tiles.columns, O, (ptrdiff_t)(row * WINOGRAD_OUT), (ptrdiff_t)(column * WINOGRAD_OUT), zeros);

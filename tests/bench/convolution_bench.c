@@ -24,12 +24,13 @@ static void backward_weight(layer *l) {
 }
 
 static void norm_forward(layer *l) {
-    groupnorm_forward(l->din, l->saved, l->in, l->bias, l->bias, l->shape.B, l->shape.Y * l->shape.X, l->shape.C, 32, 1e-6f, true);
+    groupnorm_forward(l->din, l->saved, l->in, l->bias, l->bias, l->shape.B, l->shape.Y * l->shape.X, l->shape.C, 32, 1e-6f,
+                      true);
 }
 
 static void norm_backward(layer *l) {
-    groupnorm_backward(l->din, l->dbias, l->dbias, l->in, l->in, l->saved, l->bias, l->bias, l->shape.B, l->shape.Y * l->shape.X,
-                       l->shape.C, 32, true, false, l->arena);
+    groupnorm_backward(l->din, l->dbias, l->dbias, l->in, l->in, l->saved, l->bias, l->bias, l->shape.B,
+                       l->shape.Y * l->shape.X, l->shape.C, 32, true, false, l->arena);
 }
 
 enum { PRODUCT = 1536 };
@@ -55,12 +56,12 @@ static int run(int argc, char **argv, limn_error *error) {
     const double seconds = argc > 1 ? strtod(argv[1], NULL) : 0.2;
     if (argc > 2 && !convolution_choose_kernels(argv[2])) return limn_fail_usage(error, "this CPU has no %s", argv[2]);
     const convolution_shape shapes[] = {
-        {8, 64, 64, 32, 32, 3, 1, 1, 1, 1, 1},    {8, 32, 32, 64, 64, 3, 1, 1, 1, 1, 1},
-        {8, 16, 16, 128, 128, 3, 1, 1, 1, 1, 1},  {8, 8, 8, 128, 128, 3, 1, 1, 1, 1, 1},
+        {8, 64, 64, 32, 32, 3, 1, 1, 1, 1, 1},     {8, 32, 32, 64, 64, 3, 1, 1, 1, 1, 1},
+        {8, 16, 16, 128, 128, 3, 1, 1, 1, 1, 1},   {8, 8, 8, 128, 128, 3, 1, 1, 1, 1, 1},
         {1, 256, 256, 128, 128, 3, 1, 1, 1, 1, 1}, {1, 64, 64, 256, 256, 3, 1, 1, 1, 1, 1},
-        {1, 16, 16, 512, 512, 3, 1, 1, 1, 1, 1},  {8, 64, 64, 32, 32, 3, 2, 0, 0, 1, 1},
-        {8, 64, 64, 3, 32, 3, 1, 1, 1, 1, 1},     {8, 64, 64, 32, 3, 3, 1, 1, 1, 1, 1},
-        {8, 32, 32, 64, 128, 4, 2, 1, 1, 1, 1},   {8, 32, 32, 64, 64, 1, 1, 0, 0, 0, 0},
+        {1, 16, 16, 512, 512, 3, 1, 1, 1, 1, 1},   {8, 64, 64, 32, 32, 3, 2, 0, 0, 1, 1},
+        {8, 64, 64, 3, 32, 3, 1, 1, 1, 1, 1},      {8, 64, 64, 32, 3, 3, 1, 1, 1, 1, 1},
+        {8, 32, 32, 64, 128, 4, 2, 1, 1, 1, 1},    {8, 32, 32, 64, 64, 1, 1, 0, 0, 0, 0},
     };
     const size_t largest = (size_t)1 << 23;
     layer l = {0};
@@ -74,11 +75,13 @@ static int run(int argc, char **argv, limn_error *error) {
     if (l.arena == NULL) return -1;
     double peak = 2.0 * PRODUCT * PRODUCT * PRODUCT / best_of(product, &l, 2 * seconds);
     printf("%s; product %.0f GFLOP/s\n", nn_backend_description(), peak / 1e9);
-    printf("%-34s %21s %21s %21s %10s %10s\n", "B Y X C O kernel stride", "forward", "gradient of input", "of weights", "norm ns", "back ns");
+    printf("%-34s %21s %21s %21s %10s %10s\n", "B Y X C O kernel stride", "forward", "gradient of input", "of weights",
+           "norm ns", "back ns");
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const convolution_shape *s = &l.shape;
         l.shape = shapes[i];
-        const double flops = 2.0 * (double)(s->B * convolution_out_rows(s) * convolution_out_columns(s) * s->O * s->C * s->kernel * s->kernel);
+        const double flops =
+            2.0 * (double)(s->B * convolution_out_rows(s) * convolution_out_columns(s) * s->O * s->C * s->kernel * s->kernel);
         void (*const parts[])(layer *) = {forward, backward_input, backward_weight};
         char name[64];
         snprintf(name, sizeof name, "%zu %zu %zu %zu %zu %zu %zu", s->B, s->Y, s->X, s->C, s->O, s->kernel, s->stride);

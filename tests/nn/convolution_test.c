@@ -162,7 +162,7 @@ static void any_shape_matches_the_naive_one(void **state) {
     (void)state;
     compare_with_naive(shape_of(2, 9, 17, 16, 32, 3, 1, 1, 1)); /* more than one tile, cut in the middle of a row */
     compare_with_naive(shape_of(3, 8, 8, 32, 48, 3, 2, 0, 1));
-    compare_with_naive(shape_of(2, 7, 9, 20, 37, 3, 1, 1, 1)); /* neither a register nor a block */
+    compare_with_naive(shape_of(2, 7, 9, 20, 37, 3, 1, 1, 1));  /* neither a register nor a block */
     compare_with_naive(shape_of(1, 5, 6, 192, 40, 3, 1, 1, 1)); /* weights beyond WEIGHTS_IN_CACHE are taken in parts */
     compare_with_naive(shape_of(2, 12, 10, 3, 16, 4, 2, 1, 1));
     compare_with_naive(shape_of(1, 7, 6, 64, 1, 4, 1, 1, 1));
@@ -248,10 +248,13 @@ static void unknown_kernels_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gradients_match_finite_differences), cmocka_unit_test(any_shape_matches_the_naive_one),
-        cmocka_unit_test(winograd_matches_the_naive_one),     cmocka_unit_test(uneven_padding),
+        cmocka_unit_test(gradients_match_finite_differences),
+        cmocka_unit_test(any_shape_matches_the_naive_one),
+        cmocka_unit_test(winograd_matches_the_naive_one),
+        cmocka_unit_test(uneven_padding),
         cmocka_unit_test(bias_residual_and_gradients_are_optional),
-        cmocka_unit_test(same_bits_for_the_same_threads),     cmocka_unit_test(more_threads_than_outputs_share_the_pixels),
+        cmocka_unit_test(same_bits_for_the_same_threads),
+        cmocka_unit_test(more_threads_than_outputs_share_the_pixels),
         cmocka_unit_test(unknown_kernels_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,8 +77,8 @@ static void check_layer(size_t B, size_t P, size_t C, size_t groups, bool swish,
     memcpy(out, l.dout.f, n * sizeof *out);
     groupnorm_backward(out, NULL, NULL, out, l.in.f, saved, l.scale.f, l.bias.f, B, P, C, groups, swish, false, arena);
     float *again_scale = floats_filled(C, 0), *again_bias = floats_filled(C, 0);
-    groupnorm_backward(NULL, again_scale, again_bias, l.dout.f, l.in.f, saved, l.scale.f, l.bias.f, B, P, C, groups, swish, false,
-                       arena);
+    groupnorm_backward(NULL, again_scale, again_bias, l.dout.f, l.in.f, saved, l.scale.f, l.bias.f, B, P, C, groups, swish,
+                       false, arena);
     assert_memory_equal(out, din, n * sizeof *out);
     for (size_t c = 0; c < C; c++) {
         assert_true(fabsf(again_scale[c] - dscale[c]) <= 1e-5f * (1 + fabsf(dscale[c])));
