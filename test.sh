@@ -3,18 +3,18 @@
 #
 #   ./test.sh              release build, all tests: under 15 minutes on two cores
 #   ./test.sh --sanitize   the same with the address and undefined-behaviour sanitizers
-#   ./test.sh --long       also the long ones (many kills, larger pipelines)
-#   ./test.sh --fuzz       every fuzz target for ten million executions or an hour
+#   ./test.sh --long       also the long ones: the quickstart, and that its drawings are what was asked for
+#   ./test.sh --fuzz       every fuzz target for ten million executions, or an hour
 #   ./test.sh --bench      the benchmarks
 # What follows is given to ctest: ./test.sh -R nn
 set -eu
 cd "$(dirname "$0")"
 
-preset=release
+preset=release build=build
 label=
 while [ $# -gt 0 ]; do
     case $1 in
-        --sanitize) preset=sanitize ;;
+        --sanitize) preset=sanitize build=build-sanitize ;;
         --long) label=long ;;
         --fuzz) label=fuzz ;;
         --bench) label=bench ;;
@@ -30,8 +30,14 @@ rm -f /tmp/limn-configure.$$
 cmake --build --preset "$preset" -j "$(nproc)"
 
 case $label in
-    "") exec ctest --preset "$preset" -j "$(nproc)" -LE 'long|bench' "$@" ;;
-    long) exec ctest --preset "$preset" -j "$(nproc)" -LE bench "$@" ;;
-    fuzz) LIMN_FUZZ_EXECUTIONS=10000000 exec ctest --preset "$preset" -j "$(nproc)" --timeout 3600 -L fuzz "$@" ;;
-    bench) exec ctest --preset "$preset" -V -L bench "$@" ;;
+    "") exec ctest --preset "$preset" -j "$(nproc)" -LE long "$@" ;;
+    long) exec ctest --preset "$preset" -j "$(nproc)" "$@" ;;
+    fuzz)
+        for target in "$build"/bin/fuzz-*; do
+            timeout 3600 "$target" --count 10000000 || [ $? = 124 ] || exit 1
+        done ;;
+    bench)
+        "$build/bin/bench-convolution"
+        "$build/bin/limn-bench" matmul
+        "$build/bin/limn-bench" train --config configs/mini.json --precision fp32 --batch 8 ;;
 esac
