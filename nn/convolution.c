@@ -471,6 +471,14 @@ static void backward_weight_by_patches(const convolution_kernels *kernels, float
     limn_arena_release(arena, mark);
 }
 
+LIMN_CLONES static void add_rows(float *restrict sum, const float *restrict rows, size_t count, size_t O) {
+    size_t n = 0;
+    for (; n + 4 <= count; n += 4, rows += 4 * O)
+        for (size_t o = 0; o < O; o++) sum[o] += (rows[o] + rows[O + o]) + (rows[2 * O + o] + rows[3 * O + o]);
+    for (; n < count; n++, rows += O)
+        for (size_t o = 0; o < O; o++) sum[o] += rows[o];
+}
+
 /* dbias (O) += column sums of dout (N, O). */
 static void backward_bias(float *dbias, const float *dout, size_t N, size_t O, limn_arena *arena) {
     const size_t mark = limn_arena_mark(arena), threads = limn_get_threads(), chunks = divide_up(N, BIAS_CHUNK);
@@ -483,8 +491,8 @@ static void backward_bias(float *dbias, const float *dout, size_t N, size_t O, l
         memset(sum, 0, O * sizeof *sum);
         for (size_t chunk = slice * chunks / threads; chunk < (slice + 1) * chunks / threads; chunk++) {
             memset(chunk_sum, 0, O * sizeof *chunk_sum);
-            for (size_t n = chunk * BIAS_CHUNK; n < smaller(N, (chunk + 1) * BIAS_CHUNK); n++)
-                for (size_t o = 0; o < O; o++) chunk_sum[o] += dout[n * O + o];
+            const size_t first = chunk * BIAS_CHUNK;
+            add_rows(chunk_sum, dout + first * O, smaller(BIAS_CHUNK, N - first), O);
             for (size_t o = 0; o < O; o++) sum[o] += (double)chunk_sum[o];
         }
     }

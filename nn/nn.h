@@ -171,7 +171,10 @@ typedef struct {
 
 size_t convolution_out_rows(const convolution_shape *shape);    /* Y′ */
 size_t convolution_out_columns(const convolution_shape *shape); /* X′ */
-/* in (B,Y,X,C), weight (O,kernel,kernel,C), bias (O) or NULL, residual (B,Y′,X′,O) or NULL is added, out (B,Y′,X′,O). */
+/* in (B,Y,X,C), weight (O,kernel,kernel,C), bias (O) or NULL, residual (B,Y′,X′,O) or NULL is added, out (B,Y′,X′,O). The
+ * padded picture must be at least as large as the kernel. 3×3 convolutions of stride 1 and channels in sixteens are done, where
+ * pictures are large enough, by Winograd's F(4×4, 3×3) (arXiv 1509.09308), whose rounding errors are up to twice the direct
+ * sum's. Speeds: bench-convolution. */
 void convolution_forward(float *out, const float *in, const float *weight, const float *bias, const float *residual,
                          const convolution_shape *shape, limn_arena *arena);
 void convolution_backward(float *din, float *dweight, float *dbias, const float *dout, const float *in, const float *weight,

@@ -111,6 +111,7 @@ static void free_results(results *r) {
 }
 
 static void compare_with_naive(convolution_shape shape) {
+    const double tolerance = shape.C > 256 ? 5e-6 : 2e-6; /* thousands of terms summed in fp32 */
     layer l = make_layer(shape);
     double *din = doubles_zeroed(in_size(&shape)), *dweight = doubles_zeroed(weight_size(&shape));
     double *dbias = doubles_zeroed(shape.O);
@@ -120,10 +121,10 @@ static void compare_with_naive(convolution_shape shape) {
     for (size_t set = 0; set < sizeof instruction_sets / sizeof *instruction_sets; set++) {
         if (!convolution_choose_kernels(instruction_sets[set])) continue;
         results r = run_layer(&l);
-        check_close(instruction_sets[set], r.out, l.out, out_size(&shape), 2e-6);
-        check_close(instruction_sets[set], r.din, din, in_size(&shape), 2e-6);
-        check_close(instruction_sets[set], r.dweight, dweight, weight_size(&shape), 2e-6);
-        check_close(instruction_sets[set], r.dbias, dbias, shape.O, 2e-6);
+        check_close(instruction_sets[set], r.out, l.out, out_size(&shape), tolerance);
+        check_close(instruction_sets[set], r.din, din, in_size(&shape), tolerance);
+        check_close(instruction_sets[set], r.dweight, dweight, weight_size(&shape), tolerance);
+        check_close(instruction_sets[set], r.dbias, dbias, shape.O, tolerance);
         free_results(&r);
     }
     free(din);
@@ -163,7 +164,7 @@ static void any_shape_matches_the_naive_one(void **state) {
     compare_with_naive(shape_of(2, 9, 17, 16, 32, 3, 1, 1, 1)); /* more than one tile, cut in the middle of a row */
     compare_with_naive(shape_of(3, 8, 8, 32, 48, 3, 2, 0, 1));
     compare_with_naive(shape_of(2, 7, 9, 20, 37, 3, 1, 1, 1));  /* neither a register nor a block */
-    compare_with_naive(shape_of(1, 5, 6, 192, 40, 3, 1, 1, 1)); /* weights beyond WEIGHTS_IN_CACHE are taken in parts */
+    compare_with_naive(shape_of(1, 5, 6, 800, 40, 3, 1, 1, 1)); /* weights beyond WEIGHTS_IN_CACHE are taken in parts */
     compare_with_naive(shape_of(2, 12, 10, 3, 16, 4, 2, 1, 1));
     compare_with_naive(shape_of(1, 7, 6, 64, 1, 4, 1, 1, 1));
     compare_with_naive(shape_of(2, 16, 16, 48, 3, 3, 1, 1, 1));
