@@ -8,12 +8,6 @@ tokenizer *tokenizer_create(limn_error *error) {
     if (!self) return NULL;
     self->use_regex = true;
     self->bos = self->eos = self->pad = -1;
-    self->classes = unicode_classes_create(error);
-    self->cache = word_cache_create(error);
-    if (!self->classes || !self->cache) {
-        tokenizer_free(self);
-        return NULL;
-    }
     return self;
 }
 
@@ -135,7 +129,9 @@ int tokenizer_complete(tokenizer *self, const char *where, limn_error *error) {
         return limn_fail(error, "%s: the vocabulary has no token %s; train it with limn-tokenizer, or add it to the file", where,
                          self->bos < 0 ? "<s>" : self->eos < 0 ? "</s>" : "<pad>");
     self->is_special = limn_allocate(self->texts.count, 1, error);
-    if (!self->is_special) return -1;
+    self->cache = word_cache_create(error);
+    self->classes = unicode_classes_create(error);
+    if (!self->is_special || !self->cache || !self->classes) return -1;
     for (size_t i = 0; i < self->added_count; i++)
         if (self->added[i].special) self->is_special[self->added[i].id] = 1;
     return 0;

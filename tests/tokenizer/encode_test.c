@@ -69,6 +69,31 @@ static size_t slow_word(const char *word, size_t size, int32_t *out) {
     return count;
 }
 
+/* Words of few letters have many ways to be merged; those over 64 letters are not cached. */
+static void test_merging_equals_the_definition(void **state) {
+    (void)state;
+    tokenizer *before = tokens;
+    tokenizer_trainer *trainer = tokenizer_trainer_create(NULL);
+    char word[100];
+    for (uint64_t seed = 0; seed < 300; seed++) {
+        for (size_t i = 0; i < 30; i++) word[i] = (char)('a' + limn_random_below(seed, 1, i, 3));
+        assert_int_equal(tokenizer_trainer_add(trainer, word, 30, NULL), 0);
+    }
+    tokens = tokenizer_trainer_finish(trainer, 450, 2, NULL);
+    tokenizer_trainer_free(trainer);
+    assert_non_null(tokens);
+    for (uint64_t seed = 0; seed < 300; seed++) {
+        int32_t expected[100], got[100];
+        size_t size = 1 + (size_t)limn_random_below(seed, 2, 0, 100);
+        for (size_t i = 0; i < size; i++) word[i] = (char)('a' + limn_random_below(seed, 3, i, 3));
+        size_t count = slow_word(word, size, expected);
+        assert_int_equal(encode_inner(tokens, word, size, got, 100), count);
+        assert_memory_equal(got, expected, count * sizeof *got);
+    }
+    tokenizer_free(tokens);
+    tokens = before;
+}
+
 /* GPT-2's regular expression itself; PCRE2's \s differs from White_Space by U+180E. */
 static const char regex[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+|"
                             "\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+";
@@ -260,7 +285,8 @@ static void test_many_threads_at_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equals_the_definition),      cmocka_unit_test(test_decoding_gives_back_every_text),
+        cmocka_unit_test(test_merging_equals_the_definition), cmocka_unit_test(test_equals_the_definition),
+        cmocka_unit_test(test_decoding_gives_back_every_text),
         cmocka_unit_test(test_every_byte_alone),           cmocka_unit_test(test_ids_outside_the_vocabulary),
         cmocka_unit_test(test_a_caption_of_10_megabytes),  cmocka_unit_test(test_a_text_beyond_the_limit),
         cmocka_unit_test(test_captions_have_a_fixed_length), cmocka_unit_test(test_many_threads_at_once),

@@ -42,7 +42,7 @@ size_t random_text(char out[400], uint64_t seed, bool broken) {
     static const char *const pieces[] = {
         " ",      "  ",     "\t",     "\n",     "\r\n",   "\x0B",         "\xC2\x85", "\xC2\xA0", "\xE2\x80\xA8", "\xE3\x80\x80",
         "a",      "red",    "apple",  "\xC3\xA9", "0",      "19",           "\xD9\xA0", "\xC2\xBD", "\xE2\x85\xA7", "'s",
-        "'ll",    "'re",    "'R",     "'",      "''",     "\xCC\x81",     "\xE2\x80\x8D", "!",    ",",            "...",
+        "'ll",    "'re",    "'ve",    "'t",      "'m",       "'d",        "'R",     "'",      "''",     "\xCC\x81",     "\xE2\x80\x8D", "!",    ",",            "...",
         "<s>",    "</s>",   "<mask>", "<mas",   "<",      "\xF0\x9F\x98\x80", "\xE8\x8B\xB9", "table", "they",     "_"};
     static const char *const damaged[] = {"\x80", "\xC3", "\xE2\x80", "\xED\xA0\x80", "\xFF", "\xF5\x90\x80\x80"};
     size_t size = 0, count = (size_t)limn_random_below(seed, 1, 0, 40);

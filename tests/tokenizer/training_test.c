@@ -122,6 +122,17 @@ static void test_the_base_vocabulary(void **state) {
     tokenizer_free(tokens);
 }
 
+/* A byte that is not UTF-8 is no letter: it ends a word. */
+static void test_damaged_text_is_no_word(void **state) {
+    (void)state;
+    tokenizer_trainer *trainer = tokenizer_trainer_create(NULL);
+    for (size_t i = 0; i < 10; i++) assert_int_equal(tokenizer_trainer_add(trainer, "a\xFF" "b", 3, NULL), 0);
+    tokenizer *tokens = tokenizer_trainer_finish(trainer, 300, 2, NULL);
+    assert_int_equal(tokenizer_vocabulary_size(tokens), TOKENIZER_BASE);
+    tokenizer_free(tokens);
+    tokenizer_trainer_free(trainer);
+}
+
 /* A corpus large enough to be counted in several batches. */
 static tokenizer *train_with(size_t threads) {
     limn_set_threads(threads);
@@ -171,6 +182,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_the_definition),
         cmocka_unit_test(test_the_base_vocabulary),
+        cmocka_unit_test(test_damaged_text_is_no_word),
         cmocka_unit_test(test_the_same_with_any_number_of_threads),
         cmocka_unit_test(test_refused),
     };
