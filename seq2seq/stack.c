@@ -119,20 +119,27 @@ void stack_backward(const pass *p, const stack *s, const stack_activations *acts
 
 /* ---------------------------------------------------------------- plan */
 
+/* Layers come one after another, and Swin v2's differ: the peak is the largest one's. */
 void stack_plan_forward(const pass *p, const stack *s) {
-    size_t mark = step_mark(p->memory);
-    layer_activations counted;
-    if (p->keep != KEEP_ALL) layer_take(p, s, &s->layers[0], &counted, NULL);
-    layer_plan_forward(p, s, &s->layers[0]);
-    step_release(p->memory, mark);
+    for (size_t i = 0; i < s->layer_count; i++) {
+        size_t mark = step_mark(p->memory);
+        layer_activations counted;
+        if (p->keep != KEEP_ALL) layer_take(p, s, &s->layers[i], &counted, NULL);
+        layer_plan_forward(p, s, &s->layers[i]);
+        step_release(p->memory, mark);
+    }
 }
 
 void stack_plan_backward(const pass *p, const stack *s) {
-    size_t mark = step_mark(p->memory);
+    size_t start = step_mark(p->memory);
     step_take(p->memory, p->B * s->length * p->model->config.d_model);
-    layer_activations counted;
-    if (p->keep != KEEP_ALL) layer_take(p, s, &s->layers[0], &counted, NULL);
-    layer_plan_forward(p, s, &s->layers[0]);
-    layer_plan_backward(p, s, &s->layers[0]);
-    step_release(p->memory, mark);
+    for (size_t i = 0; i < s->layer_count; i++) {
+        size_t mark = step_mark(p->memory);
+        layer_activations counted;
+        if (p->keep != KEEP_ALL) layer_take(p, s, &s->layers[i], &counted, NULL);
+        layer_plan_forward(p, s, &s->layers[i]);
+        layer_plan_backward(p, s, &s->layers[i]);
+        step_release(p->memory, mark);
+    }
+    step_release(p->memory, start);
 }

@@ -1,0 +1,211 @@
+/* The gradients of whole models against central differences of the loss, tensor by tensor, over many configurations. */
+#include "tests/seq2seq/tiny.h"
+
+typedef struct {
+    seq2seq *model;
+    tiny_batch data;
+    limn_arena *arena;
+    seq2seq_step_options options;
+} run;
+
+static double loss_of(run *r) {
+    return seq2seq_forward_backward(r->model, &r->data.batch, &r->options, r->arena);
+}
+
+/* How far rounding alone moves the loss: every weight moved by its last bit. Deep tiny models can be wild. */
+static double noise_of(run *r) {
+    parameters *set = seq2seq_get_parameters(r->model);
+    float *kept = malloc(set->size * sizeof *kept);
+    memcpy(kept, set->storage, set->size * sizeof *kept);
+    double loss = loss_of(r), noise = 1e-7;
+    for (uint64_t turn = 0; turn < 3; turn++) {
+        for (size_t i = 0; i < set->size; i++)
+            set->storage[i] = nextafterf(kept[i], limn_random_u32(turn, 0, i) & 1 ? INFINITY : -INFINITY);
+        noise = fmax(noise, fabs(loss_of(r) - loss));
+    }
+    memcpy(set->storage, kept, set->size * sizeof *kept);
+    free(kept);
+    return noise;
+}
+
+/* The loss's slope along `direction` (unit length) by central differences of two steps, so that its third derivative cancels. */
+static double slope_along(run *r, parameter *p, const float *kept, const double *direction, double step) {
+    double slopes[2];
+    for (int half = 0; half < 2; half++) {
+        double losses[2], h = half ? step / 2 : step;
+        for (int side = 0; side < 2; side++) {
+            for (size_t i = 0; i < p->size; i++) p->mutable_value[i] = (float)((double)kept[i] + (side ? h : -h) * direction[i]);
+            losses[side] = loss_of(r);
+        }
+        slopes[half] = (losses[1] - losses[0]) / (2 * h);
+    }
+    return (4 * slopes[1] - slopes[0]) / 3;
+}
+
+/* The slope along the computed gradient of one tensor must be that gradient's length: an error in any of its elements makes it
+ * shorter or longer than the slope. Returns false where rounding hides the slope. */
+static bool check_tensor(run *r, parameter *p, const float *grad, double noise, const char *what) {
+    double length = 0, weight = 0, slope = 0;
+    float *kept = malloc(p->size * sizeof *kept);
+    double *direction = malloc(p->size * sizeof *direction);
+    memcpy(kept, p->value, p->size * sizeof *kept);
+    for (size_t i = 0; i < p->size; i++) {
+        length += (double)grad[i] * (double)grad[i];
+        weight += (double)kept[i] * (double)kept[i];
+    }
+    length = sqrt(length);
+    for (size_t i = 0; i < p->size; i++) direction[i] = length > 0 ? (double)grad[i] / length : 0;
+    /* Steps that change the loss by a thousandth or so, but the weights by no more than a thirtieth; smaller ones where the loss
+     * bends more sharply than that. */
+    double step = fmin(4e-3 / (length + 1e-9), sqrt(weight) / 30);
+    bool agree = false, measured = false;
+    for (int attempt = 0; attempt < 4 && !agree && 4 * noise / step < 0.1 * length; attempt++, step /= 3) {
+        slope = slope_along(r, p, kept, direction, step);
+        agree = fabs(slope - length) <= 0.01 * length + 4 * noise / step;
+        measured = true;
+    }
+    memcpy(p->mutable_value, kept, p->size * sizeof *kept);
+    free(kept);
+    free(direction);
+    if (measured && !agree) fail_msg("%s: gradient %.6g, slope %.6g, step %.3g: %s", p->name, length, slope, step, what);
+    return measured;
+}
+
+static void check_combinations(bool dropout) {
+    limn_set_threads(1); /* these models are too small to share */
+    size_t tensors = 0, measured = 0;
+    for (size_t index = 0; index < COMBINATIONS; index++) {
+        seq2seq_config config = combination(index, dropout);
+        run r = {.model = tiny_model(&config, index), .data = make_batch(&config, TINY_B, index)};
+        r.arena = planned_arena(&config, TINY_B);
+        r.options = (seq2seq_step_options){.grad_scale = 1, .seed = 5, .step = 7, .micro_batch = 1};
+        parameters *set = seq2seq_get_parameters(r.model);
+        double loss = loss_of(&r);
+        if (!dropout) {
+            double evaluated = seq2seq_evaluate(r.model, &r.data.batch, NULL, NULL, NULL, r.arena);
+            assert_float_equal(loss, evaluated, 1e-6);
+        }
+        float *grads = malloc(set->size * sizeof *grads);
+        memcpy(grads, set->grads, set->size * sizeof *grads);
+        double noise = noise_of(&r);
+        for (size_t i = 0, offset = 0; i < set->count; offset += set->list[i++].size) {
+            tensors++;
+            measured += check_tensor(&r, &set->list[i], grads + offset, noise, describe(&config));
+        }
+        free(grads);
+        limn_arena_destroy(r.arena);
+        free_batch(&r.data);
+        seq2seq_free(r.model);
+        seq2seq_config_free(&config);
+    }
+    assert_true(measured * 10 > tensors * 8);
+}
+
+static void test_gradients(void **state) {
+    (void)state;
+    check_combinations(false);
+}
+
+static void test_gradients_with_dropout(void **state) {
+    (void)state;
+    check_combinations(true);
+}
+
+/* Two micro-batches of half weight add up to the batch of both. */
+static void test_accumulation(void **state) {
+    (void)state;
+    seq2seq_config config = combination(0, false);
+    seq2seq *model = tiny_model(&config, 1);
+    parameters *set = seq2seq_get_parameters(model);
+    tiny_batch whole = make_batch(&config, 4, 9);
+    limn_arena *arena = planned_arena(&config, 4);
+    seq2seq_step_options options = {.grad_scale = 1};
+    double loss = seq2seq_forward_backward(model, &whole.batch, &options, arena), sum = 0;
+    float *grads = malloc(set->size * sizeof *grads);
+    memcpy(grads, set->grads, set->size * sizeof *grads);
+    parameters_zero_grads(set);
+    options.grad_scale = 0.5f;
+    for (size_t half = 0; half < 2; half++) {
+        size_t text = half * 2 * config.max_text_length, image = half * 2 * config.image_length;
+        seq2seq_batch part = {.B = 2,
+                              .input_ids = whole.arrays[0] + text,
+                              .attention_mask = whole.arrays[1] + text,
+                              .decoder_input_ids = whole.arrays[2] + image,
+                              .labels = whole.arrays[3] + image};
+        sum += seq2seq_forward_backward(model, &part, &options, arena) / 2;
+    }
+    assert_float_equal(loss, sum, 1e-6);
+    for (size_t i = 0; i < set->size; i++) assert_float_equal(grads[i], set->grads[i], 2e-5);
+    free(grads);
+    limn_arena_destroy(arena);
+    free_batch(&whole);
+    seq2seq_free(model);
+    seq2seq_config_free(&config);
+}
+
+/* The same step gives the same bits; another step, micro-batch or seed another loss. */
+static void test_dropout_is_reproducible(void **state) {
+    (void)state;
+    seq2seq_config config = combination(0, true);
+    run r = {.model = tiny_model(&config, 1), .data = make_batch(&config, TINY_B, 1), .arena = planned_arena(&config, TINY_B)};
+    parameters *set = seq2seq_get_parameters(r.model);
+    r.options = (seq2seq_step_options){.grad_scale = 1, .seed = 1, .step = 1};
+    double first = loss_of(&r);
+    float *grads = malloc(set->size * sizeof *grads);
+    memcpy(grads, set->grads, set->size * sizeof *grads);
+    parameters_zero_grads(set);
+    assert_true(loss_of(&r) == first);
+    assert_memory_equal(grads, set->grads, set->size * sizeof *grads);
+    r.options.step = 2;
+    assert_true(loss_of(&r) != first);
+    r.options.step = 1;
+    r.options.micro_batch = 1;
+    assert_true(loss_of(&r) != first);
+    r.options.micro_batch = 0;
+    r.options.seed = 2;
+    assert_true(loss_of(&r) != first);
+    free(grads);
+    limn_arena_destroy(r.arena);
+    free_batch(&r.data);
+    seq2seq_free(r.model);
+    seq2seq_config_free(&config);
+}
+
+/* Gradient checkpointing changes memory, not one bit of the result. */
+static void test_checkpointing_is_the_same(void **state) {
+    (void)state;
+    for (size_t index = 0; index < 12; index++) {
+        double losses[2];
+        float *grads[2];
+        size_t size = 0;
+        for (int on = 0; on < 2; on++) {
+            seq2seq_config config = combination(index, true);
+            config.gradient_checkpointing = on;
+            run r = {.model = tiny_model(&config, 1), .data = make_batch(&config, TINY_B, 1), .arena = planned_arena(&config, TINY_B)};
+            r.options = (seq2seq_step_options){.grad_scale = 1, .seed = 1, .step = 1};
+            losses[on] = loss_of(&r);
+            size = seq2seq_get_parameters(r.model)->size;
+            grads[on] = malloc(size * sizeof(float));
+            memcpy(grads[on], seq2seq_get_parameters(r.model)->grads, size * sizeof(float));
+            limn_arena_destroy(r.arena);
+            free_batch(&r.data);
+            seq2seq_free(r.model);
+            seq2seq_config_free(&config);
+        }
+        assert_true(losses[0] == losses[1]);
+        assert_memory_equal(grads[0], grads[1], size * sizeof(float));
+        free(grads[0]);
+        free(grads[1]);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_gradients_with_dropout),
+        cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_dropout_is_reproducible),
+        cmocka_unit_test(test_checkpointing_is_the_same),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
