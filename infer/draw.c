@@ -14,11 +14,11 @@ static int check_parts(const drawing_model *model, const char *directory, limn_e
     size_t tokens = vqgan_token_count(model->vqgan), codes = vqgan_get_config(model->vqgan)->n_embed,
            words = tokenizer_vocabulary_size(model->tokenizer);
     if (config->image_length != tokens)
-        return limn_fail(error, "%s: the model draws %zu tokens, but vqgan/ has %zu a picture; it is another VQGAN's", directory,
-                         config->image_length, tokens);
+        return limn_fail(error, "%s: the model draws %zu tokens, but vqgan/ has %zu a picture; it is another VQGAN's",
+                         directory, config->image_length, tokens);
     if (config->image_vocab_size < codes)
-        return limn_fail(error, "%s: the model knows %zu image tokens, but vqgan/ has %zu codes; it is another VQGAN's", directory,
-                         config->image_vocab_size, codes);
+        return limn_fail(error, "%s: the model knows %zu image tokens, but vqgan/ has %zu codes; it is another VQGAN's",
+                         directory, config->image_vocab_size, codes);
     if (config->encoder_vocab_size < words)
         return limn_fail(error, "%s: the model knows %zu words, but its tokenizer has %zu; it is another model's", directory,
                          config->encoder_vocab_size, words);
@@ -28,9 +28,9 @@ static int check_parts(const drawing_model *model, const char *directory, limn_e
 int drawing_model_load(drawing_model *model, const char *directory, limn_error *error) {
     char path[PATH_MAX];
     *model = (drawing_model){0};
-    if (limn_path_join(path, sizeof path, directory, "vqgan", error) == 0 && (model->tokenizer = tokenizer_load(directory, error)) &&
-        (model->vqgan = vqgan_load(path, false, error)) && (model->seq2seq = seq2seq_load(directory, false, error)) &&
-        check_parts(model, directory, error) == 0)
+    if (limn_path_join(path, sizeof path, directory, "vqgan", error) == 0 &&
+        (model->tokenizer = tokenizer_load(directory, error)) && (model->vqgan = vqgan_load(path, false, error)) &&
+        (model->seq2seq = seq2seq_load(directory, false, error)) && check_parts(model, directory, error) == 0)
         return 0;
     drawing_model_free(model);
     return -1;
@@ -49,7 +49,8 @@ int sampling_options_check(const sampling_options *options, limn_error *error) {
     if (!isfinite(options->guidance) || fabs(options->guidance) > 1e6)
         return limn_fail_usage(error, "--guidance %g is impossible; 1 is none, 3 to 10 is usual", options->guidance);
     if (!isfinite(options->temperature) || options->temperature < 0)
-        return limn_fail_usage(error, "--temperature %g is impossible; 0 takes the most likely token, 1 is usual", options->temperature);
+        return limn_fail_usage(error, "--temperature %g is impossible; 0 takes the most likely token, 1 is usual",
+                               options->temperature);
     if (!(options->top_p > 0 && options->top_p <= 1))
         return limn_fail_usage(error, "--top-p %g is impossible; it is a share above 0 and up to 1", options->top_p);
     return 0;
@@ -88,9 +89,9 @@ static int easel_open(easel *self, const drawing_model *model, size_t drawings, 
 }
 
 /* Tokens (drawings,T) of drawings number `first` on; the last ones may be more than are wanted. */
-static int draw_some(easel *self, const drawing_model *model, const int32_t *ids, const int32_t *mask, const sampling_options *options,
-                     size_t first, size_t wanted, int32_t *tokens, void (*progress)(void *, size_t, size_t), void *context,
-                     limn_error *error) {
+static int draw_some(easel *self, const drawing_model *model, const int32_t *ids, const int32_t *mask,
+                     const sampling_options *options, size_t first, size_t wanted, int32_t *tokens,
+                     void (*progress)(void *, size_t, size_t), void *context, limn_error *error) {
     const seq2seq_config *config = seq2seq_get_config(model->seq2seq);
     size_t T = config->image_length, V = config->image_vocab_size + 1, codes = vqgan_get_config(model->vqgan)->n_embed;
     bool guided = self->rows > self->drawings;
@@ -102,8 +103,8 @@ static int draw_some(easel *self, const drawing_model *model, const int32_t *ids
     for (size_t t = 0; t < T; t++) {
         if (limn_stop_requested()) return limn_fail(error, "stopped");
         seq2seq_decoder_step(self->decoder, self->last, self->logits);
-        sample_tokens(self->last, self->logits, guided ? self->logits + self->drawings * V : NULL, self->drawings, V, codes, options,
-                      first, t, self->arena);
+        sample_tokens(self->last, self->logits, guided ? self->logits + self->drawings * V : NULL, self->drawings, V, codes,
+                      options, first, t, self->arena);
         if (guided) memcpy(self->last + self->drawings, self->last, self->drawings * sizeof *self->last);
         for (size_t i = 0; i < wanted; i++) tokens[(first + i) * T + t] = self->last[i];
         if (progress) progress(context, first * T + wanted * (t + 1), options->count * T);
@@ -125,7 +126,8 @@ int draw_tokens(const drawing_model *model, const char *prompt, const sampling_o
     if (status == 0) status = easel_open(&self, model, drawings, options->guidance < 1 || options->guidance > 1, error);
     for (size_t first = 0; first < options->count && status == 0; first += drawings) {
         size_t left = options->count - first;
-        status = draw_some(&self, model, ids, mask, options, first, left < drawings ? left : drawings, tokens, progress, context, error);
+        status = draw_some(&self, model, ids, mask, options, first, left < drawings ? left : drawings, tokens, progress,
+                           context, error);
     }
     easel_close(&self);
     free(ids);

@@ -14,13 +14,13 @@ typedef struct {
     tokenizer *tokenizer;
     vqgan *vqgan;
 } drawing_model;
-/* Also checks that the three belong together: as many image tokens as the VQGAN's pictures have, a head that covers its codebook,
- * a text vocabulary that covers the tokenizer's. On failure nothing is left to free. */
+/* Also checks that the three belong together: as many image tokens as the VQGAN's pictures have, a head that covers its
+ * codebook, a text vocabulary that covers the tokenizer's. On failure nothing is left to free. */
 int drawing_model_load(drawing_model *model, const char *directory, limn_error *error);
 void drawing_model_free(drawing_model *model);
 
 typedef struct {
-    size_t count;       /* drawings of one prompt */
+    size_t count; /* drawings of one prompt */
     uint64_t seed;
     double guidance;    /* logits = uncond + guidance·(cond − uncond); 1: off (no unconditional rows) */
     double temperature; /* 0: always the most likely token */
@@ -30,10 +30,10 @@ typedef struct {
 /* A usage error that names the option whose value is impossible. */
 int sampling_options_check(const sampling_options *options, limn_error *error);
 
-/* Guidance (Ho and Salimans, arXiv 2207.12598), masking of ids that are not codes, temperature, top-k, top-p (Holtzman and others,
- * arXiv 1904.09751: the fewest most likely tokens whose share reaches p), then one draw a row. cond and uncond are (rows,V)
- * (uncond NULL when guidance is off). Row i draws by number (seed, first_row + i, position) alone. Of equal logits the lower id
- * comes first; one that is no number is never drawn. Writes tokens[rows]. Scratch of 16 bytes a code and row. */
+/* Guidance (Ho and Salimans, arXiv 2207.12598), masking of ids that are not codes, temperature, top-k, top-p (Holtzman and
+ * others, arXiv 1904.09751: the fewest most likely tokens whose share reaches p), then one draw a row. cond and uncond are
+ * (rows,V) (uncond NULL when guidance is off). Row i draws by number (seed, first_row + i, position) alone. Of equal logits the
+ * lower id comes first; one that is no number is never drawn. Writes tokens[rows]. Scratch of 16 bytes a code and row. */
 void sample_tokens(int32_t *tokens, const float *cond, const float *uncond, size_t rows, size_t V, size_t codes,
                    const sampling_options *options, size_t first_row, size_t position, limn_arena *arena);
 
@@ -47,9 +47,9 @@ int draw_picture(const drawing_model *model, const int32_t *tokens, picture *out
 
 /* What limn-sample does. */
 typedef struct {
-    const char *model;      /* model folder */
-    const char *prompt;     /* one prompt, whose drawings become the PNG file `output`; or NULL and … */
-    const char *prompts;    /* … a file with a prompt on each line, which become INDEX-PROMPT.png in the folder `output` */
+    const char *model;   /* model folder */
+    const char *prompt;  /* one prompt, whose drawings become the PNG file `output`; or NULL and … */
+    const char *prompts; /* … a file with a prompt on each line, which become INDEX-PROMPT.png in the folder `output` */
     const char *output;
     const char *singles;    /* folder for every drawing as a PNG of its own, NULL: none */
     const char *tokens_out; /* file for JSON lines {"prompt", "seed", "tokens"}, NULL: none */

@@ -107,20 +107,19 @@ static json_t *describe(const drawing_run *run, limn_error *error) {
         if (limn_file_exists(path)) break;
     }
     if (limn_sha256_file(path, sha256, error)) return NULL;
-    json_t *description = json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:I, s:f}", "model", sha256, "vqgan",
-                                    vqgan_get_sha256(run->model.vqgan), "count", (json_int_t)sampling->count, "seed",
-                                    (json_int_t)sampling->seed, "guidance", sampling->guidance, "temperature", sampling->temperature,
-                                    "top_k", (json_int_t)sampling->top_k, "top_p", sampling->top_p);
+    json_t *description =
+        json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:I, s:f}", "model", sha256, "vqgan", vqgan_get_sha256(run->model.vqgan),
+                  "count", (json_int_t)sampling->count, "seed", (json_int_t)sampling->seed, "guidance", sampling->guidance,
+                  "temperature", sampling->temperature, "top_k", (json_int_t)sampling->top_k, "top_p", sampling->top_p);
     if (!description) limn_fail(error, "not enough memory to describe the drawings");
     return description;
 }
 
 /* Makes the output folder, or finds that it was begun with these very options. */
 static int claim_folder(const drawing_run *run, limn_error *error) {
-    static const char *const options[][2] = {{"count", "--count"},       {"seed", "--seed"},
-                                             {"guidance", "--guidance"}, {"temperature", "--temperature"},
-                                             {"top_k", "--top-k"},       {"top_p", "--top-p"},
-                                             {"model", "weights in --model"}, {"vqgan", "VQGAN in --model"}};
+    static const char *const options[][2] = {
+        {"count", "--count"}, {"seed", "--seed"},   {"guidance", "--guidance"},      {"temperature", "--temperature"},
+        {"top_k", "--top-k"}, {"top_p", "--top-p"}, {"model", "weights in --model"}, {"vqgan", "VQGAN in --model"}};
     const char *folder = run->job->output;
     char path[PATH_MAX];
     if (limn_make_directories(folder, error) || limn_path_join(path, sizeof path, folder, "drawings.json", error)) return -1;
@@ -130,7 +129,8 @@ static int claim_folder(const drawing_run *run, limn_error *error) {
     if (status == 0 && exists) status = (record = limn_json_load(path, error)) ? 0 : -1;
     for (size_t i = 0; i < sizeof options / sizeof options[0] && record && status == 0; i++)
         if (!json_equal(json_object_get(description, options[i][0]), json_object_get(record, options[i][0])))
-            status = limn_fail_usage(error, "--output %s was drawn with another %s; --restart draws all again", folder, options[i][1]);
+            status = limn_fail_usage(error, "--output %s was drawn with another %s; --restart draws all again", folder,
+                                     options[i][1]);
     if (status == 0 && !exists) status = limn_json_save(description, path, error);
     json_decref(description);
     json_decref(record);
@@ -153,11 +153,13 @@ static int open_tokens(drawing_run *run, limn_error *error) {
         const char *prompt = json_string_value(json_object_get(row, "prompt"));
         bool mine = prompt && json_integer_value(json_object_get(row, "seed")) == (json_int_t)run->job->sampling.seed;
         if (mine)
-            json_object_set_new(run->written, prompt, json_integer(json_integer_value(json_object_get(run->written, prompt)) + 1));
+            json_object_set_new(run->written, prompt,
+                                json_integer(json_integer_value(json_object_get(run->written, prompt)) + 1));
         json_decref(row);
         if (!mine) {
             free(text);
-            return limn_fail_usage(error, "--tokens-out %s holds something else than tokens of this --seed; --restart replaces it", path);
+            return limn_fail_usage(
+                error, "--tokens-out %s holds something else than tokens of this --seed; --restart replaces it", path);
         }
         whole = (size_t)(end + 1 - text);
     }
@@ -189,7 +191,8 @@ static int write_tokens(const drawing_run *run, limn_error *error) {
     json_t *prompt = json_string(run->prompt);
     char *quoted = prompt ? json_dumps(prompt, JSON_ENCODE_ANY) : NULL;
     FILE *out = run->tokens_file;
-    if (quoted) fprintf(out, "{\"prompt\": %s, \"seed\": %llu, \"tokens\": [", quoted, (unsigned long long)run->job->sampling.seed);
+    if (quoted)
+        fprintf(out, "{\"prompt\": %s, \"seed\": %llu, \"tokens\": [", quoted, (unsigned long long)run->job->sampling.seed);
     for (size_t i = 0; quoted && i < count; i++)
         for (size_t t = 0; t < T; t++)
             fprintf(out, "%s%d%s", t ? ", " : i ? ", [" : "[", (int)run->tokens[i * T + t], t + 1 == T ? "]" : "");
@@ -215,7 +218,8 @@ static int write_pictures(const drawing_run *run, const char *path, limn_error *
     for (size_t i = 0; i < count && status == 0; i++) {
         picture one = {0};
         char single[PATH_MAX];
-        status = limn_stop_requested() ? limn_fail(error, "stopped") : draw_picture(&run->model, run->tokens + i * T, &one, run->arena, error);
+        status = limn_stop_requested() ? limn_fail(error, "stopped")
+                                       : draw_picture(&run->model, run->tokens + i * T, &one, run->arena, error);
         if (status) break;
         picture_paste(&sheet, &one, i % columns * side, i / columns * side);
         if (run->job->singles) {
@@ -261,8 +265,10 @@ static int check_output(const char *path, limn_error *error) {
     char folder[PATH_MAX] = ".";
     if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
         return limn_fail_usage(error, "--output %s is a folder; for one --prompt it is a PNG file", path);
-    if (slash && (size_t)(slash - path) + 1 < sizeof folder) snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
-    if (access(folder, W_OK)) return limn_fail(error, "--output %s: %s cannot be written to: %s", path, folder, strerror(errno));
+    if (slash && (size_t)(slash - path) + 1 < sizeof folder)
+        snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
+    if (access(folder, W_OK))
+        return limn_fail(error, "--output %s: %s cannot be written to: %s", path, folder, strerror(errno));
     return 0;
 }
 
@@ -270,7 +276,8 @@ static int prepare(drawing_run *run, limn_error *error) {
     const drawing_job *job = run->job;
     size_t T, total;
     if (sampling_options_check(&job->sampling, error) || (job->prompt && check_output(job->output, error)) ||
-        drawing_model_load(&run->model, job->model, error)) return -1;
+        drawing_model_load(&run->model, job->model, error))
+        return -1;
     T = vqgan_token_count(run->model.vqgan);
     if (limn_multiply(job->sampling.count, T, &total, error)) return -1;
     run->arena = limn_arena_create((size_t)1 << 38, error);
@@ -286,7 +293,8 @@ int draw_job(const drawing_job *job, FILE *results, limn_error *error) {
     limn_strings prompts = {0};
     char *text = NULL;
     int lock = -1, status = 0;
-    if (job->prompt && !limn_utf8_valid(job->prompt, strlen(job->prompt))) status = limn_fail_usage(error, "--prompt is not UTF-8 text");
+    if (job->prompt && !limn_utf8_valid(job->prompt, strlen(job->prompt)))
+        status = limn_fail_usage(error, "--prompt is not UTF-8 text");
     if (status == 0 && job->prompts) status = read_prompts(job->prompts, &text, &prompts, error);
     if (status == 0 && job->prompts) {
         status = limn_make_directories(job->output, error);

@@ -25,9 +25,10 @@ static void sink(candidate *heap, size_t count, size_t place) {
     heap[place] = item;
 }
 
-/* Puts into `kept`, best first, what top-k and then top-p keep, and returns how many. Only as much is sorted as is kept: the best
- * are taken from a heap one by one. `total` is the sum of all weights; *sum receives that of the kept ones. */
-static size_t keep_best(candidate *kept, candidate *heap, size_t count, double total, const sampling_options *options, double *sum) {
+/* Puts into `kept`, best first, what top-k and then top-p keep, and returns how many. Only as much is sorted as is kept: the
+ * best are taken from a heap one by one. `total` is the sum of all weights; *sum receives that of the kept ones. */
+static size_t keep_best(candidate *kept, candidate *heap, size_t count, double total, const sampling_options *options,
+                        double *sum) {
     size_t n = 0, most = options->top_k && options->top_k < count ? options->top_k : count;
     double enough = options->top_k ? INFINITY : options->top_p * total;
     *sum = 0;

@@ -7,10 +7,11 @@ static int run(int argc, char **argv, limn_error *error) {
     const limn_program program = {
         .name = "limn-sample",
         .summary = "Draws pictures for a sentence, or for every line of a file.",
-        .examples = "$ limn-sample --model model --prompt 'a red apple' --output apple.png\n"
-                    "    nine drawings in one 3x3 picture\n"
-                    "$ limn-sample --model model --prompts sentences.txt --output drawings --top-k 200 --tokens-out tokens.jsonl\n"
-                    "    one picture for each line; run again, it goes on with the lines that are not drawn yet",
+        .examples =
+            "$ limn-sample --model model --prompt 'a red apple' --output apple.png\n"
+            "    nine drawings in one 3x3 picture\n"
+            "$ limn-sample --model model --prompts sentences.txt --output drawings --top-k 200 --tokens-out tokens.jsonl\n"
+            "    one picture for each line; run again, it goes on with the lines that are not drawn yet",
     };
     const limn_option options[] = {
         {"model", LIMN_OPTION_STRING, &job.model, "DIR", "model folder, with its tokenizer and vqgan/", true},
@@ -19,12 +20,15 @@ static int run(int argc, char **argv, limn_error *error) {
         {"output", LIMN_OPTION_STRING, &job.output, "PATH", "a PNG file for one prompt, a folder for several", true},
         {"count", LIMN_OPTION_SIZE, &job.sampling.count, "N", "drawings of each prompt", false},
         {"seed", LIMN_OPTION_SEED, &job.sampling.seed, "N", "the same seed (and --threads) draws the same", false},
-        {"guidance", LIMN_OPTION_FLOAT, &job.sampling.guidance, "S", "how much the prompt counts against none at all; 1: not at all more",
-         false},
+        {"guidance", LIMN_OPTION_FLOAT, &job.sampling.guidance, "S",
+         "how much the prompt counts against none at all; 1: not at all more", false},
         {"top-k", LIMN_OPTION_SIZE, &job.sampling.top_k, "K", "draw among the K most likely tokens; 0: all", false},
-        {"top-p", LIMN_OPTION_FLOAT, &job.sampling.top_p, "P", "draw among the most likely tokens that together reach this share", false},
-        {"temperature", LIMN_OPTION_FLOAT, &job.sampling.temperature, "T", "below 1: safer; 0: always the most likely token", false},
-        {"tokens-out", LIMN_OPTION_STRING, &job.tokens_out, "FILE", "also write the tokens, a JSON line for each prompt", false},
+        {"top-p", LIMN_OPTION_FLOAT, &job.sampling.top_p, "P",
+         "draw among the most likely tokens that together reach this share", false},
+        {"temperature", LIMN_OPTION_FLOAT, &job.sampling.temperature, "T", "below 1: safer; 0: always the most likely token",
+         false},
+        {"tokens-out", LIMN_OPTION_STRING, &job.tokens_out, "FILE", "also write the tokens, a JSON line for each prompt",
+         false},
         {"singles", LIMN_OPTION_STRING, &job.singles, "DIR", "also write every drawing as a picture of its own", false},
         {"restart", LIMN_OPTION_FLAG, &job.restart, NULL, "draw again what an earlier run has drawn", false},
         {0},

@@ -14,7 +14,8 @@ static json_t *describe(const limn_strings *paths, size_t vocabulary_size, size_
             json_decref(input);
             return NULL;
         }
-        json_array_append_new(input, json_pack("[s#, I]", paths->items[i], (int)strlen(paths->items[i]), (json_int_t)status.st_size));
+        json_array_append_new(input,
+                              json_pack("[s#, I]", paths->items[i], (int)strlen(paths->items[i]), (json_int_t)status.st_size));
     }
     json_t *description = json_pack("{s:o, s:I, s:I}", "input", input, "min_frequency", (json_int_t)min_frequency, "vocab_size",
                                     (json_int_t)vocabulary_size);
@@ -28,7 +29,8 @@ static int look_at_output(const char *directory, const char *record_path, const 
     if (limn_path_join(path, sizeof path, directory, "tokenizer.json", error)) return -1;
     if (!limn_file_exists(path)) return 0;
     if (!limn_file_exists(record_path))
-        return limn_fail_usage(error, "--output %s holds a tokenizer that was not trained here; --restart replaces it", directory);
+        return limn_fail_usage(error, "--output %s holds a tokenizer that was not trained here; --restart replaces it",
+                               directory);
     json_t *record = limn_json_load(record_path, error);
     if (!record) return -1;
     const char *key;
@@ -43,7 +45,8 @@ static int look_at_output(const char *directory, const char *record_path, const 
     return status;
 }
 
-static int train_on(const limn_strings *paths, size_t vocabulary_size, size_t min_frequency, const char *output, limn_error *error) {
+static int train_on(const limn_strings *paths, size_t vocabulary_size, size_t min_frequency, const char *output,
+                    limn_error *error) {
     tokenizer_trainer *trainer = tokenizer_trainer_create(error);
     tokenizer *trained = NULL;
     tokenizer_corpus corpus = {0};
@@ -55,10 +58,11 @@ static int train_on(const limn_strings *paths, size_t vocabulary_size, size_t mi
     limn_progress_finish(progress);
     if (status == 0 && corpus.captions == 0) status = limn_fail(error, "--input holds no captions");
     if (corpus.not_utf8)
-        limn_log(LIMN_LOG_WARNING, "%llu captions are not UTF-8; their bytes were learnt as they are", (unsigned long long)corpus.not_utf8);
+        limn_log(LIMN_LOG_WARNING, "%llu captions are not UTF-8; their bytes were learnt as they are",
+                 (unsigned long long)corpus.not_utf8);
     if (corpus.too_long)
-        limn_log(LIMN_LOG_WARNING, "%llu captions are longer than %d bytes and were left out", (unsigned long long)corpus.too_long,
-                 TOKENIZER_MAX_TEXT);
+        limn_log(LIMN_LOG_WARNING, "%llu captions are longer than %d bytes and were left out",
+                 (unsigned long long)corpus.too_long, TOKENIZER_MAX_TEXT);
     if (status == 0) {
         trained = tokenizer_trainer_finish(trainer, vocabulary_size, min_frequency, error);
         status = trained ? tokenizer_save(trained, output, error) : -1;
@@ -68,8 +72,8 @@ static int train_on(const limn_strings *paths, size_t vocabulary_size, size_t mi
         if (size < vocabulary_size)
             limn_log(LIMN_LOG_WARNING, "the vocabulary has %zu tokens instead of %zu: no further pair occurs %zu times", size,
                      vocabulary_size, min_frequency);
-        limn_log(LIMN_LOG_INFO, "%s: %zu tokens from %llu captions (%llu bytes)", output, size, (unsigned long long)corpus.captions,
-                 (unsigned long long)corpus.bytes);
+        limn_log(LIMN_LOG_INFO, "%s: %zu tokens from %llu captions (%llu bytes)", output, size,
+                 (unsigned long long)corpus.captions, (unsigned long long)corpus.bytes);
     }
     tokenizer_free(trained);
     tokenizer_trainer_free(trainer);
@@ -106,9 +110,12 @@ static int train(int argc, char **argv, limn_error *error) {
     };
     const limn_option options[] = {
         {"input", LIMN_OPTION_STRINGS, &input, "FILES",
-         "text files with a caption on each line, taken as it is; or WebDataset .tar files (or folders of them), whose captions are "
-         "led by a space", true},
-        {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML whose section tokenizer has vocab_size and min_frequency", false},
+         "text files with a caption on each line, taken as it is; or WebDataset .tar files (or folders of them), whose "
+         "captions are "
+         "led by a space",
+         true},
+        {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML whose section tokenizer has vocab_size and min_frequency",
+         false},
         {"vocab-size", LIMN_OPTION_SIZE, &vocabulary_size, "N", "tokens in all, with 5 special ones and the 256 bytes", false},
         {"min-frequency", LIMN_OPTION_SIZE, &min_frequency, "N", "a pair must occur this often to become a token (2)", false},
         {"output", LIMN_OPTION_STRING, &output, "DIR", "where the three files go", true},
@@ -125,8 +132,8 @@ static int train(int argc, char **argv, limn_error *error) {
     int status = config ? read_config(config, &vocabulary_size, &min_frequency, error) : 0;
     if (status == 0 && !vocabulary_size) status = limn_fail_usage(error, "--vocab-size is needed, or a --config that has it");
     if (status == 0 && vocabulary_size < TOKENIZER_BASE)
-        status = limn_fail_usage(error, "--vocab-size %zu is too small: %d special tokens and bytes come first", vocabulary_size,
-                                 TOKENIZER_BASE);
+        status = limn_fail_usage(error, "--vocab-size %zu is too small: %d special tokens and bytes come first",
+                                 vocabulary_size, TOKENIZER_BASE);
     if (!min_frequency) min_frequency = 2;
     if (status == 0) status = limn_expand_folders(&input, ".tar", &paths, error);
     if (status == 0) status = limn_path_join(record_path, sizeof record_path, output, "training.json", error);
@@ -166,7 +173,8 @@ static int encode(int argc, char **argv, limn_error *error) {
         .name = "limn-tokenizer encode",
         .summary = "Turns lines of text into JSON lines of token ids.",
         .examples = "$ echo ' a red apple' | limn-tokenizer encode --tokenizer model\n"
-                    "{\"ids\": [0, 339, 559, 751, 320, 2]}   (what it may print; a line is encoded as it is, without a space put before)",
+                    "{\"ids\": [0, 339, 559, 751, 320, 2]}   (what it may print; a line is encoded as it is, without a space "
+                    "put before)",
     };
     return turn_lines(&program, argc, argv, tokenizer_encode_lines, error);
 }

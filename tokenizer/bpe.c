@@ -126,7 +126,8 @@ static void push_pair(const tokenizer *self, const symbol *symbols, merge_heap *
 static void merge_word(const tokenizer *self, const char *word, size_t size, symbol *symbols, uint64_t *room, id_list *out) {
     merge_heap heap = {room, 0};
     for (size_t i = 0; i < size; i++)
-        symbols[i] = (symbol){self->byte_ids[(unsigned char)word[i]], i ? (uint32_t)i - 1 : NONE, i + 1 < size ? (uint32_t)i + 1 : NONE};
+        symbols[i] =
+            (symbol){self->byte_ids[(unsigned char)word[i]], i ? (uint32_t)i - 1 : NONE, i + 1 < size ? (uint32_t)i + 1 : NONE};
     for (size_t i = 0; i + 1 < size; i++) push_pair(self, symbols, &heap, (uint32_t)i);
 
     while (heap.count) {

@@ -69,8 +69,8 @@ static const added_token *added_at(const tokenizer *self, bool normalized, const
     return NULL;
 }
 
-/* Splits out the added tokens of one level, leftmost and longest first: first those that are looked for in the raw text, then, in
- * what they leave, the "normalized" ones. */
+/* Splits out the added tokens of one level, leftmost and longest first: first those that are looked for in the raw text, then,
+ * in what they leave, the "normalized" ones. */
 static int encode_level(const encoding *e, int level, const char *text, size_t size) {
     if (level == 2) return encode_plain(e, text, size);
     const tokenizer *self = e->self;

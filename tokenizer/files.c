@@ -10,8 +10,8 @@ enum { FILE_LIMIT = 64 << 20 };
 
 static const char *const special_names[] = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
 
-/* Adds the tokens of a vocabulary (text to id) and of added tokens beyond it, in the order of their ids. Every id from 0 on must
- * be there once. */
+/* Adds the tokens of a vocabulary (text to id) and of added tokens beyond it, in the order of their ids. Every id from 0 on
+ * must be there once. */
 static int read_tokens(tokenizer *self, const json_t *vocabulary, const json_t *added, const char *where, limn_error *error) {
     size_t count = json_object_size(vocabulary), i;
     const char *text;
@@ -29,8 +29,9 @@ static int read_tokens(tokenizer *self, const json_t *vocabulary, const json_t *
     json_object_foreach((json_t *)(uintptr_t)vocabulary, text, id) {
         json_int_t value = json_integer_value(id);
         if (!json_is_integer(id) || value < 0 || value >= (json_int_t)count) {
-            limn_fail(error, "%s: token \"%.40s\" has an id that is not one of 0 to %zu; %zu tokens need these ids without gaps", where,
-                      text, count - 1, count);
+            limn_fail(error,
+                      "%s: token \"%.40s\" has an id that is not one of 0 to %zu; %zu tokens need these ids without gaps",
+                      where, text, count - 1, count);
             goto done;
         }
         if (texts[value]) {
@@ -44,7 +45,8 @@ static int read_tokens(tokenizer *self, const json_t *vocabulary, const json_t *
         text = json_string_value(json_object_get(item, "content"));
         if (value < 0 || value >= (json_int_t)count || (texts[value] && strcmp(texts[value], text) != 0) ||
             (json_object_get(vocabulary, text) && json_integer_value(json_object_get(vocabulary, text)) != value)) {
-            limn_fail(error, "%s: added token \"%.40s\" has id %lld, which the vocabulary contradicts", where, text, (long long)value);
+            limn_fail(error, "%s: added token \"%.40s\" has id %lld, which the vocabulary contradicts", where, text,
+                      (long long)value);
             goto done;
         }
         texts[value] = text;
@@ -79,9 +81,10 @@ static int read_merge(merge_rule *rule, const json_t *vocabulary, const char *le
             if ((i == 2 || i == part) && limn_buffer_append(scratch, parts[part].text, parts[part].size, error)) return -1;
         const json_t *id = json_object_get(vocabulary, scratch->data);
         if (!id)
-            return limn_fail(error, "%s: merge %zu (\"%.*s\" and \"%.*s\") needs a token \"%.80s\" that the vocabulary does not have",
-                             where, number, left_size < 40 ? (int)left_size : 40, left, right_size < 40 ? (int)right_size : 40, right,
-                             scratch->data);
+            return limn_fail(error,
+                             "%s: merge %zu (\"%.*s\" and \"%.*s\") needs a token \"%.80s\" that the vocabulary does not have",
+                             where, number, left_size < 40 ? (int)left_size : 40, left, right_size < 40 ? (int)right_size : 40,
+                             right, scratch->data);
         ids[i] = (int32_t)json_integer_value(id);
     }
     *rule = (merge_rule){ids[0], ids[1], ids[2]};
@@ -99,7 +102,8 @@ static int read_merge_text(merge_rule *rule, const json_t *vocabulary, const cha
 }
 
 /* The merges of tokenizer.json: "a b" as until 0.19, or ["a", "b"] as since. */
-static int read_json_merges(tokenizer *self, const json_t *vocabulary, const json_t *merges, const char *where, limn_error *error) {
+static int read_json_merges(tokenizer *self, const json_t *vocabulary, const json_t *merges, const char *where,
+                            limn_error *error) {
     merge_rule *rules = limn_allocate(json_array_size(merges) + 1, sizeof *rules, error);
     limn_buffer scratch = {0};
     int status = rules ? 0 : -1;
@@ -109,8 +113,8 @@ static int read_json_merges(tokenizer *self, const json_t *vocabulary, const jso
         json_array_foreach(merges, i, item) {
             const json_t *left = json_array_get(item, 0), *right = json_array_get(item, 1);
             if (json_is_string(item))
-                status = read_merge_text(&rules[i], vocabulary, json_string_value(item), json_string_length(item), &scratch, where,
-                                         i + 1, error);
+                status = read_merge_text(&rules[i], vocabulary, json_string_value(item), json_string_length(item), &scratch,
+                                         where, i + 1, error);
             else if (json_array_size(item) == 2 && json_string_length(left) && json_string_length(right))
                 status = read_merge(&rules[i], vocabulary, json_string_value(left), json_string_length(left),
                                     json_string_value(right), json_string_length(right), &scratch, where, i + 1, error);
@@ -185,9 +189,8 @@ failed:
 
 /* What a tokenizer.json may ask for beyond byte-level BPE is refused by name rather than left undone. */
 static int check_supported(const json_t *root, const json_t *model, const char *path, limn_error *error) {
-    static const char *const parts[][3] = {{"pre_tokenizer", "ByteLevel", ""},
-                                           {"post_processor", "RobertaProcessing", "ByteLevel"},
-                                           {"decoder", "ByteLevel", ""}};
+    static const char *const parts[][3] = {
+        {"pre_tokenizer", "ByteLevel", ""}, {"post_processor", "RobertaProcessing", "ByteLevel"}, {"decoder", "ByteLevel", ""}};
     const json_t *normalizer = json_object_get(root, "normalizer");
     if (normalizer && !json_is_null(normalizer))
         return limn_fail(error, "%s: its \"normalizer\" is not supported; captions are normalised before", path);
@@ -196,10 +199,12 @@ static int check_supported(const json_t *root, const json_t *model, const char *
         const char *type = json_string_value(json_object_get(part, "type"));
         if (i > 0 && (!part || json_is_null(part))) continue;
         if (!type || (strcmp(type, parts[i][1]) != 0 && strcmp(type, parts[i][2]) != 0))
-            return limn_fail(error, "%s: %s is \"%.40s\"; only \"%s\" is supported", path, parts[i][0], type ? type : "null", parts[i][1]);
+            return limn_fail(error, "%s: %s is \"%.40s\"; only \"%s\" is supported", path, parts[i][0], type ? type : "null",
+                             parts[i][1]);
     }
     const char *type = json_string_value(json_object_get(model, "type"));
-    if (type && strcmp(type, "BPE") != 0) return limn_fail(error, "%s: its model is \"%.40s\"; only \"BPE\" is supported", path, type);
+    if (type && strcmp(type, "BPE") != 0)
+        return limn_fail(error, "%s: its model is \"%.40s\"; only \"BPE\" is supported", path, type);
     static const char *const unsupported[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix"};
     for (size_t i = 0; i < 3; i++) {
         const json_t *value = json_object_get(model, unsupported[i]);
@@ -236,7 +241,8 @@ static int read_boundary(const tokenizer *self, const json_t *processor, const c
     const char *text = json_string_value(json_array_get(pair, 0));
     json_int_t value = json_integer_value(json_array_get(pair, 1));
     if (!pair) return 0;
-    if (!text || value < 0 || (size_t)value >= self->texts.count || strcmp(string_list_at(&self->texts, (size_t)value), text) != 0)
+    if (!text || value < 0 || (size_t)value >= self->texts.count ||
+        strcmp(string_list_at(&self->texts, (size_t)value), text) != 0)
         return limn_fail(error, "%s: post_processor's \"%s\" is not a token of the vocabulary with its id", path, key);
     *id = (int32_t)value;
     return 0;
@@ -259,8 +265,8 @@ static tokenizer *load_json(const char *path, limn_error *error) {
         read_added(self, added, path, error) ||
         limn_json_get_bool(before, path, "add_prefix_space", &self->add_prefix_space, error) ||
         limn_json_get_bool(before, path, "use_regex", &self->use_regex, error) ||
-        read_boundary(self, after, "cls", &self->bos, path, error) || read_boundary(self, after, "sep", &self->eos, path, error) ||
-        tokenizer_complete(self, path, error))
+        read_boundary(self, after, "cls", &self->bos, path, error) ||
+        read_boundary(self, after, "sep", &self->eos, path, error) || tokenizer_complete(self, path, error))
         goto failed;
     json_decref(root);
     return self;
@@ -278,7 +284,8 @@ tokenizer *tokenizer_load(const char *directory, limn_error *error) {
         return NULL;
     if (limn_file_exists(whole)) return load_json(whole, error);
     if (limn_file_exists(vocabulary) && limn_file_exists(merges)) return load_plain(vocabulary, merges, error);
-    limn_fail(error, "%s has neither tokenizer.json nor vocab.json and merges.txt; make them with limn-tokenizer train", directory);
+    limn_fail(error, "%s has neither tokenizer.json nor vocab.json and merges.txt; make them with limn-tokenizer train",
+              directory);
     return NULL;
 }
 
@@ -339,7 +346,8 @@ static int write_boundary(limn_buffer *out, const tokenizer *self, const char *k
 
 static int write_json(limn_buffer *out, const tokenizer *self, limn_error *error) {
     const char *prefix = json_bool(self->add_prefix_space);
-    if (limn_buffer_printf(out, error, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [") ||
+    if (limn_buffer_printf(
+            out, error, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [") ||
         write_added(out, self, error) ||
         limn_buffer_printf(out, error,
                            "  \"normalizer\": null,\n"

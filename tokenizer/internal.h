@@ -16,8 +16,8 @@ unsigned char *unicode_classes_create(limn_error *error);
 /* ---------------------------------------------------------------- pretokens.c: GPT-2's splitting */
 
 /* The end of the pretoken that begins at `start` < size: the match there of
- * 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ . A byte that is not UTF-8 counts as neither letter,
- * number nor space. */
+ * 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ . A byte that is not UTF-8 counts as neither
+ * letter, number nor space. */
 size_t pretoken_end(const unsigned char *classes, const char *text, size_t size, size_t start);
 
 /* ---------------------------------------------------------------- alphabet.c: bytes as printable characters */
@@ -76,8 +76,8 @@ struct tokenizer {
     int32_t byte_ids[256];
     added_token *added; /* longest first */
     size_t added_count;
-    bool added_first[2][256]; /* whether a token of level raw, normalized begins with this byte */
-    size_t *added_order;      /* indices into added, as the file lists them (for writing) */
+    bool added_first[2][256];  /* whether a token of level raw, normalized begins with this byte */
+    size_t *added_order;       /* indices into added, as the file lists them (for writing) */
     unsigned char *is_special; /* (count): decoding leaves it out */
     bool add_prefix_space, use_regex;
     int32_t bos, eos, pad;

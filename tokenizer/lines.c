@@ -34,8 +34,8 @@ static void reader_close(line_reader *reader) {
     free(reader->data);
 }
 
-/* Reads until there is a whole line at least; gives out all whole lines that are there, the newline of the last included where the
- * file has one. 1: lines, 0: the end. A pipe's lines come as soon as they are written. */
+/* Reads until there is a whole line at least; gives out all whole lines that are there, the newline of the last included where
+ * the file has one. 1: lines, 0: the end. A pipe's lines come as soon as they are written. */
 static int reader_next(line_reader *reader, const char **lines, size_t *size, limn_error *error) {
     if (reader->start) memmove(reader->data, reader->data + reader->start, reader->size - reader->start);
     reader->size -= reader->start;
@@ -95,7 +95,8 @@ static int add_caption(tokenizer_trainer *trainer, const char *text, size_t size
     return tokenizer_trainer_add(trainer, text, size, error);
 }
 
-static int add_tar(tokenizer_trainer *trainer, const char *path, tokenizer_corpus *corpus, limn_progress *progress, limn_error *error) {
+static int add_tar(tokenizer_trainer *trainer, const char *path, tokenizer_corpus *corpus, limn_progress *progress,
+                   limn_error *error) {
     tar_reader *reader = tar_reader_open(path, error);
     tar_sample sample;
     limn_buffer led = {0};
@@ -114,7 +115,8 @@ static int add_tar(tokenizer_trainer *trainer, const char *path, tokenizer_corpu
     return got < 0 ? -1 : status;
 }
 
-static int add_lines(tokenizer_trainer *trainer, const char *path, tokenizer_corpus *corpus, limn_progress *progress, limn_error *error) {
+static int add_lines(tokenizer_trainer *trainer, const char *path, tokenizer_corpus *corpus, limn_progress *progress,
+                     limn_error *error) {
     line_reader reader;
     const char *lines;
     size_t size, next;
@@ -144,7 +146,8 @@ int tokenizer_trainer_add_file(tokenizer_trainer *trainer, const char *path, tok
 typedef int (*line_function)(const tokenizer *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
                              limn_error *error);
 
-static int encode_line(const tokenizer *self, const char *line, size_t size, id_list *scratch, limn_buffer *out, limn_error *error) {
+static int encode_line(const tokenizer *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
+                       limn_error *error) {
     if (tokenizer_encode(self, line, size, &scratch->items, &scratch->capacity, &scratch->count, error)) return -1;
     if (limn_buffer_append(out, "{\"ids\": [", 9, error)) return -1;
     for (size_t i = 0; i < scratch->count; i++) {
@@ -162,7 +165,8 @@ static int encode_line(const tokenizer *self, const char *line, size_t size, id_
     return limn_buffer_append(out, "]}\n", 3, error);
 }
 
-static int decode_line(const tokenizer *self, const char *line, size_t size, id_list *scratch, limn_buffer *out, limn_error *error) {
+static int decode_line(const tokenizer *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
+                       limn_error *error) {
     json_error_t where;
     json_t *value = json_loadb(line, size, 0, &where);
     if (!value) return limn_fail(error, "not JSON: %s; expected {\"ids\": [0, 1, 2]}", where.text);

@@ -120,14 +120,18 @@ int tokenizer_complete(tokenizer *self, const char *where, limn_error *error) {
         if (self->byte_ids[byte] < 0) {
             char name[5] = "";
             limn_utf8_encode(byte_character((unsigned char)byte), name);
-            return limn_fail(error, "%s: the vocabulary has no token \"%s\" for byte %d; it is not byte-level", where, name, byte);
+            return limn_fail(error, "%s: the vocabulary has no token \"%s\" for byte %d; it is not byte-level", where, name,
+                             byte);
         }
     if (self->bos < 0) self->bos = tokenizer_find(self, "<s>");
     if (self->eos < 0) self->eos = tokenizer_find(self, "</s>");
     self->pad = tokenizer_find(self, "<pad>");
     if (self->bos < 0 || self->eos < 0 || self->pad < 0)
-        return limn_fail(error, "%s: the vocabulary has no token %s; train it with limn-tokenizer, or add it to the file", where,
-                         self->bos < 0 ? "<s>" : self->eos < 0 ? "</s>" : "<pad>");
+        return limn_fail(error, "%s: the vocabulary has no token %s; train it with limn-tokenizer, or add it to the file",
+                         where,
+                         self->bos < 0   ? "<s>"
+                         : self->eos < 0 ? "</s>"
+                                         : "<pad>");
     self->is_special = limn_allocate(self->texts.count, 1, error);
     self->cache = word_cache_create(error);
     self->classes = unicode_classes_create(error);

@@ -12,9 +12,10 @@ enum { TOKENIZER_SPECIALS = 5, TOKENIZER_BASE = TOKENIZER_SPECIALS + 256 };
 
 typedef struct tokenizer tokenizer;
 
-/* A folder with tokenizer.json, or with vocab.json and merges.txt. Fails with one line that names the file when ids have gaps or
- * come twice, a merge names an unknown token, one of the 256 bytes or <s>, </s>, <pad> is missing, or tokenizer.json asks for
- * something else than byte-level BPE. Truncation and padding that tokenizer.json may ask for are the caller's business here. */
+/* A folder with tokenizer.json, or with vocab.json and merges.txt. Fails with one line that names the file when ids have gaps
+ * or come twice, a merge names an unknown token, one of the 256 bytes or <s>, </s>, <pad> is missing, or tokenizer.json asks
+ * for something else than byte-level BPE. Truncation and padding that tokenizer.json may ask for are the caller's business
+ * here. */
 tokenizer *tokenizer_load(const char *directory, limn_error *error);
 /* Writes vocab.json, merges.txt and, last, tokenizer.json. */
 int tokenizer_save(const tokenizer *self, const char *directory, limn_error *error);
@@ -30,8 +31,8 @@ const char *tokenizer_token(const tokenizer *self, int32_t id);
 const char *tokenizer_merge(const tokenizer *self, size_t i);
 
 /* Text (any bytes) to ids between <s> and </s>. ids is a growing array of the caller's (realloc; capacity kept in *capacity).
- * add_prefix_space is as the files say. Added tokens (<s>, <mask>, …) that stand in the text become their ids. Bytes that are not
- * UTF-8 become their own tokens, so decoding gives back every text. Safe from many threads at once. */
+ * add_prefix_space is as the files say. Added tokens (<s>, <mask>, …) that stand in the text become their ids. Bytes that are
+ * not UTF-8 become their own tokens, so decoding gives back every text. Safe from many threads at once. */
 int tokenizer_encode(const tokenizer *self, const char *text, size_t size, int32_t **ids, size_t *capacity, size_t *out_count,
                      limn_error *error);
 /* The same into exactly `length` places: truncated so that </s> stays last, padded with <pad>; mask is 1 for text. The text is
@@ -64,7 +65,8 @@ typedef struct {
 int tokenizer_trainer_add_file(tokenizer_trainer *trainer, const char *path, tokenizer_corpus *corpus, limn_progress *progress,
                                limn_error *error);
 /* Uses up what was added: call once. A vocabulary_size below TOKENIZER_BASE is a usage error. */
-tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabulary_size, size_t min_frequency, limn_error *error);
+tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabulary_size, size_t min_frequency,
+                                    limn_error *error);
 void tokenizer_trainer_free(tokenizer_trainer *trainer); /* NULL allowed */
 
 #endif

@@ -2,8 +2,8 @@
  * that hold them.
  *
  * Every merge makes a new token: what happens inside a stretch of text that ends up as one token does not depend on what stands
- * around it, so the same bytes are never joined in two ways. Hence a pair is born in one step, with all words it will ever stand
- * in, goes into the queue once, and is merged at most once. */
+ * around it, so the same bytes are never joined in two ways. Hence a pair is born in one step, with all words it will ever
+ * stand in, goes into the queue once, and is merged at most once. */
 #include "tokenizer/internal.h"
 #include <omp.h>
 #include <stdlib.h>
@@ -112,7 +112,7 @@ typedef struct {
     int32_t *symbols;
     pair_count *pairs;
     size_t pair_total, pair_capacity, queued; /* pairs before `queued` are in the queue or were */
-    size_t *slots; /* index + 1 of a pair */
+    size_t *slots;                            /* index + 1 of a pair */
     size_t slot_mask;
     queue_entry *queue;
     size_t queue_count, queue_capacity;
@@ -338,10 +338,12 @@ failed:
     return NULL;
 }
 
-tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabulary_size, size_t min_frequency, limn_error *error) {
+tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabulary_size, size_t min_frequency,
+                                    limn_error *error) {
     static const char *const specials[TOKENIZER_SPECIALS] = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
     if (vocabulary_size < TOKENIZER_BASE || vocabulary_size > INT32_MAX) {
-        limn_fail_usage(error, "a vocabulary of %zu tokens is not possible: it has %d special ones and bytes, and at most %d tokens",
+        limn_fail_usage(error,
+                        "a vocabulary of %zu tokens is not possible: it has %d special ones and bytes, and at most %d tokens",
                         vocabulary_size, TOKENIZER_BASE, INT32_MAX);
         return NULL;
     }
@@ -352,8 +354,7 @@ tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabular
     int status = count_batch(trainer, error);
     for (size_t i = 0; i < TOKENIZER_SPECIALS && status == 0; i++)
         status = string_list_add(&t.tokens, specials[i], strlen(specials[i]), error);
-    for (size_t i = 0; i < 256 && status == 0; i++)
-        status = string_list_add(&t.tokens, (const char *)&order[i], 1, error);
+    for (size_t i = 0; i < 256 && status == 0; i++) status = string_list_add(&t.tokens, (const char *)&order[i], 1, error);
     if (status == 0) status = prepare(&t, trainer, error);
     if (status == 0) status = make_merges(&t, vocabulary_size, min_frequency, error);
     if (status == 0) self = build(&t, TOKENIZER_SPECIALS, error);

@@ -35,7 +35,8 @@ static bool prepare(void) {
 }
 
 static bool make_seed(size_t index, limn_buffer *out) {
-    static const char *const lines[] = {"{\"ids\": [0, 280, 12, 2]}\n[3, 4, 250]\n", " a red apple isn't <mask> caf\xC3\xA9\n\xE2\x80\xA8 '' 12"};
+    static const char *const lines[] = {"{\"ids\": [0, 280, 12, 2]}\n[3, 4, 250]\n",
+                                        " a red apple isn't <mask> caf\xC3\xA9\n\xE2\x80\xA8 '' 12"};
     if (!prepare() || index >= 5) return false;
     if (index < 3) return limn_buffer_append(out, files[index].data, files[index].size, NULL) == 0;
     return limn_buffer_append(out, lines[index - 3], strlen(lines[index - 3]), NULL) == 0;

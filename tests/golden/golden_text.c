@@ -49,13 +49,15 @@ static void compare_encoding(golden *test, const tokenizer *tokens) {
         rows++;
         json_t *row = json_loadb(line, (size_t)(end - line), JSON_ALLOW_NUL, NULL);
         const json_t *field = json_object_get(row, "text");
-        bool equal = json_is_string(field) && tokenizer_encode(tokens, json_string_value(field), json_string_length(field), &ids, &capacity,
-                                                               &count, &error) == 0 &&
+        bool equal = json_is_string(field) &&
+                     tokenizer_encode(tokens, json_string_value(field), json_string_length(field), &ids, &capacity, &count,
+                                      &error) == 0 &&
                      ids_equal(json_object_get(row, "ids"), ids, count);
         if (!equal && wrong++ == 0) first_wrong = rows;
         json_decref(row);
     }
-    snprintf(detail, sizeof detail, wrong ? "%zu of %zu rows differ, the first is row %zu" : "%zu of %zu rows differ", wrong, rows, first_wrong);
+    snprintf(detail, sizeof detail, wrong ? "%zu of %zu rows differ, the first is row %zu" : "%zu of %zu rows differ", wrong,
+             rows, first_wrong);
     golden_check(test, "encode", rows > 0 && wrong == 0, detail);
     free(ids);
     free(text);
@@ -106,7 +108,8 @@ static void compare_training(golden *test) {
         wrong += !ours || strcmp(ours, text) != 0;
     }
     snprintf(detail, sizeof detail, "%zu of %zu tokens differ", wrong, json_object_size(vocabulary));
-    golden_check(test, "training vocabulary", wrong == 0 && tokenizer_vocabulary_size(trained) == json_object_size(vocabulary), detail);
+    golden_check(test, "training vocabulary", wrong == 0 && tokenizer_vocabulary_size(trained) == json_object_size(vocabulary),
+                 detail);
 done:
     tokenizer_free(trained);
     free(merges);

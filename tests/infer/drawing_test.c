@@ -35,7 +35,8 @@ static void draw(int32_t *tokens, const char *prompt, const sampling_options *op
     if (draw_tokens(&model, prompt, options, tokens, NULL, NULL, &error)) fail_msg("%s", error.message);
 }
 
-/* Each token drawn at temperature 0 is the most likely one under guidance of what the uncached model says of the tokens before. */
+/* Each token drawn at temperature 0 is the most likely one under guidance of what the uncached model says of the tokens before.
+ */
 static void test_equals_the_whole_model(void **state) {
     (void)state;
     static const char prompt[] = "a red apple";

@@ -39,7 +39,9 @@ static int teardown(void **state) {
 static int begin(void **state) {
     (void)state;
     static const char text[] = "A red, RED apple!\r\n\nblue heart\n\xE2\x9D\xA4\nA red, RED apple!\n";
-    job = (drawing_job){.model = model_folder, .prompts = prompts, .output = output,
+    job = (drawing_job){.model = model_folder,
+                        .prompts = prompts,
+                        .output = output,
                         .sampling = {.count = 2, .seed = 3, .guidance = 3, .temperature = 1, .top_p = 1}};
     return limn_atomic_write(prompts, text, sizeof text - 1, NULL);
 }
@@ -243,9 +245,8 @@ static void test_a_tokens_file_of_something_else(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
-        TEST(test_nine_drawings_of_one_prompt), TEST(test_a_file_of_prompts),
-        TEST(test_going_on),                    TEST(test_another_configuration_is_refused),
-        TEST(test_wrong_input),                 TEST(test_a_tokens_file_of_something_else),
+        TEST(test_nine_drawings_of_one_prompt),      TEST(test_a_file_of_prompts), TEST(test_going_on),
+        TEST(test_another_configuration_is_refused), TEST(test_wrong_input),       TEST(test_a_tokens_file_of_something_else),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

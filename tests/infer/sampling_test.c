@@ -83,7 +83,8 @@ static void test_how_often_each_token_is_drawn(void **state) {
         for (size_t i = 0; i < K; i++) {
             double deviation = sqrt(expected[i] * (1 - expected[i]) * DRAWS);
             if (fabs(counts[i] - expected[i] * DRAWS) > 5 * deviation + 1e-9)
-                fail_msg("case %zu: token %zu is drawn %.0f times, not %.1f ± %.1f", c + 1, i, counts[i], expected[i] * DRAWS, deviation);
+                fail_msg("case %zu: token %zu is drawn %.0f times, not %.1f ± %.1f", c + 1, i, counts[i], expected[i] * DRAWS,
+                         deviation);
         }
     }
     free(cond);
@@ -155,8 +156,8 @@ static void test_logits_that_are_no_numbers(void **state) {
 static void test_impossible_options(void **state) {
     (void)state;
     const sampling_options good = {.count = 9, .guidance = 10, .temperature = 1, .top_p = 1};
-    static const char *const names[] = {"--count", "--guidance", "--guidance", "--temperature", "--temperature", "--top-p", "--top-p",
-                                        "--top-p", "--seed"};
+    static const char *const names[] = {"--count", "--guidance", "--guidance", "--temperature", "--temperature",
+                                        "--top-p", "--top-p",    "--top-p",    "--seed"};
     assert_int_equal(sampling_options_check(&good, NULL), 0);
     for (size_t i = 0; i < 9; i++) {
         sampling_options options = good;
@@ -178,8 +179,10 @@ static void test_impossible_options(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_how_often_each_token_is_drawn), cmocka_unit_test(test_temperature_0_takes_the_most_likely),
-        cmocka_unit_test(test_what_a_draw_depends_on),        cmocka_unit_test(test_logits_that_are_no_numbers),
+        cmocka_unit_test(test_how_often_each_token_is_drawn),
+        cmocka_unit_test(test_temperature_0_takes_the_most_likely),
+        cmocka_unit_test(test_what_a_draw_depends_on),
+        cmocka_unit_test(test_logits_that_are_no_numbers),
         cmocka_unit_test(test_impossible_options),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -25,7 +25,8 @@ static int make_tokenizer(const char *folder, limn_error *error) {
 static int make_vqgan(const char *folder, const json_t *json, uint64_t seed, limn_error *error) {
     char path[4096];
     vqgan_config config;
-    if (limn_path_join(path, sizeof path, folder, "vqgan", error) || vqgan_config_read(&config, json, "vqgan", false, error)) return -1;
+    if (limn_path_join(path, sizeof path, folder, "vqgan", error) || vqgan_config_read(&config, json, "vqgan", false, error))
+        return -1;
     vqgan *model = vqgan_create(&config, seed, false, error);
     int status = model ? vqgan_save(model, path, error) : -1;
     if (model) vqgan_free(model);

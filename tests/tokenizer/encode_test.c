@@ -158,7 +158,8 @@ static void test_decoding_gives_back_every_text(void **state) {
             static const char *const special[] = {"<s>", "</s>", "<mask>"};
             size_t skip = 0;
             for (size_t k = 0; k < 3; k++)
-                if (size - i >= strlen(special[k]) && memcmp(text + i, special[k], strlen(special[k])) == 0) skip = strlen(special[k]);
+                if (size - i >= strlen(special[k]) && memcmp(text + i, special[k], strlen(special[k])) == 0)
+                    skip = strlen(special[k]);
             if (!skip) expected[left++] = text[i];
             i += skip ? skip : 1;
         }
@@ -242,7 +243,8 @@ static void test_captions_have_a_fixed_length(void **state) {
     (void)state;
     static const struct {
         const char *caption, *as; /* what is encoded in its stead */
-    } cases[] = {{"red apple", " red apple"}, {" red apple", " red apple"}, {"", ""}, {"a red apple on a table and a blue heart", NULL}};
+    } cases[] = {
+        {"red apple", " red apple"}, {" red apple", " red apple"}, {"", ""}, {"a red apple on a table and a blue heart", NULL}};
     for (size_t c = 0; c < 4; c++) {
         int32_t whole[64], ids[9], mask[9];
         const char *as = cases[c].as ? cases[c].as : " a red apple on a table and a blue heart";
@@ -285,11 +287,11 @@ static void test_many_threads_at_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_merging_equals_the_definition), cmocka_unit_test(test_equals_the_definition),
-        cmocka_unit_test(test_decoding_gives_back_every_text),
-        cmocka_unit_test(test_every_byte_alone),           cmocka_unit_test(test_ids_outside_the_vocabulary),
-        cmocka_unit_test(test_a_caption_of_10_megabytes),  cmocka_unit_test(test_a_text_beyond_the_limit),
-        cmocka_unit_test(test_captions_have_a_fixed_length), cmocka_unit_test(test_many_threads_at_once),
+        cmocka_unit_test(test_merging_equals_the_definition),  cmocka_unit_test(test_equals_the_definition),
+        cmocka_unit_test(test_decoding_gives_back_every_text), cmocka_unit_test(test_every_byte_alone),
+        cmocka_unit_test(test_ids_outside_the_vocabulary),     cmocka_unit_test(test_a_caption_of_10_megabytes),
+        cmocka_unit_test(test_a_text_beyond_the_limit),        cmocka_unit_test(test_captions_have_a_fixed_length),
+        cmocka_unit_test(test_many_threads_at_once),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

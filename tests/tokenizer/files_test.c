@@ -181,7 +181,8 @@ static void test_added_tokens_swallow_blanks(void **state) {
     write_json("tokenizer.json", root);
     tokenizer *loaded = load();
     int32_t plain[64], stripped[64];
-    static const char *const pairs[][2] = {{"red \xC2\xA0 <mask> apple", "red<mask> apple"}, {"red <unk> \t apple", "red <unk>apple"}};
+    static const char *const pairs[][2] = {{"red \xC2\xA0 <mask> apple", "red<mask> apple"},
+                                           {"red <unk> \t apple", "red <unk>apple"}};
     for (size_t i = 0; i < 2; i++) {
         size_t count = encode_inner(tokens, pairs[i][1], strlen(pairs[i][1]), plain, 64);
         assert_int_equal(encode_inner(loaded, pairs[i][0], strlen(pairs[i][0]), stripped, 64), count);
@@ -211,7 +212,8 @@ static void test_added_token_beyond_the_vocabulary(void **state) {
     (void)state;
     json_t *root = read_json("tokenizer.json");
     int32_t id = (int32_t)tokenizer_vocabulary_size(tokens), got[8];
-    json_array_append_new(json_object_get(root, "added_tokens"), json_pack("{s:i, s:s, s:b}", "id", (int)id, "content", "<s>x", "special", 0));
+    json_array_append_new(json_object_get(root, "added_tokens"),
+                          json_pack("{s:i, s:s, s:b}", "id", (int)id, "content", "<s>x", "special", 0));
     write_json("tokenizer.json", root);
     tokenizer *loaded = load();
     assert_int_equal(encode_inner(loaded, "<s>x<s>", 7, got, 8), 2);
@@ -250,8 +252,9 @@ static void test_wrong_vocabularies(void **state) {
     (void)state;
     remove_file("tokenizer.json");
     size_t last = tokenizer_vocabulary_size(tokens) - 1;
-    static const char *const reasons[] = {"without gaps", "is both", "without gaps", "without gaps", "no token \"A\" for byte 65", "<pad>", "is empty",
-                                          "not an object"};
+    static const char *const reasons[] = {
+        "without gaps", "is both",  "without gaps", "without gaps", "no token \"A\" for byte 65",
+        "<pad>",        "is empty", "not an object"};
     for (int i = 0; i < 8; i++) {
         json_t *vocabulary = read_json("vocab.json"), *kept = json_copy(vocabulary);
         if (i == 0) json_object_set_new(vocabulary, tokenizer_token(tokens, (int32_t)last), json_integer((json_int_t)last + 1));
@@ -302,9 +305,17 @@ static void test_wrong_merges(void **state) {
 
 static void test_wrong_tokenizer_json(void **state) {
     (void)state;
-    static const char *const reasons[] = {"\"normalizer\" is not supported", "pre_tokenizer is \"Whitespace\"", "only \"BPE\"", "\"dropout\"",
-                                          "merge 1 is neither", "\"vocab\" and \"merges\"", "\"single_word\"", "\"cls\"",
-                                          "which the vocabulary contradicts", "post_processor is \"TemplateProcessing\"", "no \"content\""};
+    static const char *const reasons[] = {"\"normalizer\" is not supported",
+                                          "pre_tokenizer is \"Whitespace\"",
+                                          "only \"BPE\"",
+                                          "\"dropout\"",
+                                          "merge 1 is neither",
+                                          "\"vocab\" and \"merges\"",
+                                          "\"single_word\"",
+                                          "\"cls\"",
+                                          "which the vocabulary contradicts",
+                                          "post_processor is \"TemplateProcessing\"",
+                                          "no \"content\""};
     for (int i = 0; i < 11; i++) {
         json_t *root = read_json("tokenizer.json"), *kept = json_deep_copy(root), *model = json_object_get(root, "model");
         if (i == 0) json_object_set_new(root, "normalizer", json_pack("{s:s}", "type", "Lowercase"));

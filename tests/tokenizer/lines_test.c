@@ -45,7 +45,9 @@ static void test_many_lines_there_and_back(void **state) {
     limn_buffer all = {0};
     limn_error error = {0};
     for (size_t i = 0; i < 150000; i++)
-        assert_int_equal(limn_buffer_printf(&all, NULL, " red apple %zu, \xC3\xA9t\xC3\xA9 of a blue table%s", i, i + 1 < 150000 ? "\n" : ""), 0);
+        assert_int_equal(limn_buffer_printf(&all, NULL, " red apple %zu, \xC3\xA9t\xC3\xA9 of a blue table%s", i,
+                                            i + 1 < 150000 ? "\n" : ""),
+                         0);
     write_file(folder, "lines", all.data, all.size);
     char *ids = turn(tokenizer_encode_lines, 0, &error);
     write_file(folder, "lines", ids, strlen(ids));
@@ -130,7 +132,9 @@ static void test_no_such_file(void **state) {
 /* A tar's captions are led by a space; a line is taken as it is. */
 static void test_training_on_a_tar_and_on_lines(void **state) {
     (void)state;
-    static const char *const captions[] = {"red apple", " red apple", "red \xFF" "apple"};
+    static const char *const captions[] = {"red apple", " red apple",
+                                           "red \xFF"
+                                           "apple"};
     char tar[128];
     snprintf(tar, sizeof tar, "%s/00000.tar", folder);
     tar_writer *writer = tar_writer_open(tar, NULL);
@@ -142,7 +146,10 @@ static void test_training_on_a_tar_and_on_lines(void **state) {
     }
     assert_int_equal(tar_writer_add(writer, "000000009.jpg", "x", 1, NULL), 0);
     assert_int_equal(tar_writer_commit(writer, NULL), 0);
-    write_file(folder, "lines", " red apple\r\n red apple\n red \xFF" "apple\n", 33 + 1);
+    write_file(folder, "lines",
+               " red apple\r\n red apple\n red \xFF"
+               "apple\n",
+               33 + 1);
 
     tokenizer *trained[2];
     for (size_t i = 0; i < 2; i++) {
@@ -167,9 +174,12 @@ static void test_training_on_a_tar_and_on_lines(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_many_lines_there_and_back), cmocka_unit_test(test_the_form_of_a_line),
-        cmocka_unit_test(test_wrong_lines_are_named),     cmocka_unit_test(test_a_line_that_is_too_long),
-        cmocka_unit_test(test_no_such_file),              cmocka_unit_test(test_training_on_a_tar_and_on_lines),
+        cmocka_unit_test(test_many_lines_there_and_back),
+        cmocka_unit_test(test_the_form_of_a_line),
+        cmocka_unit_test(test_wrong_lines_are_named),
+        cmocka_unit_test(test_a_line_that_is_too_long),
+        cmocka_unit_test(test_no_such_file),
+        cmocka_unit_test(test_training_on_a_tar_and_on_lines),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -8,10 +8,14 @@
 #include <string.h>
 
 tokenizer *train_small(void) {
-    static const char *const lines[] = {
-        " a red apple on a table",         " the red apples aren't blue, they're red", " an appetising apple pie",
-        " a caf\xC3\xA9 in 1999 and 2019",  " two  red  hearts   and a blue heart",    " grinning face, blue face",
-        " the table's apple isn't grinning", " \xE8\x8B\xB9\xE6\x9E\x9C \xE8\x8B\xB9\xE6\x9E\x9C \xE8\x8B\xB9"};
+    static const char *const lines[] = {" a red apple on a table",
+                                        " the red apples aren't blue, they're red",
+                                        " an appetising apple pie",
+                                        " a caf\xC3\xA9 in 1999 and 2019",
+                                        " two  red  hearts   and a blue heart",
+                                        " grinning face, blue face",
+                                        " the table's apple isn't grinning",
+                                        " \xE8\x8B\xB9\xE6\x9E\x9C \xE8\x8B\xB9\xE6\x9E\x9C \xE8\x8B\xB9"};
     limn_error error = {0};
     tokenizer_trainer *trainer = tokenizer_trainer_create(&error);
     assert_non_null(trainer);
@@ -39,11 +43,50 @@ void write_file(const char *folder, const char *name, const void *data, size_t s
 }
 
 size_t random_text(char out[400], uint64_t seed, bool broken) {
-    static const char *const pieces[] = {
-        " ",      "  ",     "\t",     "\n",     "\r\n",   "\x0B",         "\xC2\x85", "\xC2\xA0", "\xE2\x80\xA8", "\xE3\x80\x80",
-        "a",      "red",    "apple",  "\xC3\xA9", "0",      "19",           "\xD9\xA0", "\xC2\xBD", "\xE2\x85\xA7", "'s",
-        "'ll",    "'re",    "'ve",    "'t",      "'m",       "'d",        "'R",     "'",      "''",     "\xCC\x81",     "\xE2\x80\x8D", "!",    ",",            "...",
-        "<s>",    "</s>",   "<mask>", "<mas",   "<",      "\xF0\x9F\x98\x80", "\xE8\x8B\xB9", "table", "they",     "_"};
+    static const char *const pieces[] = {" ",
+                                         "  ",
+                                         "\t",
+                                         "\n",
+                                         "\r\n",
+                                         "\x0B",
+                                         "\xC2\x85",
+                                         "\xC2\xA0",
+                                         "\xE2\x80\xA8",
+                                         "\xE3\x80\x80",
+                                         "a",
+                                         "red",
+                                         "apple",
+                                         "\xC3\xA9",
+                                         "0",
+                                         "19",
+                                         "\xD9\xA0",
+                                         "\xC2\xBD",
+                                         "\xE2\x85\xA7",
+                                         "'s",
+                                         "'ll",
+                                         "'re",
+                                         "'ve",
+                                         "'t",
+                                         "'m",
+                                         "'d",
+                                         "'R",
+                                         "'",
+                                         "''",
+                                         "\xCC\x81",
+                                         "\xE2\x80\x8D",
+                                         "!",
+                                         ",",
+                                         "...",
+                                         "<s>",
+                                         "</s>",
+                                         "<mask>",
+                                         "<mas",
+                                         "<",
+                                         "\xF0\x9F\x98\x80",
+                                         "\xE8\x8B\xB9",
+                                         "table",
+                                         "they",
+                                         "_"};
     static const char *const damaged[] = {"\x80", "\xC3", "\xE2\x80", "\xED\xA0\x80", "\xFF", "\xF5\x90\x80\x80"};
     size_t size = 0, count = (size_t)limn_random_below(seed, 1, 0, 40);
     for (size_t i = 0; i < count; i++) {

@@ -27,8 +27,8 @@ typedef struct {
     size_t rule_count;
 } slow_training;
 
-/* A pair's count goes on from the words as they are; overlapping pairs (aaa) count twice at first and are taken back one by one,
- * as in the original, so counts are kept and not made anew. */
+/* A pair's count goes on from the words as they are; overlapping pairs (aaa) count twice at first and are taken back one by
+ * one, as in the original, so counts are kept and not made anew. */
 static void slow_change(slow_training *slow, size_t w, int32_t left, int32_t right, int32_t result) {
     int32_t *word = slow->words[w];
     for (size_t i = 0; i + 1 < slow->lengths[w]; i++) {
@@ -79,7 +79,8 @@ static void test_equals_the_definition(void **state) {
         const char *alphabet = alphabets[seed % 4];
         memset(slow, 0, sizeof *slow);
         slow->word_count = 2 + (size_t)limn_random_below(seed, 1, 0, WORDS - 2);
-        size_t vocabulary_size = 261 + (size_t)limn_random_below(seed, 1, 1, 200), min_frequency = (size_t)limn_random_below(seed, 1, 2, 4);
+        size_t vocabulary_size = 261 + (size_t)limn_random_below(seed, 1, 1, 200),
+               min_frequency = (size_t)limn_random_below(seed, 1, 2, 4);
         tokenizer_trainer *trainer = tokenizer_trainer_create(NULL);
         for (size_t w = 0; w < slow->word_count; w++) {
             char text[LENGTH];
@@ -126,7 +127,12 @@ static void test_the_base_vocabulary(void **state) {
 static void test_damaged_text_is_no_word(void **state) {
     (void)state;
     tokenizer_trainer *trainer = tokenizer_trainer_create(NULL);
-    for (size_t i = 0; i < 10; i++) assert_int_equal(tokenizer_trainer_add(trainer, "a\xFF" "b", 3, NULL), 0);
+    for (size_t i = 0; i < 10; i++)
+        assert_int_equal(tokenizer_trainer_add(trainer,
+                                               "a\xFF"
+                                               "b",
+                                               3, NULL),
+                         0);
     tokenizer *tokens = tokenizer_trainer_finish(trainer, 300, 2, NULL);
     assert_int_equal(tokenizer_vocabulary_size(tokens), TOKENIZER_BASE);
     tokenizer_free(tokens);
