@@ -136,10 +136,8 @@ void vqgan_add_downsample(chain_builder *builder, bool with_convolution, const c
 
 void vqgan_add_upsample(chain_builder *builder, bool with_convolution, const char *name_format, ...) {
     FORMAT_NAME(name, name_format);
-    layer *self = append_layer(builder, LAYER_UPSAMPLE, 2 * builder->Y, 2 * builder->X, builder->C);
-    if (!self || !with_convolution) return;
-    self->convolves = true;
-    self->convolution = make_convolution(builder, self->out_Y, self->out_X, self->C, self->C, 3, name, ".conv");
+    append_layer(builder, LAYER_UPSAMPLE, 2 * builder->Y, 2 * builder->X, builder->C);
+    if (with_convolution) vqgan_add_convolution(builder, builder->C, 3, "%s.conv", name);
 }
 
 void vqgan_chain_free(chain *self) {

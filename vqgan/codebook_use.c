@@ -56,7 +56,8 @@ size_t vqgan_revive_codes(vqgan *model, float *counts, bool *revived, const floa
     return count;
 }
 
-/* One of Lloyd's iterations: each code moves to the mean of the rows that are nearest to it; one without rows to a random row. */
+/* One of Lloyd's iterations: each code moves to the mean of the rows that are nearest to it; one without rows to a random row.
+ */
 static void move_to_means(float *codes, double *sums, size_t *counts, const int32_t *nearest, const float *latent, size_t n,
                           size_t V, size_t D, uint64_t seed, uint64_t iteration) {
     memset(sums, 0, V * D * sizeof *sums);

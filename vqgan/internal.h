@@ -28,7 +28,7 @@ typedef enum {
     LAYER_ATTENTION, /* in + out(attention(query, key, value of norm(in))), one head as wide as the picture has channels */
     LAYER_NORM_SWISH,
     LAYER_POOL,    /* mean of 2×2 pixels: downsampling where resamp_with_conv is false */
-    LAYER_UPSAMPLE /* nearest, then a convolution unless resamp_with_conv is false */
+    LAYER_UPSAMPLE /* every pixel four times */
 } layer_kind;
 
 typedef struct {
@@ -36,10 +36,7 @@ typedef struct {
     size_t Y, X, C;             /* input */
     size_t out_Y, out_X, out_C; /* output */
     union {
-        struct {
-            convolution_layer convolution;
-            bool convolves; /* LAYER_UPSAMPLE only */
-        };
+        convolution_layer convolution;
         struct {
             norm_layer norm1, norm2;
             convolution_layer conv1, conv2, shortcut;
@@ -126,15 +123,6 @@ void vqgan_chain_backward(parameters *set, const chain *self, const layer_saved 
 /* How many of B pictures to run at once when nothing is kept. */
 size_t vqgan_chain_chunk(const chain *self, size_t B);
 void vqgan_chain_free(chain *self);
-
-/* ---------------------------------------------------------------- upsample.c */
-
-/* out (B,2Y,2X,C) = convolution of in (B,Y,X,C), enlarged by nearest pixels, with weight (C,3,3,C) and bias (C). */
-void vqgan_upsample_convolution_forward(float *out, const float *in, const float *weight, const float *bias, size_t B, size_t Y,
-                                        size_t X, size_t C, limn_arena *arena);
-/* din is written; dweight and dbias are added to. */
-void vqgan_upsample_convolution_backward(float *din, float *dweight, float *dbias, const float *dout, const float *in,
-                                         const float *weight, size_t B, size_t Y, size_t X, size_t C, limn_arena *arena);
 
 /* ---------------------------------------------------------------- encoder.c, decoder.c */
 

@@ -162,25 +162,6 @@ static void pool_backward(float *din, const float *dout, size_t B, size_t Y, siz
     }
 }
 
-static void upsample_forward(const parameters *set, const layer *self, float *out, const float *in, size_t B,
-                             limn_arena *arena) {
-    if (!self->convolves)
-        upsample_nearest_forward(out, in, B, self->Y, self->X, self->C);
-    else
-        vqgan_upsample_convolution_forward(out, in, set->list[self->convolution.weight].value,
-                                           set->list[self->convolution.bias].value, B, self->Y, self->X, self->C, arena);
-}
-
-static void upsample_backward(parameters *set, const layer *self, const layer_saved *saved, float *din, const float *dout,
-                              size_t B, limn_arena *arena) {
-    if (!self->convolves)
-        upsample_nearest_backward(din, dout, B, self->Y, self->X, self->C);
-    else
-        vqgan_upsample_convolution_backward(din, set->list[self->convolution.weight].grad,
-                                            set->list[self->convolution.bias].grad, dout, saved->in,
-                                            set->list[self->convolution.weight].value, B, self->Y, self->X, self->C, arena);
-}
-
 /* ---------------------------------------------------------------- any layer */
 
 void vqgan_layer_forward(const parameters *set, const layer *self, layer_saved *saved, float *out, const float *in, size_t B,
@@ -204,7 +185,7 @@ void vqgan_layer_forward(const parameters *set, const layer *self, layer_saved *
         pool_forward(out, in, B, self->Y, self->X, self->C);
         break;
     case LAYER_UPSAMPLE:
-        upsample_forward(set, self, out, in, B, arena);
+        upsample_nearest_forward(out, in, B, self->Y, self->X, self->C);
         break;
     }
 }
@@ -227,7 +208,7 @@ float *vqgan_layer_backward(parameters *set, const layer *self, const layer_save
         pool_backward(spare, dout, B, self->Y, self->X, self->C);
         break;
     case LAYER_UPSAMPLE:
-        upsample_backward(set, self, saved, spare, dout, B, arena);
+        upsample_nearest_backward(spare, dout, B, self->Y, self->X, self->C);
         break;
     }
     return spare;

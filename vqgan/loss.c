@@ -61,8 +61,8 @@ static double adaptive_weight(const vqgan *model, const layer_saved *saved, cons
 
 /* Through the decoder and, straight through the codebook, the encoder. dreconstruction is overwritten. */
 static void backward(vqgan *model, const layer_saved *encoder_saved, const layer_saved *decoder_saved, float *dreconstruction,
-                     const float *latent, const float *codes, const int32_t *tokens, size_t B, const vqgan_loss_options *options,
-                     limn_arena *arena) {
+                     const float *latent, const float *codes, const int32_t *tokens, size_t B,
+                     const vqgan_loss_options *options, limn_arena *arena) {
     size_t D = model->config.embed_dim, N = B * vqgan_token_count(model), mark = limn_arena_mark(arena);
     float *dlatent = limn_arena_floats(arena, N * D), *dcodes = limn_arena_floats(arena, N * D);
     vqgan_chain_backward(&model->set, &model->decoder, decoder_saved, model->decoder.count, dlatent, dreconstruction, B, arena);
