@@ -147,11 +147,48 @@ static void more_dead_codes_than_latents(void **state) {
     vqgan_free(model);
 }
 
+/* Latents in CODES small clouds far from each other: k-means puts a code into the middle of most of them, and repeats itself.
+ */
+static void codes_start_in_the_middle_of_clouds(void **state) {
+    (void)state;
+    enum { EACH = 30, N = CODES * EACH };
+    limn_error error = {0};
+    limn_arena *arena = tiny_arena();
+    vqgan *model = tiny_model(NULL, false), *same = tiny_model(NULL, false);
+    float *latent = zeroed(N * WIDTH, sizeof *latent), *centres = zeroed(CODES * WIDTH, sizeof *centres);
+    limn_random_fill_normal(centres, CODES * WIDTH, 10, 1, 1);
+    for (size_t i = 0; i < N * WIDTH; i++)
+        latent[i] = centres[i / WIDTH % CODES * WIDTH + i % WIDTH] + 0.01f * limn_random_normal(1, 2, i);
+    assert_int_equal(vqgan_fit_codebook(model, latent, N, 10, 5, arena, &error), 0);
+    assert_int_equal(vqgan_fit_codebook(same, latent, N, 10, 5, arena, &error), 0);
+    const float *codes = codebook_of(model)->value;
+    assert_memory_equal(codes, codebook_of(same)->value, CODES * WIDTH * sizeof *codes);
+    size_t met = 0;
+    for (size_t v = 0; v < CODES; v++) {
+        size_t nearest_centre = (size_t)nearest(codes + v * WIDTH, centres);
+        double distance = 0;
+        for (size_t d = 0; d < WIDTH; d++)
+            distance += pow((double)codes[v * WIDTH + d] - (double)centres[nearest_centre * WIDTH + d], 2);
+        met += distance < 1e-2; /* the cloud's own mean is within 0.01·√(8/30) */
+    }
+    assert_true(met >= CODES / 2);
+
+    assert_int_equal(vqgan_fit_codebook(model, latent, CODES - 1, 10, 5, arena, &error), -1);
+    assert_non_null(strstr(error.message, "19"));
+    assert_int_equal(limn_arena_mark(arena), 0);
+    free(latent);
+    free(centres);
+    vqgan_free(model);
+    vqgan_free(same);
+    limn_arena_destroy(arena);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tokens_are_the_nearest_codes),      cmocka_unit_test(of_equal_codes_the_first_is_taken),
-        cmocka_unit_test(broken_pictures_still_give_tokens), cmocka_unit_test(use_is_counted),
-        cmocka_unit_test(dead_codes_move_onto_latents),      cmocka_unit_test(more_dead_codes_than_latents),
+        cmocka_unit_test(tokens_are_the_nearest_codes),        cmocka_unit_test(of_equal_codes_the_first_is_taken),
+        cmocka_unit_test(broken_pictures_still_give_tokens),   cmocka_unit_test(use_is_counted),
+        cmocka_unit_test(dead_codes_move_onto_latents),        cmocka_unit_test(more_dead_codes_than_latents),
+        cmocka_unit_test(codes_start_in_the_middle_of_clouds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,7 +64,8 @@ static void inference_of_one_level(void **state) {
     int32_t tokens[16];
     float picture[48] = {0.5f, -0.5f}, drawn[48];
     vqgan_losses losses;
-    vqgan_generator_step(model, NULL, &losses, drawn, NULL, tokens, picture, 1, &(vqgan_loss_options){.codebook_weight = 1}, arena);
+    vqgan_generator_step(model, NULL, &losses, drawn, NULL, tokens, picture, 1, &(vqgan_loss_options){.codebook_weight = 1},
+                         arena);
     assert_true(isfinite(losses.total) && losses.grad_norm > 0);
     limn_arena_destroy(arena);
     vqgan_free(model);

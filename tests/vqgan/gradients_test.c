@@ -135,7 +135,7 @@ static void check_decoder(const char *assignment, bool use_discriminator) {
         step(&self);
         float *direction = copy_of(set->grads, set->size);
         double length = normalise(set, parts[i][0], parts[i][1], direction);
-        assert_near(parts[i][0], length, slope(&self, set, parts[i][0], parts[i][1], direction, 4e-4f, loss_of_pictures), 0.01);
+        assert_near(parts[i][0], length, slope(&self, set, parts[i][0], parts[i][1], direction, 4e-4f, loss_of_pictures), 0.02);
         free(direction);
     }
     bench_free(&self);
@@ -176,9 +176,9 @@ static void encoder_and_codes_follow_the_codebook_loss(void **state) {
         float *of_codes = copy_of(direction, set->size);
         double length = normalise(set, "encoder.", "quant_conv.", direction);
         assert_near("encoder", length, slope(&self, set, "encoder.", "quant_conv.", direction, 2e-4f, loss_of_codes) / 1.25,
-                    0.01);
+                    0.02);
         length = normalise(set, "quantize.", NULL, of_codes);
-        assert_near("codes", length, slope(&self, set, "quantize.", NULL, of_codes, 2e-3f, loss_of_codes) * 0.25 / 1.25, 0.01);
+        assert_near("codes", length, slope(&self, set, "quantize.", NULL, of_codes, 2e-3f, loss_of_codes) * 0.25 / 1.25, 0.02);
         free(without);
         free(direction);
         free(of_codes);
@@ -206,9 +206,36 @@ static void latents_get_the_gradient_of_their_codes(void **state) {
             direction[(size_t)(codes->value - set->storage) + v * bias->size + c] = along;
     }
     assert_near("quant_conv.bias", length,
-                slope(&self, set, "quant_conv.bias", "quantize.", direction, 4e-4f, loss_of_pictures), 0.01);
+                slope(&self, set, "quant_conv.bias", "quantize.", direction, 4e-4f, loss_of_pictures), 0.02);
     free(direction);
     bench_free(&self);
+}
+
+/* Without a codebook the whole model follows the loss, and neither codes nor tokens are touched. */
+static void without_a_codebook_all_follow(void **state) {
+    (void)state;
+    const char *const assignments[] = {NULL, "resamp_with_conv=false"};
+    for (size_t i = 0; i < 2; i++) {
+        bench self = bench_setup(assignments[i]);
+        parameters *set = vqgan_get_parameters(self.model);
+        self.options.without_codebook = true;
+        fixed_weight = 0;
+        for (size_t t = 0; t < B * TOKENS; t++) self.tokens[t] = -7;
+        vqgan_losses losses = step(&self);
+        assert_true(losses.codebook == 0 && losses.total == losses.l1);
+        assert_int_equal(self.tokens[0], -7);
+        const parameter *codes = parameters_find(set, "quantize.embedding.weight");
+        assert_true(sum_of_squares(codes->grad, codes->size) == 0);
+        const char *const parts[] = {"encoder.", "encoder.down.0.", "quant_conv.", ""};
+        for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
+            step(&self);
+            float *direction = copy_of(set->grads, set->size);
+            double length = normalise(set, parts[k], NULL, direction);
+            assert_near(parts[k], length, slope(&self, set, parts[k], NULL, direction, 5e-5f, loss_of_pictures), 0.02);
+            free(direction);
+        }
+        bench_free(&self);
+    }
 }
 
 static double loss_of_discriminator(bench *self) {
@@ -229,7 +256,7 @@ static void the_discriminator_follows_the_hinge(void **state) {
         loss_of_discriminator(&self);
         float *direction = copy_of(set->grads, set->size);
         double length = normalise(set, parts[i], NULL, direction);
-        assert_near(parts[i], length, slope(&self, set, parts[i], NULL, direction, 5e-4f, loss_of_discriminator), 0.01);
+        assert_near(parts[i], length, slope(&self, set, parts[i], NULL, direction, 5e-4f, loss_of_discriminator), 0.02);
         free(direction);
     }
     bench_free(&self);
@@ -277,6 +304,7 @@ int main(void) {
         cmocka_unit_test(resampling_without_convolutions),
         cmocka_unit_test(encoder_and_codes_follow_the_codebook_loss),
         cmocka_unit_test(latents_get_the_gradient_of_their_codes),
+        cmocka_unit_test(without_a_codebook_all_follow),
         cmocka_unit_test(the_discriminator_follows_the_hinge),
         cmocka_unit_test(statistics_run_and_gradients_stay),
         cmocka_unit_test(gradients_accumulate),
