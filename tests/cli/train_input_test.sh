@@ -11,14 +11,14 @@ train() {
 }
 micro="--config $configs/micro.json"
 
-expect 2 'no such section\|has no section' limn-vqgan train --data pictures/train --config tokenizer/vocab.json --output x
+expect 2 'unknown key' limn-vqgan train --data pictures/train --config tokenizer/vocab.json --output x
 expect 2 'learning_rat' limn-vqgan train --data pictures/train $micro --set train.vqgan.learning_rat=1 --output x
 expect 2 'n_embed' limn-vqgan train --data pictures/train $micro --set vqgan.n_embed=0 --output x
 expect 2 'd_model' train x $micro --set seq2seq.d_model=63
 expect 2 'encoder_vocab_size' train x $micro --set seq2seq.encoder_vocab_size=10
 expect 2 'image_length' train x $micro --set seq2seq.image_length=5
 expect 1 'another VQGAN' limn-train --data tokens --tokenizer tokenizer --vqgan other/model --steps 2 --output x $micro
-expect 1 'matches' train x $micro --valid nothing/here
+expect 1 'no such file' train x $micro --valid nothing/here
 quietly train run $micro
 expect 1 'another shape' train x $micro --init run/model --set seq2seq.d_model=32
 cp -r tokens cut && truncate -s 2000 cut/00000.h5
