@@ -70,10 +70,10 @@ static void shuffle_colours(vqgan_run *run, uint64_t first_draw, size_t B) {
 #pragma omp parallel for
     for (size_t b = 0; b < B; b++) {
         const unsigned char *order = ORDERS[limn_random_below(run->settings.seed, stream, first_draw + b, 6)];
-        float *picture = run->pictures + b * pixels * 3;
+        float *values = run->pictures + b * pixels * 3;
         for (size_t i = 0; i < pixels; i++) {
-            float pixel[3] = {picture[3 * i], picture[3 * i + 1], picture[3 * i + 2]};
-            for (size_t c = 0; c < 3; c++) picture[3 * i + c] = pixel[order[c]];
+            float pixel[3] = {values[3 * i], values[3 * i + 1], values[3 * i + 2]};
+            for (size_t c = 0; c < 3; c++) values[3 * i + c] = pixel[order[c]];
         }
     }
 }
@@ -389,6 +389,11 @@ static int prepare(vqgan_run *run, const train_options *options, json_t *config,
     run->discriminator =
         vqgan_discriminator_create(run->discriminator_layers, run->discriminator_width, run->settings.seed, error);
     if (!run->discriminator || allocate(run, error)) return -1;
+    size_t side = side_of(run);
+    if (run->losses.use_discriminator &&
+        !vqgan_discriminator_forward(run->discriminator, NULL, NULL, run->settings.batch_size, side, side, run->arena))
+        return limn_fail_usage(error, "%s: train.vqgan.discriminator_layers %zu sees more than pictures of %zu pixels; give fewer, or "
+                               "discriminator_weight 0", options->config, run->discriminator_layers, side);
     return options->init ? load(run, options->init, error) : 0;
 }
 

@@ -14,6 +14,7 @@ micro="--config $configs/micro.json"
 expect 2 'unknown key' limn-vqgan train --data pictures/train --config tokenizer/vocab.json --output x
 expect 2 'learning_rat' limn-vqgan train --data pictures/train $micro --set train.vqgan.learning_rat=1 --output x
 expect 2 'n_embed' limn-vqgan train --data pictures/train $micro --set vqgan.n_embed=0 --output x
+expect 2 'discriminator_layers' limn-vqgan train --data pictures/train $micro --set train.vqgan.discriminator_layers=5 --output x
 expect 2 'd_model' train x $micro --set seq2seq.d_model=63
 expect 2 'encoder_vocab_size' train x $micro --set seq2seq.encoder_vocab_size=10
 expect 2 'image_length' train x $micro --set seq2seq.image_length=5
