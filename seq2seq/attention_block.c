@@ -63,7 +63,8 @@ void attention_take_weights(const pass *p, const attention_block *block, attenti
     acts->weights = p->keep == KEEP_NOTHING ? NULL : step_take(p->memory, attention_weights_size(&shape));
 }
 
-void attention_queries_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in, size_t N) {
+void attention_queries_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in,
+                               size_t N) {
     size_t C = width(p), H = block->heads;
     acts->in = in;
     dense_forward(p, &block->q, acts->q, in, N, C, C);
@@ -92,8 +93,8 @@ static float *take_bias(const pass *p, const attention_block *block) {
     return block->rel_bias == ABSENT ? NULL : step_take(p->memory, block->heads * block->queries * block->keys);
 }
 
-void attention_core_forward(const pass *p, const attention_block *block, attention_activations *acts, float *out, const float *in,
-                            const float *keys_in, const int32_t *key_mask, size_t site) {
+void attention_core_forward(const pass *p, const attention_block *block, attention_activations *acts, float *out,
+                            const float *in, const float *keys_in, const int32_t *key_mask, size_t site) {
     attention_queries_forward(p, block, acts, in, p->B * block->queries);
     attention_keys_forward(p, block, acts, keys_in, p->B * block->keys);
     size_t mark = step_mark(p->memory);

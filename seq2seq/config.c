@@ -1,7 +1,6 @@
 /* config.json: DALL·E Mini's keys, their defaults and their limits. */
 #include "seq2seq/internal.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -12,7 +11,8 @@ typedef struct {
     const char *key;
     size_t offset, min, max, default_value;
 } size_key;
-#define SIZE_KEY(name, min, max, value) {#name, offsetof(seq2seq_config, name), min, max, value}
+#define SIZE_KEY(name, min, max, value)                                                                                        \
+    { #name, offsetof(seq2seq_config, name), min, max, value }
 static const size_key size_keys[] = {
     SIZE_KEY(d_model, 1, MAX_WIDTH, 1024),
     SIZE_KEY(encoder_layers, 1, MAX_LAYERS, 12),
@@ -40,13 +40,11 @@ typedef struct {
     size_t offset;
     double min, max, default_value;
 } float_key;
-#define FLOAT_KEY(name, min, max, value) {#name, offsetof(seq2seq_config, name), min, max, value}
+#define FLOAT_KEY(name, min, max, value)                                                                                       \
+    { #name, offsetof(seq2seq_config, name), min, max, value }
 static const float_key float_keys[] = {
-    FLOAT_KEY(dropout, 0, 0.99, 0.1),
-    FLOAT_KEY(activation_dropout, 0, 0.99, 0),
-    FLOAT_KEY(attention_dropout, 0, 0.99, 0),
-    FLOAT_KEY(init_std, 0, 100, 0.02),
-    FLOAT_KEY(tau_init, 1e-6, 1e6, 0.05),
+    FLOAT_KEY(dropout, 0, 0.99, 0.1),  FLOAT_KEY(activation_dropout, 0, 0.99, 0), FLOAT_KEY(attention_dropout, 0, 0.99, 0),
+    FLOAT_KEY(init_std, 0, 100, 0.02), FLOAT_KEY(tau_init, 1e-6, 1e6, 0.05),
 };
 
 typedef struct {
@@ -54,7 +52,8 @@ typedef struct {
     size_t offset;
     bool default_value;
 } bool_key;
-#define BOOL_KEY(name, value) {#name, offsetof(seq2seq_config, name), value}
+#define BOOL_KEY(name, value)                                                                                                  \
+    { #name, offsetof(seq2seq_config, name), value }
 static const bool_key bool_keys[] = {
     BOOL_KEY(use_bias, false),
     BOOL_KEY(use_glu, true),
@@ -91,15 +90,54 @@ static const char *const ln_position_names[] = {
 };
 
 /* Everything a config.json of DALL·E Mini's own says; strict reading allows these and no more. */
-static const char *const known_keys[] = {
-    "activation_dropout", "activation_function", "attention_dropout", "bos_token_id", "d_model", "decoder_attention_heads",
-    "decoder_ffn_dim", "decoder_layers", "decoder_start_token_id", "do_sample", "dropout", "encoder_attention_heads",
-    "encoder_ffn_dim", "encoder_layers", "encoder_vocab_size", "eos_token_id", "force_ln_scale", "gradient_checkpointing",
-    "image_length", "image_vocab_size", "init_std", "is_encoder_decoder", "ln_positions", "ln_type", "max_length",
-    "max_text_length", "min_length", "model_type", "normalize_text", "pad_token_id", "scale_embedding", "sinkhorn_iters",
-    "tau_init", "tie_word_embeddings", "use_absolute_position_embeddings", "use_alibi", "use_bias", "use_cache",
-    "use_cosine_attention", "use_deepnet_scaling", "use_final_ln_decoder", "use_final_ln_encoder", "use_glu", "use_head_scale",
-    "use_scan", "use_subln_init", "use_swin_position_embeddings", NULL};
+static const char *const known_keys[] = {"activation_dropout",
+                                         "activation_function",
+                                         "attention_dropout",
+                                         "bos_token_id",
+                                         "d_model",
+                                         "decoder_attention_heads",
+                                         "decoder_ffn_dim",
+                                         "decoder_layers",
+                                         "decoder_start_token_id",
+                                         "do_sample",
+                                         "dropout",
+                                         "encoder_attention_heads",
+                                         "encoder_ffn_dim",
+                                         "encoder_layers",
+                                         "encoder_vocab_size",
+                                         "eos_token_id",
+                                         "force_ln_scale",
+                                         "gradient_checkpointing",
+                                         "image_length",
+                                         "image_vocab_size",
+                                         "init_std",
+                                         "is_encoder_decoder",
+                                         "ln_positions",
+                                         "ln_type",
+                                         "max_length",
+                                         "max_text_length",
+                                         "min_length",
+                                         "model_type",
+                                         "normalize_text",
+                                         "pad_token_id",
+                                         "scale_embedding",
+                                         "sinkhorn_iters",
+                                         "tau_init",
+                                         "tie_word_embeddings",
+                                         "use_absolute_position_embeddings",
+                                         "use_alibi",
+                                         "use_bias",
+                                         "use_cache",
+                                         "use_cosine_attention",
+                                         "use_deepnet_scaling",
+                                         "use_final_ln_decoder",
+                                         "use_final_ln_encoder",
+                                         "use_glu",
+                                         "use_head_scale",
+                                         "use_scan",
+                                         "use_subln_init",
+                                         "use_swin_position_embeddings",
+                                         NULL};
 
 static void *field(seq2seq_config *config, size_t offset) {
     return (char *)config + offset;
@@ -144,7 +182,8 @@ static int read_choices(seq2seq_config *config, const json_t *json, const char *
     if (limn_json_get_string(json, where, "ln_type", "layernorm|rmsnorm", &name, error) != 0) return -1;
     config->rms_norm = strcmp(name, "rmsnorm") == 0;
     name = "normformer";
-    if (limn_json_get_string(json, where, "ln_positions", "normformer|preln|subln|cogview|swinv2|postln|deepnet", &name, error) != 0)
+    if (limn_json_get_string(json, where, "ln_positions", "normformer|preln|subln|cogview|swinv2|postln|deepnet", &name,
+                             error) != 0)
         return -1;
     if (strcmp(name, "deepnet") == 0) name = ln_position_names[LN_POSTLN]; /* the original's other name for it */
     for (size_t i = 0; i < COUNT(ln_position_names); i++)
@@ -170,10 +209,12 @@ static int check(const seq2seq_config *config, const json_t *json, const char *w
     if (check_heads(config, where, "encoder_attention_heads", config->encoder_attention_heads, error) != 0) return -1;
     if (check_heads(config, where, "decoder_attention_heads", config->decoder_attention_heads, error) != 0) return -1;
     if (config->decoder_start_token_id > config->image_vocab_size)
-        return limn_fail_usage(error, "%s: decoder_start_token_id: %zu is not among the %zu image tokens (image_vocab_size + 1)",
+        return limn_fail_usage(error,
+                               "%s: decoder_start_token_id: %zu is not among the %zu image tokens (image_vocab_size + 1)",
                                where, config->decoder_start_token_id, config->image_vocab_size + 1);
     if (config->use_scan && config->ln_positions == LN_SWINV2)
-        return limn_fail_usage(error, "%s: use_scan: not with ln_positions 'swinv2', whose layers differ; set it to false", where);
+        return limn_fail_usage(error, "%s: use_scan: not with ln_positions 'swinv2', whose layers differ; set it to false",
+                               where);
     if (config->ln_positions == LN_POSTLN && !(config->use_final_ln_encoder && config->use_final_ln_decoder))
         return limn_fail_usage(error, "%s: %s: must be true with ln_positions 'postln', whose layers end with a norm", where,
                                config->use_final_ln_encoder ? "use_final_ln_decoder" : "use_final_ln_encoder");

@@ -17,15 +17,15 @@ struct seq2seq_decoder {
     size_t rows, position;
     limn_arena *arena;
     step_memory memory;
-    layer_cache *caches;  /* one for each layer */
-    int32_t *mask;        /* (texts,S) */
-    size_t *row_text;     /* (rows) */
-    float *scores;        /* (rows,H,longer of T and S) */
-    float *embedded;      /* (rows,C) */
-    float *x;             /* (rows,C) what enters the first layer */
-    float *saved;         /* (rows,2) */
+    layer_cache *caches;           /* one for each layer */
+    int32_t *mask;                 /* (texts,S) */
+    size_t *row_text;              /* (rows) */
+    float *scores;                 /* (rows,H,longer of T and S) */
+    float *embedded;               /* (rows,C) */
+    float *x;                      /* (rows,C) what enters the first layer */
+    float *saved;                  /* (rows,2) */
     layer_activations activations; /* of one layer and one position */
-    float *hidden;        /* (rows,C) */
+    float *hidden;                 /* (rows,C) */
 };
 
 static pass decoder_pass(const seq2seq_decoder *decoder, step_memory *memory, size_t B) {
@@ -116,7 +116,8 @@ size_t seq2seq_decoder_position(const seq2seq_decoder *decoder) {
 /* ---------------------------------------------------------------- the text */
 
 /* in (sequences·count, H·D) to places start … start+count-1 of out (sequences,H,capacity,D). */
-static void store(float *out, const float *in, size_t sequences, size_t count, size_t start, size_t capacity, size_t H, size_t D) {
+static void store(float *out, const float *in, size_t sequences, size_t count, size_t start, size_t capacity, size_t H,
+                  size_t D) {
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t i = 0; i < sequences; i++)
         for (size_t h = 0; h < H; h++)
@@ -196,8 +197,8 @@ static void attend_rows(const seq2seq_decoder *decoder, const attention_block *b
             size_t sequence = block->is_cross ? decoder->row_text[r] : r, at = (sequence * H + h) * capacity * D;
             const int32_t *mask = block->is_cross ? decoder->mask + sequence * capacity : NULL;
             const float *bias = table != NULL ? table + t * block->keys * H + h : NULL; /* row t of (T, S·H) */
-            attend(mixed + (r * H + h) * D, decoder->scores + (r * H + h) * capacity, q + (r * H + h) * D, keys + at, values + at,
-                   mask, bias, H, scale, count, D);
+            attend(mixed + (r * H + h) * D, decoder->scores + (r * H + h) * capacity, q + (r * H + h) * D, keys + at,
+                   values + at, mask, bias, H, scale, count, D);
         }
 }
 
@@ -220,8 +221,8 @@ static const float *decode_layer(seq2seq_decoder *decoder, const pass *p, size_t
 
     entered = branch_enter(p, &l->cross.norms, &acts->cross_branch, acts->self_branch.out, rows);
     attention_queries_forward(p, &l->cross, &acts->cross, entered, rows);
-    attend_rows(decoder, &l->cross, acts->cross.mixed, acts->cross.q_unit, cache->cross_keys, cache->cross_values, l->cross.keys,
-                l->cross.keys);
+    attend_rows(decoder, &l->cross, acts->cross.mixed, acts->cross.q_unit, cache->cross_keys, cache->cross_values,
+                l->cross.keys, l->cross.keys);
     attention_finish_forward(p, &l->cross, &acts->cross, branch_core(&l->cross.norms, &acts->cross_branch), rows);
     branch_leave(p, s, &l->cross.norms, &acts->cross_branch, 0, rows);
 

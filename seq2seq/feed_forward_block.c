@@ -41,8 +41,8 @@ static void take_gradients(const pass *p, const feed_forward_block *block, feed_
     g->db = block->glu ? step_take(p->memory, N * block->F) : NULL;
 }
 
-void feed_forward_core_backward(const pass *p, const feed_forward_block *block, const feed_forward_activations *acts, float *din,
-                                const float *dout, size_t N, size_t site) {
+void feed_forward_core_backward(const pass *p, const feed_forward_block *block, const feed_forward_activations *acts,
+                                float *din, const float *dout, size_t N, size_t site) {
     const seq2seq_config *config = &p->model->config;
     size_t C = config->d_model, F = block->F;
     size_t mark = step_mark(p->memory);

@@ -160,15 +160,16 @@ typedef struct {
 void attention_take(const pass *p, const attention_block *block, attention_activations *acts, size_t N, size_t M);
 void attention_take_weights(const pass *p, const attention_block *block, attention_activations *acts);
 /* The core is these three around the mixing of values; decoding with a cache mixes in its own way. */
-void attention_queries_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in, size_t N);
+void attention_queries_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in,
+                               size_t N);
 void attention_keys_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *keys_in,
                             size_t M);
 void attention_finish_forward(const pass *p, const attention_block *block, attention_activations *acts, float *out, size_t N);
 /* 1/sqrt(D), or 1/tau. */
 float attention_scale(const pass *p, const attention_block *block);
 /* out (N,C). */
-void attention_core_forward(const pass *p, const attention_block *block, attention_activations *acts, float *out, const float *in,
-                            const float *keys_in, const int32_t *key_mask, size_t site);
+void attention_core_forward(const pass *p, const attention_block *block, attention_activations *acts, float *out,
+                            const float *in, const float *keys_in, const int32_t *key_mask, size_t site);
 /* din (N,C) is written; dkeys_in (M,C) is added to for cross-attention, else NULL. */
 void attention_core_backward(const pass *p, const attention_block *block, const attention_activations *acts, float *din,
                              float *dkeys_in, const float *dout, const int32_t *key_mask, size_t site);
@@ -188,19 +189,19 @@ typedef struct {
 void feed_forward_take(const pass *p, const feed_forward_block *block, feed_forward_activations *acts, size_t N);
 void feed_forward_core_forward(const pass *p, const feed_forward_block *block, feed_forward_activations *acts, float *out,
                                const float *in, size_t N, size_t site);
-void feed_forward_core_backward(const pass *p, const feed_forward_block *block, const feed_forward_activations *acts, float *din,
-                                const float *dout, size_t N, size_t site);
+void feed_forward_core_backward(const pass *p, const feed_forward_block *block, const feed_forward_activations *acts,
+                                float *din, const float *dout, size_t N, size_t site);
 void feed_forward_plan_backward(const pass *p, const feed_forward_block *block, size_t N);
 
 /* ---------------------------------------------------------------- layers (layer.c) */
 
 /* What a residual branch keeps around its core. */
 typedef struct {
-    const float *in;         /* (N,C) */
-    float *normed, *saved;   /* (N,C) after the `before` norm */
+    const float *in;          /* (N,C) */
+    float *normed, *saved;    /* (N,C) after the `before` norm */
     float *core, *core_saved; /* (N,C) the core's output, kept only where an `after` norm follows it */
-    float *sum, *sum_saved;  /* (N,C) before an `after_residual` norm */
-    float *out;              /* (N,C) */
+    float *sum, *sum_saved;   /* (N,C) before an `after_residual` norm */
+    float *out;               /* (N,C) */
 } branch_activations;
 
 /* `out` NULL: the branch takes an array of its own. */
@@ -236,7 +237,7 @@ typedef struct {
     float **inputs;                   /* layer_count + 1 arrays (N,C): what enters each layer, and what leaves the last */
     layer_activations *layers;        /* layer_count, KEEP_ALL only */
     float *final_saved;
-    float *hidden;                    /* (N,C) the stack's output */
+    float *hidden; /* (N,C) the stack's output */
 } stack_activations;
 
 /* Embeds p->B sequences of `count` tokens at positions start …; embedded, out (B·count,C), saved (B·count,2). No dropout. */

@@ -163,7 +163,8 @@ static void attention_branch_backward(const pass *p, const stack *s, const atten
                                       size_t weights_site, size_t site) {
     size_t N = rows(p, s);
     const float *dcore = branch_leave_backward(p, &block->norms, branch, g, dx, site, N);
-    attention_core_backward(p, block, acts, g->dentered, block->is_cross ? dencoder_hidden : NULL, dcore, key_mask, weights_site);
+    attention_core_backward(p, block, acts, g->dentered, block->is_cross ? dencoder_hidden : NULL, dcore, key_mask,
+                            weights_site);
     branch_enter_backward(p, s, &block->norms, branch, g, dx, N);
 }
 

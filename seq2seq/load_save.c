@@ -87,7 +87,8 @@ static void transpose(float *out, const float *in, size_t rows, size_t columns) 
                 for (size_t j = c; j < c + TILE && j < columns; j++) out[j * rows + i] = in[i * columns + j];
 }
 
-static const tensor *need_flax(const tensor_file *file, const parameter *p, const seq2seq_flax_place *place, limn_error *error) {
+static const tensor *need_flax(const tensor_file *file, const parameter *p, const seq2seq_flax_place *place,
+                               limn_error *error) {
     size_t shape[5], rank = 0;
     if (place->stacked) shape[rank++] = place->layers;
     for (size_t d = 0; d < p->rank; d++) shape[rank++] = p->shape[place->transposed ? p->rank - 1 - d : d];

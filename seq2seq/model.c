@@ -92,7 +92,8 @@ static const norm_slot no_norm = {false, ABSENT, ABSENT};
 static norm_slot add_numbered_norm(builder *b, scope *parent, bool wanted, size_t width, bool scale) {
     if (!wanted) return no_norm;
     char path[160];
-    snprintf(path, sizeof path, "%s.%s_%zu", parent->path, b->model->config.rms_norm ? "RMSNorm" : "LayerNorm", parent->norms++);
+    snprintf(path, sizeof path, "%s.%s_%zu", parent->path, b->model->config.rms_norm ? "RMSNorm" : "LayerNorm",
+             parent->norms++);
     return add_norm(b, width, scale, path);
 }
 
@@ -101,7 +102,7 @@ static bool is_any(ln_positions position, size_t count, const ln_positions *of) 
         if (position == of[i]) return true;
     return false;
 }
-#define POSITION_IS(config, ...) \
+#define POSITION_IS(config, ...)                                                                                               \
     is_any((config)->ln_positions, sizeof((ln_positions[]){__VA_ARGS__}) / sizeof(ln_positions), (ln_positions[]){__VA_ARGS__})
 
 static void describe_attention(builder *b, attention_block *block, scope *layer_scope, bool is_decoder, bool is_cross) {
@@ -126,7 +127,8 @@ static void describe_attention(builder *b, attention_block *block, scope *layer_
         dense_slot *slot;
         const char *name;
         double gain;
-    } projections[] = {{&block->q, "q_proj", 1}, {&block->k, "k_proj", 1}, {&block->v, "v_proj", gain}, {&block->out, "out_proj", gain}};
+    } projections[] = {
+        {&block->q, "q_proj", 1}, {&block->k, "k_proj", 1}, {&block->v, "v_proj", gain}, {&block->out, "out_proj", gain}};
     for (size_t i = 0; i < 4; i++) {
         snprintf(part, sizeof part, "%s.%s", path, projections[i].name);
         *projections[i].slot = add_dense(b, C, C, projections[i].gain, config->use_bias, part);
@@ -157,8 +159,8 @@ static void describe_feed_forward(builder *b, feed_forward_block *block, const s
     snprintf(inside.path, sizeof inside.path, "%.110s.%s", layer_scope->path, config->use_glu ? "GLU_0" : "FFN_0");
     double gain = initial_gain(config, is_decoder, false);
 
-    block->norms.before =
-        add_numbered_norm(b, &inside, POSITION_IS(config, LN_NORMFORMER, LN_COGVIEW, LN_PRELN, LN_SUBLN), C, config->force_ln_scale);
+    block->norms.before = add_numbered_norm(b, &inside, POSITION_IS(config, LN_NORMFORMER, LN_COGVIEW, LN_PRELN, LN_SUBLN), C,
+                                            config->force_ln_scale);
     dense_slot *in[] = {&block->in, &block->gate};
     size_t numbered = 0;
     char path[160];
@@ -231,7 +233,8 @@ seq2seq *seq2seq_build(const seq2seq_config *config, limn_error *error) {
     b.failed = seq2seq_config_copy(&model->config, config, error) != 0;
     if (!b.failed) describe_stack(&b, &model->encoder, false);
     if (!b.failed) describe_stack(&b, &model->decoder, true);
-    model->lm_head = add(&b, LEAF_KERNEL, 1, 2, (size_t[]){config->image_vocab_size + 1, config->d_model}, "lm_head", ".weight");
+    model->lm_head =
+        add(&b, LEAF_KERNEL, 1, 2, (size_t[]){config->image_vocab_size + 1, config->d_model}, "lm_head", ".weight");
     if (b.failed) {
         seq2seq_free(model);
         return NULL;

@@ -2,7 +2,6 @@
 #include "seq2seq/internal.h"
 
 #include <math.h>
-#include <string.h>
 
 static float embedding_scale(const pass *p) {
     return p->model->config.scale_embedding ? sqrtf((float)p->model->config.d_model) : 1;
@@ -21,8 +20,7 @@ void embed_rows(const pass *p, const stack *s, float *embedded, float *out, floa
     if (embedding_scale(p) != 1) scale_forward(embedded, embedded, embedding_scale(p), N * C);
     if (s->embed_positions != ABSENT) {
         const float *positions = parameter_value(p->model, s->embed_positions) + start * C;
-        for (size_t b = 0; b < p->B; b++)
-            add_forward(embedded + b * count * C, embedded + b * count * C, positions, count * C);
+        for (size_t b = 0; b < p->B; b++) add_forward(embedded + b * count * C, embedded + b * count * C, positions, count * C);
     }
     norm_forward(p, &s->embedding_norm, out, saved, embedded, N, C);
 }

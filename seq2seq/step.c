@@ -1,7 +1,6 @@
 /* A training step and an evaluation: encoder, decoder, loss, and the way back. */
 #include "seq2seq/internal.h"
 
-#include <math.h>
 #include <string.h>
 
 /* The logits of a step would be the largest array of all (mini, 8 pairs: 134 MB, and their gradient as much); they are made
@@ -18,6 +17,7 @@ size_t logits_slice_rows(const seq2seq_config *config, size_t N) {
  * losses (N) and logits (N,V) are written where given. */
 static double loss_head(const pass *p, float *dhidden, float *losses, float *logits, const float *hidden, const int32_t *labels,
                         float grad_scale) {
+    if (logits == NULL && labels == NULL) return 0;
     const seq2seq *model = p->model;
     size_t N = p->B * model->decoder.length, C = model->config.d_model, V = model->decoder.vocabulary;
     const float *weight = parameter_value(model, model->lm_head);
@@ -94,7 +94,8 @@ void seq2seq_shift_right(const seq2seq_config *config, int32_t *decoder_input_id
     }
 }
 
-static int check_ids(const int32_t *ids, size_t count, size_t bound, const char *what, const char *bound_name, limn_error *error) {
+static int check_ids(const int32_t *ids, size_t count, size_t bound, const char *what, const char *bound_name,
+                     limn_error *error) {
     if (ids == NULL) return 0;
     for (size_t i = 0; i < count; i++)
         if (ids[i] < 0 || (size_t)ids[i] >= bound)

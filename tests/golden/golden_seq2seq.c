@@ -169,7 +169,9 @@ static int compare(comparison *c, const char *name, const float *const *versions
         free(want);
         double reach = 0;
         for (size_t i = 1; i < OUTCOMES; i++) reach = fmax(reach, largest_difference(versions[0], versions[i], count));
-        if (over) printf("note %s: moving the weights by their last bit moves it by %.3g of %.4g\n", name, reach / reference, reference);
+        if (over)
+            printf("note %s: moving the weights by their last bit moves it by %.3g of %.4g\n", name, reach / reference,
+                   reference);
         c->over += over;
         c->rounding += over && reach > tolerance * reference;
     }
@@ -190,16 +192,16 @@ static int compare_forward(comparison *c, const outcome *o, limn_error *error) {
         status = compare(c, "encoder_last_hidden_state", states, c->batch.B * c->config.max_text_length * c->config.d_model,
                          tensor_file_find(c->file, "encoder_last_hidden_state"), 0, 5e-5, error);
     if (status == 0 && golden_wants(c->report, "logits"))
-        status = compare(c, "logits", logits, rows * (c->config.image_vocab_size + 1), tensor_file_find(c->file, "logits"), 0, 5e-5,
-                         error);
+        status = compare(c, "logits", logits, rows * (c->config.image_vocab_size + 1), tensor_file_find(c->file, "logits"), 0,
+                         5e-5, error);
     if (status == 0 && golden_wants(c->report, "loss"))
         status = compare(c, "loss", loss, 1, tensor_file_find(c->file, "loss"), 1, 1e-5, error);
     return status;
 }
 
 /* The gradient of a Flax tensor in its layout, put together from our parameters; returns the number of floats placed. */
-static size_t gather(const seq2seq *model, const parameters *set, const float *grads, bool scanned, const char *path, size_t room,
-                     float *out) {
+static size_t gather(const seq2seq *model, const parameters *set, const float *grads, bool scanned, const char *path,
+                     size_t room, float *out) {
     size_t placed = 0, offset = 0;
     for (size_t i = 0; i < set->count; offset += set->list[i++].size) {
         const parameter *p = &set->list[i];
@@ -369,11 +371,13 @@ int main(int argc, char **argv) {
     check_only(&report);
     comparison c = {.report = &report, .directory = report.path};
     int status = begin(&c, &error);
-    if (status == 0 && (report.only == NULL || strcmp(report.only, "guided_greedy_scale3") != 0)) status = compare_floats(&c, &error);
+    if (status == 0 && (report.only == NULL || strcmp(report.only, "guided_greedy_scale3") != 0))
+        status = compare_floats(&c, &error);
     if (status == 0 && golden_wants(&report, "guided_greedy_scale3")) status = compare_greedy(&c, &error);
     if (status != 0) golden_error(&report, &error);
     end(&c);
     if (c.over > 0)
-        printf("note: of %zu results over their tolerance, %zu are moved over it by the weights' last bit alone\n", c.over, c.rounding);
+        printf("note: of %zu results over their tolerance, %zu are moved over it by the weights' last bit alone\n", c.over,
+               c.rounding);
     return golden_finish(&report);
 }

@@ -28,13 +28,15 @@ static double noise_of(run *r) {
     return noise;
 }
 
-/* The loss's slope along `direction` (unit length) by central differences of two steps, so that its third derivative cancels. */
+/* The loss's slope along `direction` (unit length) by central differences of two steps, so that its third derivative cancels.
+ */
 static double slope_along(run *r, parameter *p, const float *kept, const double *direction, double step) {
     double slopes[2];
     for (int half = 0; half < 2; half++) {
         double losses[2], h = half ? step / 2 : step;
         for (int side = 0; side < 2; side++) {
-            for (size_t i = 0; i < p->size; i++) p->mutable_value[i] = (float)((double)kept[i] + (side ? h : -h) * direction[i]);
+            for (size_t i = 0; i < p->size; i++)
+                p->mutable_value[i] = (float)((double)kept[i] + (side ? h : -h) * direction[i]);
             losses[side] = loss_of(r);
         }
         slopes[half] = (losses[1] - losses[0]) / (2 * h);
@@ -55,8 +57,8 @@ static bool check_tensor(run *r, parameter *p, const float *grad, double noise, 
     }
     length = sqrt(length);
     for (size_t i = 0; i < p->size; i++) direction[i] = length > 0 ? (double)grad[i] / length : 0;
-    /* Steps that change the loss by a thousandth or so, but the weights by no more than a thirtieth; smaller ones where the loss
-     * bends more sharply than that. */
+    /* Steps that change the loss by a thousandth or so, but the weights by no more than a thirtieth; smaller ones where the
+     * loss bends more sharply than that. */
     double step = fmin(4e-3 / (length + 1e-9), sqrt(weight) / 30);
     bool agree = false, measured = false;
     for (int attempt = 0; attempt < 4 && !agree && 4 * noise / step < 0.1 * length; attempt++, step /= 3) {
@@ -181,7 +183,9 @@ static void test_checkpointing_is_the_same(void **state) {
         for (int on = 0; on < 2; on++) {
             seq2seq_config config = combination(index, true);
             config.gradient_checkpointing = on;
-            run r = {.model = tiny_model(&config, 1), .data = make_batch(&config, TINY_B, 1), .arena = planned_arena(&config, TINY_B)};
+            run r = {.model = tiny_model(&config, 1),
+                     .data = make_batch(&config, TINY_B, 1),
+                     .arena = planned_arena(&config, TINY_B)};
             r.options = (seq2seq_step_options){.grad_scale = 1, .seed = 1, .step = 1};
             losses[on] = loss_of(&r);
             size = seq2seq_get_parameters(r.model)->size;

@@ -56,9 +56,10 @@ static void test_bytes_are_reproducible(void **state) {
 static void test_initialisation(void **state) {
     (void)state;
     limn_error error = {0};
-    seq2seq_config config = config_from("{'d_model': 64, 'encoder_layers': 2, 'decoder_layers': 2, 'encoder_ffn_dim': 64, "
-                                        "'decoder_ffn_dim': 64, 'encoder_vocab_size': 99, 'image_vocab_size': 64, 'init_std': 0.5, "
-                                        "'use_deepnet_scaling': true, 'use_bias': true}");
+    seq2seq_config config =
+        config_from("{'d_model': 64, 'encoder_layers': 2, 'decoder_layers': 2, 'encoder_ffn_dim': 64, "
+                    "'decoder_ffn_dim': 64, 'encoder_vocab_size': 99, 'image_vocab_size': 64, 'init_std': 0.5, "
+                    "'use_deepnet_scaling': true, 'use_bias': true}");
     seq2seq *model = seq2seq_create(&config, 4, false, &error), *same = seq2seq_create(&config, 4, false, &error);
     seq2seq *other = seq2seq_create(&config, 5, false, &error);
     parameters *set = seq2seq_get_parameters(model);
@@ -89,10 +90,11 @@ static void test_initialisation(void **state) {
 
 static void test_names_in_the_flax_tree(void **state) {
     (void)state;
-    seq2seq_config config = config_from("{'d_model': 8, 'encoder_layers': 2, 'decoder_layers': 3, 'encoder_attention_heads': 2, "
-                                        "'decoder_attention_heads': 2, 'encoder_ffn_dim': 8, 'decoder_ffn_dim': 8, "
-                                        "'encoder_vocab_size': 9, 'image_vocab_size': 9, 'use_head_scale': true, "
-                                        "'force_ln_scale': true, 'use_swin_position_embeddings': true}");
+    seq2seq_config config =
+        config_from("{'d_model': 8, 'encoder_layers': 2, 'decoder_layers': 3, 'encoder_attention_heads': 2, "
+                    "'decoder_attention_heads': 2, 'encoder_ffn_dim': 8, 'decoder_ffn_dim': 8, "
+                    "'encoder_vocab_size': 9, 'image_vocab_size': 9, 'use_head_scale': true, "
+                    "'force_ln_scale': true, 'use_swin_position_embeddings': true}");
     seq2seq *model = tiny_model(&config, 1);
     const parameters *set = seq2seq_get_parameters(model);
     static const struct {
@@ -101,9 +103,10 @@ static void test_names_in_the_flax_tree(void **state) {
         bool transposed;
     } expected[] = {
         {"lm_head.weight", "lm_head/kernel", "lm_head/kernel", 0, 1, true},
-        {"model.encoder.embed_tokens.weight", "model/encoder/embed_tokens/embedding", "model/encoder/embed_tokens/embedding", 0, 1,
-         false},
-        {"model.decoder.layers.2.GLU_0.LayerNorm_1.weight", "model/decoder/layers/FlaxBartDecoderLayers/GLU_0/LayerNorm_1/scale",
+        {"model.encoder.embed_tokens.weight", "model/encoder/embed_tokens/embedding", "model/encoder/embed_tokens/embedding", 0,
+         1, false},
+        {"model.decoder.layers.2.GLU_0.LayerNorm_1.weight",
+         "model/decoder/layers/FlaxBartDecoderLayers/GLU_0/LayerNorm_1/scale",
          "model/decoder/layers/FlaxBartDecoderLayer_2/GLU_0/LayerNorm_1/scale", 2, 3, false},
         {"model.encoder.layers.1.FlaxBartAttention_0.head_scale",
          "model/encoder/layers/FlaxBartEncoderLayers/FlaxBartAttention_0/head_scale",
@@ -172,7 +175,8 @@ static void test_broken_folders(void **state) {
     save_changed(folder, model, set->count - 1, 0, NULL);
     expect_failure(folder, last->name, "model.safetensors");
 
-    tensor extra = {.name = "model.decoder.more.weight", .type = TENSOR_F32, .rank = 1, .shape = {4}, .count = 4, .data = values};
+    tensor extra = {
+        .name = "model.decoder.more.weight", .type = TENSOR_F32, .rank = 1, .shape = {4}, .count = 4, .data = values};
     save_changed(folder, model, set->count + 1, set->count, &extra);
     expect_failure(folder, "model.decoder.more.weight", "model.safetensors");
 

@@ -37,7 +37,8 @@ static void test_tiny(void **state) {
 static void test_odd_shapes(void **state) {
     (void)state;
     static const char *const texts[] = {
-        "{'d_model': 64, 'encoder_layers': 1, 'decoder_layers': 1, 'encoder_attention_heads': 16, 'decoder_attention_heads': 16, "
+        "{'d_model': 64, 'encoder_layers': 1, 'decoder_layers': 1, 'encoder_attention_heads': 16, 'decoder_attention_heads': "
+        "16, "
         "'encoder_ffn_dim': 8, 'decoder_ffn_dim': 8, 'encoder_vocab_size': 50, 'image_vocab_size': 20000, 'image_length': 96, "
         "'max_text_length': 100, 'sinkhorn_iters': 4, 'dropout': 0, 'attention_dropout': 0.1}",
         "{'d_model': 32, 'encoder_layers': 3, 'decoder_layers': 1, 'encoder_attention_heads': 1, 'decoder_attention_heads': 1, "

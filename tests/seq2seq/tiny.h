@@ -42,7 +42,7 @@ static inline seq2seq_config combination(size_t index, bool dropout) {
     /* Swin v2's layers differ only from the sixth of seven on: one side has them. DeepNet's gain would grow without bound
      * through so many. */
     int encoder_layers = swin && bits >> 26 & 1 ? 7 : 2, decoder_layers = swin && !(bits >> 26 & 1) ? 7 : 2;
-#define BIT(n) (bits >> (n) & 1 ? "true" : "false")
+#define BIT(n) (bits >> (n)&1 ? "true" : "false")
     char text[2048];
     snprintf(text, sizeof text,
              "{'ln_positions': '%s', 'ln_type': '%s', 'activation_function': '%s', 'd_model': 8, 'encoder_layers': %d, "
@@ -54,9 +54,10 @@ static inline seq2seq_config combination(size_t index, bool dropout) {
              "'use_final_ln_encoder': %s, 'use_final_ln_decoder': %s, 'use_scan': %s, 'gradient_checkpointing': %s, "
              "'dropout': %g, 'activation_dropout': %g, 'attention_dropout': %g}",
              position, index / 6 % 2 ? "rmsnorm" : "layernorm", activations[bits >> 20 & 3], encoder_layers, decoder_layers,
-             bits >> 22 & 1 ? 1 : 2, bits >> 23 & 1 ? 4 : 2, 1 + (int)(bits >> 24 & 3), BIT(0), BIT(1), BIT(2), BIT(3), swin ? "false" : BIT(4), BIT(5),
-             BIT(6), BIT(7), BIT(8), BIT(9), postln ? "true" : BIT(10), postln ? "true" : BIT(11), swin ? "false" : BIT(12), BIT(13),
-             dropout ? 0.2 : 0.0, dropout ? 0.1 : 0.0, dropout ? 0.15 : 0.0);
+             bits >> 22 & 1 ? 1 : 2, bits >> 23 & 1 ? 4 : 2, 1 + (int)(bits >> 24 & 3), BIT(0), BIT(1), BIT(2), BIT(3),
+             swin ? "false" : BIT(4), BIT(5), BIT(6), BIT(7), BIT(8), BIT(9), postln ? "true" : BIT(10),
+             postln ? "true" : BIT(11), swin ? "false" : BIT(12), BIT(13), dropout ? 0.2 : 0.0, dropout ? 0.1 : 0.0,
+             dropout ? 0.15 : 0.0);
 #undef BIT
     return config_from(text);
 }
