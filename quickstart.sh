@@ -68,7 +68,7 @@ limn-vqgan train --data "$out/pictures/train" --valid "$out/pictures/kept" --con
 
 say "6/8 limn-encode: tars to token shards"
 for part in train kept; do
-    limn-encode --input "$out/pictures/$part" --vqgan "$out/vqgan/model" --output "$out/tokens/$part"
+    limn-encode --input "$out/pictures/$part/*.tar" --vqgan "$out/vqgan/model" --output "$out/tokens/$part"
 done
 
 say "7/8 limn-train: captions to tokens, $train_minutes minutes"

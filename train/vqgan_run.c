@@ -9,7 +9,7 @@
 
 static const char *const OWN_KEYS[] = {"codebook_weight", "discriminator_weight", "discriminator_start", "discriminator_layers",
                                        "discriminator_width", "discriminator_learning_rate", "codebook_start", "revive_every",
-                                       "revive_threshold", "shuffle_colours", NULL};
+                                       "revive_threshold", NULL};
 
 enum { FIT_ROWS_PER_CODE = 64, FIT_ITERATIONS = 10 }; /* k-means */
 
@@ -23,7 +23,6 @@ typedef struct {
     size_t discriminator_start, discriminator_layers, discriminator_width, revive_every;
     size_t codebook_start;   /* steps that go without a codebook, so that the latents have learnt what there is to tell apart */
     double codebook_start_share; /* the same as a share of all steps */
-    double shuffle_colours; /* share of all steps, from the first, in which each picture's colour channels change places */
     double revive_threshold; /* uses of a code in the last batches (decayed), as a share of the mean code's */
     vqgan *model;
     vqgan_discriminator *discriminator;
@@ -59,23 +58,6 @@ static int read_pictures(vqgan_run *run, const picture_set *set, const size_t *w
         } else vqgan_pixels_to_model(run->model, out, out, floats);
     }
     return failed ? -1 : 0;
-}
-
-/* Gives each picture's channels one of the six orders. A set of pictures that are mostly of one hue (faces) otherwise teaches that
- * hue first, and for long nothing else; this way colour is the first thing to be told apart. */
-static void shuffle_colours(vqgan_run *run, uint64_t first_draw, size_t B) {
-    static const unsigned char ORDERS[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
-    size_t pixels = side_of(run) * side_of(run);
-    uint64_t stream = limn_random_stream("colours");
-#pragma omp parallel for
-    for (size_t b = 0; b < B; b++) {
-        const unsigned char *order = ORDERS[limn_random_below(run->settings.seed, stream, first_draw + b, 6)];
-        float *values = run->pictures + b * pixels * 3;
-        for (size_t i = 0; i < pixels; i++) {
-            float pixel[3] = {values[3 * i], values[3 * i + 1], values[3 * i + 2]};
-            for (size_t c = 0; c < 3; c++) values[3 * i + c] = pixel[order[c]];
-        }
-    }
 }
 
 /* Places the codes where the latents lie after the steps without a codebook. */
@@ -114,7 +96,6 @@ static int accumulate(vqgan_run *run, uint64_t number, vqgan_losses *losses, lim
     for (size_t b = 0; b < B; b++)
         which[b] = data_order_at(run->order, &run->epoch, run->data.count, run->settings.seed, (number - 1) * B + b);
     if (read_pictures(run, &run->data, which, B, error)) return -1;
-    if ((double)number <= run->shuffle_colours * (double)run->settings.schedule.steps) shuffle_colours(run, (number - 1) * B, B);
     vqgan_loss_options options = run->losses;
     options.use_discriminator = run->losses.use_discriminator && number > run->discriminator_start;
     options.without_codebook = number <= run->codebook_start;
@@ -283,7 +264,7 @@ static int load(void *self, const char *directory, limn_error *error) {
 static int read_settings(vqgan_run *run, const json_t *config, const char *file, limn_error *error) {
     json_t *section = train_section(config, file, "train", "vqgan", error);
     run->settings = (train_settings){
-        .schedule = {.learning_rate = 4.5e-6 * 8, .warmup_steps = 0, .steps = 1000},
+        .schedule = {.learning_rate = 1e-4, .warmup_steps = 0, .steps = 1000},
         .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8},
         .batch_size = 8, .accumulation = 1, .log_every = 20, .valid_every = 500, .sample_every = 500, .checkpoint_every = 500,
         .keep_checkpoints = 2, .seed = 1};
@@ -302,7 +283,6 @@ static int read_settings(vqgan_run *run, const json_t *config, const char *file,
         limn_json_get_size(section, file, "discriminator_width", 1, 512, &run->discriminator_width, error) ||
         limn_json_get_float(section, file, "discriminator_learning_rate", 0, 10, &rate, error) ||
         limn_json_get_float(section, file, "codebook_start", 0, 0.9, &run->codebook_start_share, error) ||
-        limn_json_get_float(section, file, "shuffle_colours", 0, 1, &run->shuffle_colours, error) ||
         limn_json_get_size(section, file, "revive_every", 0, many, &run->revive_every, error) ||
         limn_json_get_float(section, file, "revive_threshold", 0, 1, &run->revive_threshold, error))
         return -1;

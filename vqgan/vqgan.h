@@ -29,7 +29,8 @@ void vqgan_config_free(vqgan_config *config);
 
 typedef struct vqgan vqgan;
 
-/* Random weights (PyTorch's default initialisation, codebook uniform in ±1/n_embed), a function of the seed. */
+/* Random weights, a function of the seed: convolutions of variance 1/inputs (He and others, arXiv 1502.01852, for linear layers),
+ * the last of each residual branch zero, codebook uniform in ±1/n_embed. */
 vqgan *vqgan_create(const vqgan_config *config, uint64_t seed, bool training, limn_error *error);
 /* A folder with config.json and model.safetensors, or with config.json and flax_model.msgpack (whose pixel_range is [0,1]
  * unless the config says otherwise). Further tensors in the file are ignored. */
