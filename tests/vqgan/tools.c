@@ -27,7 +27,15 @@ vqgan *tiny_model(const char *assignment, bool training) {
     vqgan *model = vqgan_create(&config, 11, training, &error);
     if (!model) fail_msg("%s", error.message);
     vqgan_config_free(&config);
-    parameter *codebook = parameters_find(vqgan_get_parameters(model), "quantize.embedding.weight");
+    /* Residual branches start with a last convolution of zeros, and biases of zero: a gradient through them would be none. */
+    parameters *set = vqgan_get_parameters(model);
+    for (size_t i = 0; i < set->count; i++) {
+        parameter *here = &set->list[i];
+        float deviation = here->layout == PARAMETER_CONVOLUTION ? 0.57f / sqrtf((float)(here->size / here->shape[0])) : 0.05f;
+        if (sum_of_squares(here->value, here->size) == 0)
+            limn_random_fill_normal(here->mutable_value, here->size, deviation, 17, i);
+    }
+    parameter *codebook = parameters_find(set, "quantize.embedding.weight");
     limn_random_fill_normal(codebook->mutable_value, codebook->size, 0.3f, 5, 0);
     return model;
 }
