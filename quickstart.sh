@@ -52,12 +52,12 @@ done
 say "4/8 limn-tokenizer: words to numbers"
 limn-tokenizer train --input "$out/pictures/train" --config "$config" --output "$out/tokenizer"
 
-# What is left of the time goes to the two trainings, and is remembered, so that a second run goes on with the same. A minute and a
-# half is for the steps behind them.
+# What is left of the time goes to the two trainings, and is remembered, so that a second run goes on with the same. Two minutes are
+# for the steps behind them.
 if [ ! -f "$out/minutes" ]; then
-    left=$((minutes * 60 - ($(date +%s) - begin) - 90))
+    left=$((minutes * 60 - ($(date +%s) - begin) - 120))
     [ $left -gt 120 ] || left=120
-    awk -v left=$left 'BEGIN { printf "%.2f %.2f\n", left * 0.58 / 60, left * 0.42 / 60 }' >"$out/minutes.new"
+    awk -v left=$left 'BEGIN { printf "%.2f %.2f\n", left * 0.72 / 60, left * 0.28 / 60 }' >"$out/minutes.new"
     mv "$out/minutes.new" "$out/minutes"
 fi
 read -r vqgan_minutes train_minutes <"$out/minutes"
@@ -76,11 +76,12 @@ limn-train --data "$out/tokens/train" --valid "$out/tokens/kept" --tokenizer "$o
     --config "$config" --output "$out/run" --minutes "$train_minutes"
 
 say "8/8 limn-sample and limn-eval: what it draws"
-limn-sample --model "$out/run/model" --prompts configs/emoji-prompts.txt --output "$out/drawings" --guidance 3
+limn-sample --model "$out/run/model" --prompts configs/emoji-prompts.txt --output "$out/drawings" \
+    --guidance 2 --temperature 0.5
 limn-eval recall --model "$out/run/model" --captions "$out/pictures/train" --gallery "$out/pictures/kept" --limit 100 \
-    --guidance 3 --sheet "$out/seen.png" >"$out/seen.txt"
+    --guidance 2 --temperature 0.5 --sheet "$out/seen.png" >"$out/seen.txt"
 limn-eval recall --model "$out/run/model" --captions "$out/pictures/kept" --gallery "$out/pictures/train" \
-    --guidance 3 --sheet "$out/kept.png" >"$out/kept.txt"
+    --guidance 2 --temperature 0.5 --sheet "$out/kept.png" >"$out/kept.txt"
 
 {
     echo "Pictures kept from training, through the VQGAN and back (PSNR, dB), and the validation loss of their captions:"
