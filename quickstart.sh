@@ -95,4 +95,6 @@ limn-eval recall --model "$out/run/model" --captions "$out/pictures/kept" --gall
     echo "  $out/drawings/*.png       nine drawings for each line of configs/emoji-prompts.txt"
     echo "  $out/seen.png, kept.png   for each caption its own picture, the drawing, and the drawing's nearest picture"
     echo "  $out/vqgan/samples/*.png  originals beside their reconstructions, as training went on"
+    echo "Draw another of its captions, for instance:"
+    echo "  build/bin/limn-sample --model $out/run/model --guidance 2 --temperature 0.5 --prompt 'purple heart' --output mine.png"
 } | tee "$out/REPORT.txt"

@@ -75,6 +75,12 @@ json_t *train_section(const json_t *config, const char *file, const char *sectio
  * says must agree with them. */
 int train_complete_seq2seq(json_t *section, const char *file, size_t words, size_t codes, size_t tokens, limn_error *error);
 
+/* Reads --data and --valid (files, folders of files that end so, patterns) through the model's own reader, which says how many samples
+ * it found; the counts go into `inputs`, since they decide the run. Without --data it is a usage error. */
+typedef int (*train_set_reader)(void *self, bool valid, const limn_strings *paths, size_t *count, limn_error *error);
+int train_read_sets(const train_options *options, const char *ending, json_t *inputs, void *self, train_set_reader read,
+                    limn_error *error);
+
 /* Copies a file by hard link where the file system can, else by copying. */
 int train_link_or_copy(const char *from, const char *to, limn_error *error);
 #endif

@@ -17,7 +17,8 @@ typedef struct {
     double condition_dropout; /* share of captions that are replaced by the empty one, for guidance (arXiv 2207.12598) */
     seq2seq *model;
     tokenizer *tokenizer;
-    const char *vqgan; /* folder: its files go into every model folder */
+    vqgan *pictures;   /* the shards must have been made by it */
+    const char *vqgan; /* its folder, whose files go into every model folder */
     pair_set data, valid;
     float *m, *v; /* AdamW's moments */
     limn_arena *arena;
@@ -121,22 +122,13 @@ static int load(void *self, const char *directory, limn_error *error) {
     return status;
 }
 
-static int read_sets(seq2seq_run *run, const train_options *options, const vqgan *pictures, json_t *inputs, limn_error *error) {
-    const struct {
-        const char *name;
-        const limn_strings *given;
-        pair_set *set;
-    } sets[] = {{"data", &options->data, &run->data}, {"valid", &options->valid, &run->valid}};
-    for (size_t i = 0; i < 2; i++) {
-        limn_strings paths = {0};
-        if (!sets[i].given->count) continue;
-        if (limn_expand_folders(sets[i].given, ".h5", &paths, error)) return -1;
-        int status = pair_set_read(sets[i].set, &paths, vqgan_token_count(pictures), vqgan_get_config(pictures)->n_embed,
-                                   vqgan_get_sha256(pictures), error);
-        limn_strings_free(&paths);
-        if (status) return -1;
-        json_object_set_new(inputs, sets[i].name, json_integer((json_int_t)sets[i].set->count));
-    }
+static int read_set(void *self, bool valid, const limn_strings *paths, size_t *count, limn_error *error) {
+    seq2seq_run *run = self;
+    pair_set *set = valid ? &run->valid : &run->data;
+    if (pair_set_read(set, paths, vqgan_token_count(run->pictures), vqgan_get_config(run->pictures)->n_embed,
+                      vqgan_get_sha256(run->pictures), error))
+        return -1;
+    *count = set->count;
     return 0;
 }
 
@@ -161,6 +153,7 @@ static int allocate(seq2seq_run *run, limn_error *error) {
 static void release(seq2seq_run *run) {
     seq2seq_free(run->model);
     tokenizer_free(run->tokenizer);
+    vqgan_free(run->pictures);
     pair_set_free(&run->data);
     pair_set_free(&run->valid);
     limn_arena_destroy(run->arena);
@@ -184,24 +177,19 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
 
 /* The model, its tokenizer and its data; what decides the run is gathered in `decides`. */
 static int prepare(seq2seq_run *run, const train_options *options, json_t *config, json_t *decides, limn_error *error) {
-    json_t *section = train_section(config, options->config, "seq2seq", NULL, error);
-    if (!section) return -1;
-    vqgan *pictures = vqgan_load(options->vqgan, false, error);
-    run->vqgan = options->vqgan;
-    run->tokenizer = pictures ? tokenizer_load(options->tokenizer, error) : NULL;
-    int status = run->tokenizer ? train_complete_seq2seq(section, options->config, tokenizer_vocabulary_size(run->tokenizer),
-                                                         vqgan_get_config(pictures)->n_embed, vqgan_token_count(pictures), error)
-                                : -1;
-    json_t *inputs = json_object();
+    json_t *section = train_section(config, options->config, "seq2seq", NULL, error), *inputs = json_object();
     json_object_set(decides, "seq2seq", section);
     json_object_set(decides, "train", json_object_get(json_object_get(config, "train"), "seq2seq"));
     json_object_set_new(decides, "inputs", inputs);
     if (options->init) json_object_set_new(inputs, "init", json_string(options->init));
-    if (status == 0) json_object_set_new(inputs, "vqgan_sha256", json_string(vqgan_get_sha256(pictures)));
-    if (status == 0) status = read_sets(run, options, pictures, inputs, error);
-    vqgan_free(pictures);
-    if (status) return -1;
-    if (!run->data.count) return limn_fail_usage(error, "--data: give at least one token shard");
+    run->vqgan = options->vqgan;
+    if (!section || !(run->pictures = vqgan_load(options->vqgan, false, error)) ||
+        !(run->tokenizer = tokenizer_load(options->tokenizer, error)) ||
+        train_complete_seq2seq(section, options->config, tokenizer_vocabulary_size(run->tokenizer),
+                               vqgan_get_config(run->pictures)->n_embed, vqgan_token_count(run->pictures), error))
+        return -1;
+    json_object_set_new(inputs, "vqgan_sha256", json_string(vqgan_get_sha256(run->pictures)));
+    if (train_read_sets(options, ".h5", inputs, run, read_set, error)) return -1;
 
     seq2seq_config model_config;
     if (seq2seq_config_read(&model_config, section, options->config, true, error)) return -1;

@@ -87,6 +87,23 @@ int train_complete_seq2seq(json_t *section, const char *file, size_t words, size
     return 0;
 }
 
+int train_read_sets(const train_options *options, const char *ending, json_t *inputs, void *self, train_set_reader read,
+                    limn_error *error) {
+    if (!options->data.count) return limn_fail_usage(error, "--data: give at least one file that ends in %s", ending);
+    for (int valid = 0; valid < 2; valid++) {
+        const limn_strings *given = valid ? &options->valid : &options->data;
+        limn_strings paths = {0};
+        size_t count = 0;
+        if (!given->count) continue;
+        if (limn_expand_folders(given, ending, &paths, error)) return -1;
+        int status = read(self, valid, &paths, &count, error);
+        limn_strings_free(&paths);
+        if (status) return -1;
+        json_object_set_new(inputs, valid ? "valid" : "data", json_integer((json_int_t)count));
+    }
+    return 0;
+}
+
 int train_link_or_copy(const char *from, const char *to, limn_error *error) {
     if (link(from, to) == 0) return 0;
     limn_mapping mapping;

@@ -295,22 +295,12 @@ static int read_settings(vqgan_run *run, const json_t *config, const char *file,
     return 0;
 }
 
-static int read_sets(vqgan_run *run, const train_options *options, json_t *inputs, limn_error *error) {
-    const struct {
-        const char *name;
-        const limn_strings *given;
-        picture_set *set;
-    } sets[] = {{"data", &options->data, &run->data}, {"valid", &options->valid, &run->valid}};
-    for (size_t i = 0; i < 2; i++) {
-        limn_strings paths = {0};
-        if (!sets[i].given->count) continue;
-        if (limn_expand_folders(sets[i].given, ".tar", &paths, error)) return -1;
-        int status = picture_set_read(sets[i].set, &paths, error);
-        limn_strings_free(&paths);
-        if (status) return -1;
-        json_object_set_new(inputs, sets[i].name, json_integer((json_int_t)sets[i].set->count));
-    }
-    return run->data.count ? 0 : limn_fail_usage(error, "--data: give at least one tar of pictures");
+static int read_set(void *self, bool valid, const limn_strings *paths, size_t *count, limn_error *error) {
+    vqgan_run *run = self;
+    picture_set *set = valid ? &run->valid : &run->data;
+    if (picture_set_read(set, paths, error)) return -1;
+    *count = set->count;
+    return 0;
 }
 
 static int allocate(vqgan_run *run, limn_error *error) {
@@ -365,7 +355,7 @@ static int prepare(vqgan_run *run, const train_options *options, json_t *config,
     if (vqgan_config_read(&model_config, section, options->config, true, error)) return -1;
     run->model = vqgan_create(&model_config, run->settings.seed, true, error);
     vqgan_config_free(&model_config);
-    if (!run->model || read_sets(run, options, inputs, error)) return -1;
+    if (!run->model || train_read_sets(options, ".tar", inputs, run, read_set, error)) return -1;
     run->discriminator =
         vqgan_discriminator_create(run->discriminator_layers, run->discriminator_width, run->settings.seed, error);
     if (!run->discriminator || allocate(run, error)) return -1;

@@ -1,27 +1,8 @@
 # What the command-line tests share. Each is called with the folder of the programs and the folder of the presets.
-set -eu
 programs=$1 configs=$2
+. "$(dirname "$0")/../shell.sh"
 PATH=$programs:$PATH
 export LIMN_THREADS=1 # two tests run at once; results must not depend on it
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
-
-# expect STATUS WORDS COMMAND…: the exit code, and words of the one line on stderr.
-expect() {
-    status=$1 words=$2
-    shift 2
-    code=0
-    "$@" >out 2>err </dev/null || code=$?
-    [ "$code" = "$status" ] || fail "$* ends with $code, not $status: $(cat err)"
-    grep -q -- "$words" err || fail "$* does not say '$words': $(cat err)"
-    [ "$status" = 0 ] || [ "$(wc -l <err)" = 1 ] || fail "$* says more than one line: $(cat err)"
-}
 
 # quietly COMMAND…: must succeed; its words are shown only when it does not.
 quietly() {

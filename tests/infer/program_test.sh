@@ -1,24 +1,7 @@
 # limn-sample from the shell: sh program_test.sh PROGRAM MAKE_MODEL
-set -eu
 program=$1 make_model=$2
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
+. "$(dirname "$0")/../shell.sh"
 export LIMN_THREADS=1
-
-fail() {
-    echo "FAILED: $1"
-    exit 1
-}
-# expect STATUS WORDS COMMAND...: the exit code, and words on stderr
-expect() {
-    status=$1 words=$2
-    shift 2
-    code=0
-    "$@" >out 2>err </dev/null || code=$?
-    [ "$code" = "$status" ] || fail "$* ends with $code, not $status: $(cat err)"
-    grep -q -- "$words" err || fail "$* does not say '$words': $(cat err)"
-}
 
 "$make_model" model
 "$program" --quiet --model model --prompt 'a red apple' --output nine.png >names

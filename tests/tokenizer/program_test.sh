@@ -1,24 +1,6 @@
 # limn-tokenizer from the shell: sh program_test.sh PROGRAM
-set -eu
 program=$1
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
-
-fail() {
-    echo "FAILED: $1"
-    exit 1
-}
-# expect STATUS WORDS COMMAND...: the exit code, and words of the one line on stderr
-expect() {
-    status=$1 words=$2
-    shift 2
-    code=0
-    "$@" >out 2>err </dev/null || code=$?
-    [ "$code" = "$status" ] || fail "$* ends with $code, not $status: $(cat err)"
-    grep -q -- "$words" err || fail "$* does not say '$words': $(cat err)"
-    [ "$status" = 0 ] || [ "$(wc -l <err)" = 1 ] || fail "$* says more than one line: $(cat err)"
-}
+. "$(dirname "$0")/../shell.sh"
 
 i=0
 while [ $i -lt 50 ]; do
