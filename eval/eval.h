@@ -25,4 +25,8 @@ typedef struct {
 /* Captions that stand for more than one picture count as hit by any of these. */
 int eval_recall(const recall_options *options, recall_result *result, limn_error *error);
 
+/* Writes each picture beside what the VQGAN in `directory` makes of it to the PNG `sheet`, and a line "path<tab>PSNR dB" for each and
+ * for the mean to `out`. Pictures are cropped and resized to the model's size. */
+int eval_reconstruct(const char *directory, const limn_strings *paths, const char *sheet, FILE *out, limn_error *error);
+
 #endif

@@ -1,0 +1,57 @@
+#include "eval/eval.h"
+#include "pictures/pictures.h"
+
+#include <stdlib.h>
+
+/* One picture through the model: original and reconstruction, both of the model's size. */
+static int reconstruct_one(const vqgan *model, const char *path, picture *original, picture *drawn, limn_arena *arena,
+                           limn_error *error) {
+    size_t side = vqgan_get_config(model)->resolution, n = side * side * 3;
+    picture loaded;
+    if (picture_load(&loaded, path, error)) return -1;
+    int status = picture_resize(&loaded, original, RESIZE_CENTER_CROP, side, error);
+    picture_free(&loaded);
+    if (status) return limn_fail_context(error, "%s", path);
+    float *pixels = limn_arena_floats(arena, n);
+    int32_t *tokens = limn_arena_bytes(arena, vqgan_token_count(model) * sizeof *tokens);
+    picture_to_floats(original, pixels);
+    vqgan_pixels_to_model(model, pixels, pixels, n);
+    vqgan_encode(model, tokens, NULL, pixels, 1, arena);
+    vqgan_decode(model, pixels, tokens, 1, arena);
+    vqgan_pixels_from_model(model, pixels, pixels, n);
+    status = picture_from_floats(drawn, pixels, side, side, error);
+    limn_arena_release(arena, 0);
+    if (status) picture_free(original);
+    return status;
+}
+
+static int write_sheet(const picture *parts, size_t count, const char *output, limn_error *error) {
+    picture sheet;
+    if (picture_grid(&sheet, parts, count, count < 8 ? count : 8, 2, error)) return -1;
+    int status = picture_save_png(&sheet, output, error);
+    picture_free(&sheet);
+    return status;
+}
+
+int eval_reconstruct(const char *directory, const limn_strings *paths, const char *sheet, FILE *out, limn_error *error) {
+    vqgan *model = vqgan_load(directory, false, error);
+    limn_arena *arena = model ? limn_arena_create((size_t)1 << 38, error) : NULL;
+    picture *parts = arena ? limn_allocate(paths->count * 2, sizeof *parts, error) : NULL;
+    double sum = 0;
+    size_t done = 0;
+    int status = parts ? 0 : -1;
+    for (; status == 0 && done < paths->count; done++) {
+        status = reconstruct_one(model, paths->items[done], &parts[2 * done], &parts[2 * done + 1], arena, error);
+        if (status) break;
+        double psnr = picture_psnr(&parts[2 * done], &parts[2 * done + 1]);
+        sum += psnr;
+        fprintf(out, "%s\t%.2f dB\n", paths->items[done], psnr);
+    }
+    if (status == 0) fprintf(out, "mean of %zu\t%.2f dB\n", done, sum / (double)done);
+    if (status == 0) status = write_sheet(parts, 2 * done, sheet, error);
+    for (size_t i = 0; i < 2 * done; i++) picture_free(&parts[i]);
+    free(parts);
+    limn_arena_destroy(arena);
+    vqgan_free(model);
+    return status;
+}
