@@ -208,6 +208,9 @@ static void set_number(json_t *line, const char *key, double value) {
 
 /* ---------------------------------------------------------------- the loop */
 
+/* What steps that change nothing leave out: the optimizer, validation, samples, checkpoints, and a machine that slows down later. */
+static const double SHARE_OF_TIME_MEASURED = 0.85;
+
 /* As many steps as fit in the given minutes. Measured by steps that change nothing, before the first. */
 static int measure_steps(train_task *task, train_settings *settings, double minutes, limn_error *error) {
     if (task->rehearse(task->self, error)) return -1; /* touches all memory */
@@ -218,7 +221,7 @@ static int measure_steps(train_task *task, train_settings *settings, double minu
         done++;
         elapsed = limn_seconds() - begin;
     } while (elapsed < 4.0 && !limn_stop_requested());
-    double fit = minutes * 60.0 / (elapsed / (double)done);
+    double fit = SHARE_OF_TIME_MEASURED * minutes * 60.0 / (elapsed / (double)done);
     if (fit < (double)settings->schedule.steps) settings->schedule.steps = fit < 1.0 ? 1 : (size_t)fit;
     limn_log(LIMN_LOG_INFO, "%.3g s a step: %zu steps in %.3g minutes", elapsed / (double)done, settings->schedule.steps, minutes);
     return 0;
@@ -281,7 +284,7 @@ static int run_steps(train_run *run, train_task *task, const train_settings *set
         }
         if (status == 0) status = after_step(run, task, settings, step, stream, metrics_path, &last_time, error);
         if (status == 0)
-            limn_progress_update(progress, step, "%s %.4f  %s %.4f", task->metrics[0].name, (double)task->metrics[0].value,
+            limn_progress_update(progress, step, "%s %.4g  %s %.4g", task->metrics[0].name, (double)task->metrics[0].value,
                                  task->metrics[1].name, (double)task->metrics[1].value);
         if (status == 0 && limn_stop_requested() && step < last)
             status = limn_fail(error, "%s: stopped after step %llu of %zu, all saved; the same command goes on from there",

@@ -20,7 +20,7 @@ typedef struct {
     void *self;
     const char *unit;        /* "pictures" */
     size_t samples_per_step;
-    train_metric metrics[TRAIN_MAX_METRICS];
+    train_metric metrics[TRAIN_MAX_METRICS]; /* the first two are also on the progress line */
     size_t metric_count;
     state_array state[TRAIN_MAX_STATE]; /* optimizer moments and the like: saved in and read from train_state.h5 */
     size_t state_count;

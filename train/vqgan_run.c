@@ -15,7 +15,7 @@ enum { FIT_ROWS_PER_CODE = 64, FIT_ITERATIONS = 10 }; /* k-means */
 
 enum { SAMPLE_COLUMNS = 4, SAMPLE_ROWS = 8 }; /* of pairs original | reconstruction */
 
-enum { L1, CODEBOOK, GENERATOR, ADAPTIVE_WEIGHT, DISCRIMINATOR, GRAD_NORM, CODES_USED, PERPLEXITY, REVIVED, METRICS };
+enum { L1, CODES_USED, PERPLEXITY, REVIVED, CODEBOOK, GENERATOR, ADAPTIVE_WEIGHT, DISCRIMINATOR, GRAD_NORM, METRICS };
 
 typedef struct {
     train_settings settings, discriminator_settings; /* the same but for the learning rate */
