@@ -57,7 +57,7 @@ limn-tokenizer train --input "$out/pictures/train" --config "$config" --output "
 if [ ! -f "$out/minutes" ]; then
     left=$((minutes * 60 - ($(date +%s) - begin) - 120))
     [ $left -gt 120 ] || left=120
-    awk -v left=$left 'BEGIN { printf "%.2f %.2f\n", left * 0.72 / 60, left * 0.28 / 60 }' >"$out/minutes.new"
+    awk -v left=$left 'BEGIN { printf "%.2f %.2f\n", left * 0.64 / 60, left * 0.36 / 60 }' >"$out/minutes.new"
     mv "$out/minutes.new" "$out/minutes"
 fi
 read -r vqgan_minutes train_minutes <"$out/minutes"

@@ -209,7 +209,7 @@ static void set_number(json_t *line, const char *key, double value) {
 /* ---------------------------------------------------------------- the loop */
 
 /* What steps that change nothing leave out: the optimizer, validation, samples, checkpoints, and a machine that slows down later. */
-static const double SHARE_OF_TIME_MEASURED = 0.85;
+static const double SHARE_OF_TIME_MEASURED = 0.9;
 
 /* As many steps as fit in the given minutes. Measured by steps that change nothing, before the first. */
 static int measure_steps(train_task *task, train_settings *settings, double minutes, limn_error *error) {
