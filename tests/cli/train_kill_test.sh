@@ -39,6 +39,18 @@ expect 2 'train.learning_rate' limn-train --config "$configs/micro.json" --data 
     --tokenizer tokenizer --vqgan whole/model --steps 60 \
     --set train.seq2seq.checkpoint_every=7 seq2seq.dropout=0.1 train.seq2seq.learning_rate=0.1 --output run
 
+# Ctrl-C: exit code 130, and the same command ends with the same bits.
+limn-train --config "$configs/micro.json" --data tokens/train --valid tokens/kept --tokenizer tokenizer --vqgan whole/model \
+    --steps 60 --set train.seq2seq.checkpoint_every=7 seq2seq.dropout=0.1 --output stopped >stopped.log 2>&1 &
+process=$!
+while [ ! -s stopped/metrics.jsonl ]; do kill -0 $process; done
+kill -INT $process
+code=0
+wait $process || code=$?
+[ $code = 130 ] || fail "Ctrl-C ends with $code: $(cat stopped.log)"
+quietly train stopped
+cmp run/model/model.safetensors stopped/model/model.safetensors || fail "the weights differ after Ctrl-C"
+
 # The newest checkpoint cut short: the one before is gone on from.
 newest=$(readlink run/model)
 truncate -s 1000 "run/$newest/model.safetensors"

@@ -26,12 +26,12 @@ expect 2 '--top-p' "$program" --model model --output x.png --prompt a --top-p 2
 expect 1 'nowhere' "$program" --model nowhere --output x.png --prompt a
 [ ! -e x.png ] || fail "a failed run left a picture"
 
-# Ctrl-C in the middle: exit 1, one sentence, and no picture that looks whole
+# Ctrl-C in the middle: exit 130, one sentence, and no picture that looks whole
 "$program" --model model --prompt a --count 100000 --output x.png >out 2>err &
 process=$!
 sleep 1
 kill -INT $process
 code=0
 wait $process || code=$?
-[ "$code" = 1 ] && grep -q 'stopped' err || fail "Ctrl-C ends it with $code: $(cat err)"
+[ "$code" = 130 ] && grep -q 'stopped' err || fail "Ctrl-C ends it with $code: $(cat err)"
 [ ! -e x.png ] || fail "a stopped run left a picture"
