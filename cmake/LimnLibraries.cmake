@@ -15,7 +15,7 @@ macro(limn_find target module purpose package)
   endif()
 endmacro()
 
-limn_find(openblas openblas "matrix products" libopenblas-openmp-dev)
+limn_find(openblas openblas "matrix products" libopenblas-pthread-dev)
 limn_find(hdf5 hdf5 "token shards, training state" libhdf5-dev)
 limn_find(jpeg libjpeg "JPEG" libjpeg62-turbo-dev)
 limn_find(png libpng "PNG" libpng-dev)

@@ -3,7 +3,7 @@
 # quickstart's pictures are made from. Asks for no input; says what to do when it may not install.
 set -eu
 
-packages="build-essential cmake pkg-config libopenblas-openmp-dev libhdf5-dev libjansson-dev libyaml-dev libzimg-dev
+packages="build-essential cmake pkg-config libopenblas-pthread-dev libhdf5-dev libjansson-dev libyaml-dev libzimg-dev
 libcurl4-openssl-dev libarchive-dev libjpeg62-turbo-dev libpng-dev libwebp-dev zlib1g-dev libssl-dev libpcre2-dev libcmocka-dev"
 if [ "${1:-}" = pictures ]; then
     packages="$packages python3-pil fonts-noto-color-emoji unicode-data unicode-cldr-core tuxpaint-stamps-default"
