@@ -213,6 +213,9 @@ size_t limn_resident_bytes_peak(void); /* the process's VmHWM */
 
 int limn_make_directories(const char *path, limn_error *error); /* mkdir -p */
 bool limn_file_exists(const char *path);
+/* The one file in a folder that a shell pattern matches: 1 found, 0 none, -1 with an error that names two where there are
+ * several. */
+int limn_find_one(const char *directory, const char *pattern, char out_path[4096], limn_error *error);
 /* Whole file in memory (free()); a NUL follows the contents. Above `limit` bytes is an error. */
 char *limn_file_read(const char *path, size_t limit, size_t *out_size, limn_error *error);
 /* Joins with one slash; the result lives in `out` (PATH_MAX); too long is an error. */

@@ -36,6 +36,29 @@ bool limn_file_exists(const char *path) {
     return access(path, F_OK) == 0;
 }
 
+int limn_find_one(const char *directory, const char *pattern, char out_path[4096], limn_error *error) {
+    char escaped[4096], whole[4096];
+    size_t used = 0;
+    glob_t found;
+    for (const char *c = directory; *c && used + 3 < sizeof escaped; c++) { /* only `pattern` is one */
+        if (strchr("*?[]\\", *c)) escaped[used++] = '\\';
+        escaped[used++] = *c;
+    }
+    escaped[used] = '\0';
+    if (limn_path_join(whole, sizeof whole, escaped, pattern, error)) return -1;
+    if (glob(whole, 0, NULL, &found) != 0) return 0;
+    int status = 1;
+    if (found.gl_pathc > 1)
+        status = limn_fail(error, "%s: both %s and %s could be meant; name the file, or keep one of them there", directory,
+                           found.gl_pathv[0], found.gl_pathv[1]);
+    else if (strlen(found.gl_pathv[0]) >= 4096)
+        status = limn_fail(error, "%s: the path is too long", directory);
+    else
+        strcpy(out_path, found.gl_pathv[0]);
+    globfree(&found);
+    return status;
+}
+
 char *limn_file_read(const char *path, size_t limit, size_t *out_size, limn_error *error) {
     FILE *stream = fopen(path, "rb");
     if (!stream) {

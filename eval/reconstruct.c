@@ -39,7 +39,7 @@ int eval_reconstruct(const char *directory, const limn_strings *paths, const cha
     picture *parts = arena ? limn_allocate(paths->count * 2, sizeof *parts, error) : NULL;
     double sum = 0;
     size_t done = 0;
-    int status = parts ? 0 : -1;
+    int status = parts ? vqgan_need_encoder(model, directory, error) : -1;
     for (; status == 0 && done < paths->count; done++) {
         status = reconstruct_one(model, paths->items[done], &parts[2 * done], &parts[2 * done + 1], arena, error);
         if (status) break;

@@ -42,6 +42,43 @@ void tensor_to_float(const tensor *source, size_t start, size_t count, float *ou
 void tensor_to_int64(const tensor *source, size_t start, size_t count, int64_t *out);
 size_t tensor_type_size(tensor_type type);
 
+/* ---------------------------------------------------------------- a folder's weights */
+
+/* The file in a model folder that holds its weights: the first that is there of model.safetensors, flax_model.msgpack,
+ * pytorch_model.bin (each also in shards, by its .index.json), model.ckpt, last.ckpt, checkpoints/last.ckpt, min-dalle's encoder.pt
+ * or detoker.pt, else the only file of such an ending. */
+int tensor_folder_find(const char *directory, char path[4096], limn_error *error);
+/* Opens it; min-dalle's encoder.pt and decoder.pt as one set, with "encoder." and "decoder." before the names. */
+tensor_file *tensor_folder_open(const char *directory, limn_error *error);
+
+/* ---------------------------------------------------------------- a weight's place in someone's file */
+
+/* The order of a weight's axes. PyTorch's ([out, in], OIHW) is ours too; Flax has kernels as [in, out] and HWIO. */
+typedef enum { TENSOR_PYTORCH, TENSOR_IN_OUT, TENSOR_HWIO } tensor_order;
+
+typedef struct {
+    char name[256];
+    tensor_order order;
+    size_t rank, shape[4]; /* of this weight alone, in PyTorch's order */
+    bool stacked;          /* the tensor has a leading axis of `layers`, and this weight is its entry `layer` */
+    size_t layer, layers;  /* 0 and 1 when not stacked */
+} tensor_place;
+
+/* The shape of the file's tensor: its order of axes, and its stack. */
+void tensor_place_shape(const tensor_place *place, size_t *out_rank, size_t out_shape[TENSOR_MAX_RANK]);
+/* The file's tensor of that name after `prefix` and of that shape; else NULL with an error as tensor_file_need's. */
+const tensor *tensor_place_need(const tensor_file *file, const char *prefix, const tensor_place *place, limn_error *error);
+/* The weight as floats in PyTorch's order. `scratch` has the same room; it is not used where the file has that order too. */
+void tensor_place_read(const tensor *source, const tensor_place *place, float *out, float *scratch);
+/* One weight from the file's order of axes to PyTorch's, and back. */
+void tensor_place_to_pytorch(const tensor_place *place, float *out, const float *in);
+void tensor_place_from_pytorch(const tensor_place *place, float *out, const float *in);
+/* Looks for a tensor named `name`, alone or after a prefix that ends with '.' or '/' ("state_dict.", "params/"), and gives that
+ * prefix. */
+bool tensor_file_find_prefix(const tensor_file *file, const char *name, char out_prefix[256]);
+
+/* ---------------------------------------------------------------- writing tensors */
+
 /* Writes a safetensors file atomically. Tensors are written in the order of their names. `metadata` may be NULL (an object
  * of strings). The bytes depend on the arguments alone. */
 int safetensors_write(const char *path, const tensor *tensors, size_t count, const json_t *metadata, limn_error *error);

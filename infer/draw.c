@@ -133,13 +133,3 @@ int draw_tokens(const drawing_model *model, const char *prompt, const sampling_o
     free(ids);
     return status;
 }
-
-int draw_picture(const drawing_model *model, const int32_t *tokens, picture *out, limn_arena *arena, limn_error *error) {
-    size_t side = vqgan_get_config(model->vqgan)->resolution, n = side * side * 3, mark = limn_arena_mark(arena);
-    float *pixels = limn_arena_floats(arena, n);
-    vqgan_decode(model->vqgan, pixels, tokens, 1, arena);
-    vqgan_pixels_from_model(model->vqgan, pixels, pixels, n);
-    int status = picture_from_floats(out, pixels, side, side, error);
-    limn_arena_release(arena, mark);
-    return status;
-}

@@ -1,7 +1,6 @@
 /* What limn-sample does: prompts to files, going on where an earlier run stopped. */
-#include "infer/infer.h"
+#include "infer/internal.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -9,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PROMPTS_LIMIT = 256 << 20, SLUG_LENGTH = 60, NAME_LENGTH = SLUG_LENGTH + 32 };
+enum { PROMPTS_LIMIT = 256 << 20 };
 
 typedef struct {
     const drawing_job *job;
@@ -52,20 +51,6 @@ static int read_prompts(const char *path, char **text, limn_strings *prompts, li
     return prompts->count ? 0 : limn_fail(error, "--prompts %s holds no prompt", path);
 }
 
-/* "A red apple, please" to "a-red-apple-please". */
-static void make_slug(char slug[SLUG_LENGTH + 1], const char *prompt) {
-    size_t length = 0;
-    for (const char *c = prompt; *c && length < SLUG_LENGTH; c++) {
-        if (isalnum((unsigned char)*c) && (unsigned char)*c < 0x80)
-            slug[length++] = (char)tolower((unsigned char)*c);
-        else if (length && slug[length - 1] != '-')
-            slug[length++] = '-';
-    }
-    while (length && slug[length - 1] == '-') length--;
-    slug[length] = '\0';
-    if (length == 0) strcpy(slug, "prompt");
-}
-
 /* The name of the prompt being drawn, without ending: "red-apple", or "0001-red-apple" where there are several. */
 static void make_name(const drawing_run *run, char name[NAME_LENGTH]) {
     char slug[SLUG_LENGTH + 1];
@@ -88,24 +73,13 @@ static int picture_path(const drawing_run *run, char path[PATH_MAX], limn_error 
     return limn_path_join(path, PATH_MAX, run->job->output, file, error);
 }
 
-static int single_path(const drawing_run *run, size_t drawing, char path[PATH_MAX], limn_error *error) {
-    char name[NAME_LENGTH], file[NAME_LENGTH + 32];
-    make_name(run, name);
-    snprintf(file, sizeof file, "%s-%04zu.png", name, drawing + 1);
-    return limn_path_join(path, PATH_MAX, run->job->singles, file, error);
-}
-
 /* ---------------------------------------------------------------- an earlier run's output */
 
 /* What decides the drawings, as drawings.json keeps it. */
 static json_t *describe(const drawing_run *run, limn_error *error) {
-    static const char *const names[] = {"model.safetensors", "flax_model.msgpack"};
     const sampling_options *sampling = &run->job->sampling;
-    char path[PATH_MAX] = "", sha256[65];
-    for (size_t i = 0; i < 2; i++) {
-        if (limn_path_join(path, sizeof path, run->job->model, names[i], error)) return NULL;
-        if (limn_file_exists(path)) break;
-    }
+    char path[4096], sha256[65];
+    if (tensor_folder_find(run->job->model, path, error)) return NULL;
     if (limn_sha256_file(path, sha256, error)) return NULL;
     json_t *description =
         json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:I, s:f}", "model", sha256, "vqgan", vqgan_get_sha256(run->model.vqgan),
@@ -187,16 +161,13 @@ static void show_progress(void *context, size_t done, size_t total) {
 
 /* One line of the tokens file. */
 static int write_tokens(const drawing_run *run, limn_error *error) {
-    size_t T = vqgan_token_count(run->model.vqgan), count = run->job->sampling.count;
     json_t *prompt = json_string(run->prompt);
     char *quoted = prompt ? json_dumps(prompt, JSON_ENCODE_ANY) : NULL;
     FILE *out = run->tokens_file;
     if (quoted)
-        fprintf(out, "{\"prompt\": %s, \"seed\": %llu, \"tokens\": [", quoted, (unsigned long long)run->job->sampling.seed);
-    for (size_t i = 0; quoted && i < count; i++)
-        for (size_t t = 0; t < T; t++)
-            fprintf(out, "%s%d%s", t ? ", " : i ? ", [" : "[", (int)run->tokens[i * T + t], t + 1 == T ? "]" : "");
-    if (quoted) fputs("]}\n", out);
+        fprintf(out, "{\"prompt\": %s, \"seed\": %llu, \"tokens\": ", quoted, (unsigned long long)run->job->sampling.seed);
+    if (quoted) print_tokens(out, run->tokens, run->job->sampling.count, vqgan_token_count(run->model.vqgan));
+    if (quoted) fputs("}\n", out);
     int status = quoted && fflush(out) == 0 && !ferror(out)
                      ? 0
                      : limn_fail(error, "--tokens-out %s cannot be written: %s", run->job->tokens_out, strerror(errno));
@@ -205,44 +176,15 @@ static int write_tokens(const drawing_run *run, limn_error *error) {
     return status;
 }
 
-/* All drawings of a prompt as one picture, and as single ones where they are wanted. */
-static int write_pictures(const drawing_run *run, const char *path, limn_error *error) {
-    size_t T = vqgan_token_count(run->model.vqgan), side = vqgan_get_config(run->model.vqgan)->resolution,
-           count = run->job->sampling.count, columns = 1, width;
-    while (columns * columns < count) columns++;
-    size_t rows = (count + columns - 1) / columns;
-    picture sheet;
-    if (limn_multiply(columns, side, &width, error) || picture_create(&sheet, width, rows * side, error)) return -1;
-    memset(sheet.pixels, 0xFF, sheet.width * sheet.height * 3); /* where the last row is short */
-    int status = 0;
-    for (size_t i = 0; i < count && status == 0; i++) {
-        picture one = {0};
-        char single[PATH_MAX];
-        status = limn_stop_requested() ? limn_fail(error, "stopped")
-                                       : draw_picture(&run->model, run->tokens + i * T, &one, run->arena, error);
-        if (status) break;
-        picture_paste(&sheet, &one, i % columns * side, i / columns * side);
-        if (run->job->singles) {
-            status = single_path(run, i, single, error);
-            if (status == 0) status = picture_save_png(&one, single, error);
-            if (status == 0) fprintf(run->results, "%s\n", single);
-        }
-        picture_free(&one);
-    }
-    if (status == 0) status = picture_save_png(&sheet, path, error);
-    if (status == 0) fprintf(run->results, "%s\n", path);
-    picture_free(&sheet);
-    return status;
-}
-
 /* The grid is written after the single drawings and the tokens' line after the grid: where a line is, all is. */
 static int draw_prompt(drawing_run *run, limn_error *error) {
     char path[PATH_MAX];
     if (picture_path(run, path, error)) return -1;
     bool has_picture = run->job->prompts && !run->job->restart && limn_file_exists(path);
-    char last_single[PATH_MAX];
+    char name[NAME_LENGTH], last_single[PATH_MAX];
+    make_name(run, name);
     if (has_picture && run->job->singles) {
-        if (single_path(run, run->job->sampling.count - 1, last_single, error)) return -1;
+        if (single_path(last_single, run->job->singles, name, run->job->sampling.count - 1, error)) return -1;
         has_picture = limn_file_exists(last_single);
     }
     bool has_tokens = !run->tokens_file || take_written(run);
@@ -252,7 +194,9 @@ static int draw_prompt(drawing_run *run, limn_error *error) {
         return 0;
     }
     if (draw_tokens(&run->model, run->prompt, &run->job->sampling, run->tokens, show_progress, run, error)) return -1;
-    if (!has_picture && write_pictures(run, path, error)) return -1;
+    if (!has_picture && draw_sheet(run->model.vqgan, run->tokens, run->job->sampling.count, path, run->job->singles, name,
+                                   run->results, run->arena, error))
+        return -1;
     if (!has_tokens && write_tokens(run, error)) return -1;
     if (fflush(run->results)) return limn_fail(error, "standard output cannot be written: %s", strerror(errno));
     return 0;

@@ -1,5 +1,6 @@
 /* limn-vqgan: trains the picture tokenizer, and shows what it makes of pictures. */
 #include "eval/eval.h"
+#include "infer/infer.h"
 #include "nn/nn.h"
 #include "train/train.h"
 
@@ -63,10 +64,59 @@ static int reconstruct(int argc, char **argv, limn_error *error) {
     return status < 0 ? -1 : 0;
 }
 
+static const limn_program ENCODE = {
+    .name = "limn-vqgan encode",
+    .summary = "Turns pictures into tokens, a JSON line for each; whole data sets are limn-encode's job.",
+    .examples = "$ limn-vqgan encode --model vqgan/model cat.jpg dog.png --output tokens.jsonl\n",
+    .positional = "PICTURE…",
+};
+
+static int encode(int argc, char **argv, limn_error *error) {
+    const char *directory = NULL, *output = NULL;
+    limn_strings paths = {0};
+    const limn_option options[] = {
+        {"model", LIMN_OPTION_STRING, &directory, "DIR", "model folder of a VQGAN", true},
+        {"output", LIMN_OPTION_STRING, &output, "FILE.jsonl", "lines {\"picture\": …, \"tokens\": [[…]]}", true},
+        {NULL},
+    };
+    int status = limn_options_parse(&ENCODE, options, argc, argv, &paths, error);
+    if (status == 0 && !paths.count) status = limn_fail_usage(error, "give at least one picture");
+    if (status == 0) status = tokens_encode(directory, &paths, output, error);
+    limn_strings_free(&paths);
+    return status < 0 ? -1 : 0;
+}
+
+static const limn_program DECODE = {
+    .name = "limn-vqgan decode",
+    .summary = "Draws tokens: limn-sample's --tokens-out, encode's, or any program's JSON lines of token numbers.",
+    .examples = "$ limn-vqgan decode --model model/vqgan tokens.jsonl --output drawings\n"
+                "      a picture for each line, its drawings side by side\n"
+                "$ limn-vqgan decode --model model/vqgan apple.jsonl --output apple.png --singles apples\n",
+    .positional = "TOKENS.jsonl…",
+};
+
+static int decode(int argc, char **argv, limn_error *error) {
+    const char *directory = NULL, *output = NULL, *singles = NULL;
+    limn_strings paths = {0};
+    const limn_option options[] = {
+        {"model", LIMN_OPTION_STRING, &directory, "DIR", "model folder of a VQGAN", true},
+        {"output", LIMN_OPTION_STRING, &output, "PATH", "a PNG file for one line, a folder for several", true},
+        {"singles", LIMN_OPTION_STRING, &singles, "DIR", "also write every drawing as a picture of its own", false},
+        {NULL},
+    };
+    int status = limn_options_parse(&DECODE, options, argc, argv, &paths, error);
+    if (status == 0 && !paths.count) status = limn_fail_usage(error, "give at least one file of tokens");
+    if (status == 0) status = tokens_decode(directory, &paths, output, singles, stdout, error);
+    limn_strings_free(&paths);
+    return status < 0 ? -1 : 0;
+}
+
 int main(int argc, char **argv) {
     static const limn_subcommand SUBCOMMANDS[] = {
         {"train", "trains on the pictures of WebDataset tars", train},
         {"reconstruct", "writes pictures beside their reconstructions", reconstruct},
+        {"encode", "turns pictures into tokens", encode},
+        {"decode", "draws tokens", decode},
         {NULL, NULL, NULL},
     };
     nn_prepare_threads(argv);

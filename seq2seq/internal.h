@@ -7,7 +7,6 @@
 #ifndef LIMN_SEQ2SEQ_INTERNAL_H
 #define LIMN_SEQ2SEQ_INTERNAL_H
 
-#include "formats/formats.h"
 #include "seq2seq/seq2seq.h"
 
 #define NORM_EPSILON 1e-5f
@@ -81,8 +80,6 @@ struct seq2seq {
     tensor_file *mapped; /* holds the weights when they are mapped, else NULL */
 };
 
-/* The model's shape without memory for its weights. */
-seq2seq *seq2seq_build(const seq2seq_config *config, limn_error *error);
 int seq2seq_config_copy(seq2seq_config *out, const seq2seq_config *config, limn_error *error);
 static inline const float *parameter_value(const seq2seq *model, long slot) {
     return slot == ABSENT ? NULL : model->parameters.list[slot].value;

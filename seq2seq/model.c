@@ -226,7 +226,7 @@ static void describe_stack(builder *b, stack *s, bool is_decoder) {
     }
 }
 
-seq2seq *seq2seq_build(const seq2seq_config *config, limn_error *error) {
+seq2seq *seq2seq_describe(const seq2seq_config *config, limn_error *error) {
     seq2seq *model = limn_allocate(1, sizeof *model, error);
     if (model == NULL) return NULL;
     builder b = {.model = model, .error = error};
@@ -257,7 +257,7 @@ static void initialise(seq2seq *model, uint64_t seed) {
 }
 
 seq2seq *seq2seq_create(const seq2seq_config *config, uint64_t seed, bool training, limn_error *error) {
-    seq2seq *model = seq2seq_build(config, error);
+    seq2seq *model = seq2seq_describe(config, error);
     if (model == NULL) return NULL;
     if (parameters_allocate(&model->parameters, training, error) != 0) {
         seq2seq_free(model);

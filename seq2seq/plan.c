@@ -28,7 +28,7 @@ static size_t peak_bytes(const seq2seq *model, size_t B, keep_kind keep) {
 size_t seq2seq_activation_floats(const seq2seq_config *config, size_t B) {
     /* Beyond this many rows sizes could not be multiplied safely; no machine has the memory either. */
     if (B > ((size_t)1 << 24) / (config->image_length + config->max_text_length)) return SIZE_MAX;
-    seq2seq *model = seq2seq_build(config, NULL);
+    seq2seq *model = seq2seq_describe(config, NULL);
     if (model == NULL) return SIZE_MAX;
     size_t training = peak_bytes(model, B, config->gradient_checkpointing ? KEEP_INPUTS : KEEP_ALL);
     size_t evaluating = peak_bytes(model, B, KEEP_NOTHING);

@@ -6,6 +6,7 @@
 #define LIMN_SEQ2SEQ_H
 
 #include "core/core.h"
+#include "formats/formats.h"
 #include "nn/nn.h"
 
 typedef enum { LN_NORMFORMER, LN_PRELN, LN_SUBLN, LN_COGVIEW, LN_SWINV2, LN_POSTLN } ln_positions;
@@ -34,21 +35,36 @@ typedef struct seq2seq seq2seq;
 
 /* Random weights as the original initialises them (normal of init_std, DeepNet and sub-LN gains), a function of the seed. */
 seq2seq *seq2seq_create(const seq2seq_config *config, uint64_t seed, bool training, limn_error *error);
-/* A folder with config.json and model.safetensors (mapped unless training), or flax_model.msgpack (scanned layers or not). */
+/* The model's parameters, their names and shapes, without memory for their values. */
+seq2seq *seq2seq_describe(const seq2seq_config *config, limn_error *error);
+/* A folder with config.json and weights in any form that tensor_folder_open knows and under any of the names below. Ours in fp32
+ * are mapped unless training. */
 seq2seq *seq2seq_load(const char *directory, bool training, limn_error *error);
-/* Where a parameter lies in the original's Flax tree, whose layers are scanned (stacked) or not. */
-typedef struct {
-    char path[256];       /* keys joined with '/', without a leading one: "model/decoder/layers/…/q_proj/kernel" */
-    bool stacked;         /* the tensor has a leading axis of `layers`, in which this is entry `layer` */
-    size_t layer, layers; /* 0 and 1 when not stacked */
-    bool transposed;      /* a kernel: (in,out) there, (out,in) here */
-} seq2seq_flax_place;
-void seq2seq_flax_place_of(const seq2seq *model, size_t parameter_index, bool scanned, seq2seq_flax_place *out);
 /* Writes config.json and model.safetensors. */
 int seq2seq_save(const seq2seq *model, const char *directory, limn_error *error);
 void seq2seq_free(seq2seq *model);
 const seq2seq_config *seq2seq_get_config(const seq2seq *model);
 parameters *seq2seq_get_parameters(seq2seq *model);
+
+/* ---------------------------------------------------------------- others' names */
+
+/* Ours; the original's Flax tree with layers apart or stacked ("scanned"); min-dalle's, where a first component "encoder." or
+ * "decoder." stands for the two files. */
+typedef enum { SEQ2SEQ_LIMN, SEQ2SEQ_FLAX, SEQ2SEQ_FLAX_SCANNED, SEQ2SEQ_MIN_DALLE } seq2seq_naming;
+/* Where parameter `index` lies in a file of that naming. */
+void seq2seq_place_of(const seq2seq *model, size_t index, seq2seq_naming naming, tensor_place *out);
+/* The naming of a file's tensors, and what stands before all names ("params/"; mostly nothing). An error when it holds no model
+ * of this kind. */
+int seq2seq_find_naming(const tensor_file *file, seq2seq_naming *out, char out_prefix[256], limn_error *error);
+/* Every parameter has its tensor, of its shape, and there is no further one under the prefix; else an error that names it. */
+int seq2seq_check_weights(const seq2seq *model, const tensor_file *file, seq2seq_naming naming, const char *prefix,
+                          limn_error *error);
+/* The configuration of a folder whose weights are `file`: its config.json; min-dalle's files do without one, since their shapes
+ * tell it. */
+int seq2seq_config_read_folder(seq2seq_config *config, const char *directory, const tensor_file *file, seq2seq_naming naming,
+                               const char *prefix, limn_error *error);
+/* A usage error that names the first key in which a model differs from the one architecture that min-dalle has. */
+int seq2seq_check_min_dalle(const seq2seq_config *config, limn_error *error);
 
 /* ---------------------------------------------------------------- training */
 

@@ -40,8 +40,8 @@ static int read_pixel_range(vqgan_config *config, const json_t *json, const char
 
 /* Switches of the original that name models which are not VQGANs, or that never worked there. */
 static int refuse_other_models(const json_t *json, const char *where, limn_error *error) {
-    static const char *const must_be_false[] = {"double_z", "give_pre_end"};
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const must_be_false[] = {"double_z", "give_pre_end", "tanh_out", "use_linear_attn"};
+    for (size_t i = 0; i < sizeof must_be_false / sizeof *must_be_false; i++) {
         bool value = false;
         if (limn_json_get_bool(json, where, must_be_false[i], &value, error) != 0) return -1;
         if (value) return limn_fail_usage(error, "%s: %s must be false for a VQGAN", where, must_be_false[i]);

@@ -75,13 +75,11 @@ struct vqgan {
 /* ---------------------------------------------------------------- config.c */
 
 int vqgan_config_copy(vqgan_config *out, const vqgan_config *config, limn_error *error);
-/* The config as it is written: what was read, with every known key at its value. Caller: json_decref. */
-json_t *vqgan_config_to_json(const vqgan_config *config, limn_error *error);
 
 /* ---------------------------------------------------------------- model.c */
 
-/* A model whose parameters have no memory yet. */
-vqgan *vqgan_build(const vqgan_config *config, bool training, limn_error *error);
+/* A usage error when a model of this config is to be trained and cannot be. */
+int vqgan_check_training(const vqgan_config *config, bool training, limn_error *error);
 /* Draws every value from ±bound, a function of the seed and the parameter's name. */
 void vqgan_fill_uniform(parameter *self, float bound, uint64_t seed);
 

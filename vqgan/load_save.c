@@ -1,7 +1,5 @@
-/* VQGAN weights on disk: taming's names in safetensors, vqgan-jax's in Flax msgpack. */
+/* VQGAN weights on disk, under taming's names, vqgan-jax's or min-dalle's. */
 #include "vqgan/internal.h"
-
-#include "formats/formats.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +36,7 @@ static void file_shape(const parameter *self, size_t shape[4]) {
     shape[3] = self->shape[2];
 }
 
-/* ---------------------------------------------------------------- loading */
+/* ---------------------------------------------------------------- others' names */
 
 /* "encoder.down.0.block.1.conv1.weight" is "encoder/down_0/block_1/conv1/kernel" in vqgan-jax's tree. */
 static void flax_name(const parameter *self, char out[256]) {
@@ -55,86 +53,97 @@ static void flax_name(const parameter *self, char out[256]) {
     out[length] = '\0';
 }
 
-/* The parameter's tensor, which must have its shape: OIHW in safetensors, (Y,X,I,O) in Flax. */
-static const tensor *need_tensor(const parameter *self, const tensor_file *file, bool flax, limn_error *error) {
-    size_t shape[4];
-    file_shape(self, shape);
-    if (!flax) return tensor_file_need(file, self->name, self->rank, shape, error);
-    char name[256];
-    flax_name(self, name);
-    if (self->layout == PARAMETER_CONVOLUTION) {
-        size_t flax_shape[4] = {self->shape[1], self->shape[2], self->shape[3], self->shape[0]};
-        memcpy(shape, flax_shape, sizeof shape);
+void vqgan_place_of(const vqgan *model, size_t index, vqgan_naming naming, tensor_place *out) {
+    const parameter *self = &model->set.list[index];
+    *out = (tensor_place){.order = TENSOR_PYTORCH, .rank = self->rank, .layers = 1};
+    file_shape(self, out->shape);
+    if (naming == VQGAN_FLAX) {
+        flax_name(self, out->name);
+        if (self->layout == PARAMETER_CONVOLUTION) out->order = TENSOR_HWIO;
+    } else if (naming == VQGAN_MIN_DALLE && index == model->codebook) {
+        snprintf(out->name, sizeof out->name, "embedding.weight");
+    } else {
+        snprintf(out->name, sizeof out->name, "%s", self->name);
     }
-    return tensor_file_need(file, name, self->rank, shape, error);
 }
 
-/* Fills in one parameter from the file's numbers. */
-static void place_values(const parameter *self, const float *values, bool flax) {
-    if (!flax || self->layout != PARAMETER_CONVOLUTION) {
-        vqgan_layout_from_file(self, self->mutable_value, values);
-        return;
+int vqgan_find_naming(const tensor_file *file, vqgan_naming *out, char out_prefix[256], limn_error *error) {
+    static const struct {
+        const char *name; /* that every decoder has */
+        vqgan_naming naming;
+    } signs[] = {{"decoder/conv_in/kernel", VQGAN_FLAX}, {"decoder.conv_in.weight", VQGAN_TAMING}};
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) {
+        if (!tensor_file_find_prefix(file, signs[i].name, out_prefix)) continue;
+        char codebook[512];
+        snprintf(codebook, sizeof codebook, "%sembedding.weight", out_prefix);
+        *out = tensor_file_find(file, codebook) ? VQGAN_MIN_DALLE : signs[i].naming;
+        return 0;
     }
-    size_t O = self->shape[0], rest = self->size / O;
-    for (size_t o = 0; o < O; o++)
-        for (size_t i = 0; i < rest; i++) self->mutable_value[o * rest + i] = values[i * O + o];
+    return limn_fail(error, "%s: holds no VQGAN: none of its tensors is a decoder's conv_in", tensor_file_path(file));
 }
 
-/* Every tensor is checked before memory is taken, so that a config that asks for far more than the file has is refused. */
-static int load_weights(vqgan *model, const tensor_file *file, bool flax, bool training, limn_error *error) {
-    size_t largest = 0;
+bool vqgan_file_has_encoder(const tensor_file *file, vqgan_naming naming, const char *prefix) {
+    char name[512];
+    snprintf(name, sizeof name, "%s%s", prefix, naming == VQGAN_FLAX ? "encoder/conv_in/kernel" : "encoder.conv_in.weight");
+    return tensor_file_find(file, name) != NULL;
+}
+
+int vqgan_check_weights(const vqgan *model, const tensor_file *file, vqgan_naming naming, const char *prefix,
+                        limn_error *error) {
     for (size_t i = 0; i < model->set.count; i++) {
-        if (!need_tensor(&model->set.list[i], file, flax, error)) return -1;
-        if (model->set.list[i].size > largest) largest = model->set.list[i].size;
+        tensor_place place;
+        vqgan_place_of(model, i, naming, &place);
+        if (!tensor_place_need(file, prefix, &place, error)) return -1;
     }
+    return 0;
+}
+
+/* ---------------------------------------------------------------- loading */
+
+static int load_weights(vqgan *model, const tensor_file *file, vqgan_naming naming, const char *prefix, bool training,
+                        limn_error *error) {
+    size_t largest = 0;
+    for (size_t i = 0; i < model->set.count; i++)
+        if (model->set.list[i].size > largest) largest = model->set.list[i].size;
     if (parameters_allocate(&model->set, training, error) != 0) return -1;
-    float *values = limn_allocate(largest, sizeof *values, error);
+    float *values = limn_allocate(largest, 2 * sizeof *values, error);
     if (!values) return -1;
     for (size_t i = 0; i < model->set.count; i++) {
         const parameter *self = &model->set.list[i];
-        tensor_to_float(need_tensor(self, file, flax, error), 0, self->size, values);
-        place_values(self, values, flax);
+        tensor_place place;
+        vqgan_place_of(model, i, naming, &place);
+        tensor_place_read(tensor_place_need(file, prefix, &place, error), &place, values, values + largest);
+        vqgan_layout_from_file(self, self->mutable_value, values);
     }
     free(values);
     return 0;
 }
 
-/* The weights' path in the folder, and whether it is Flax's. */
-static int find_weights(const char *directory, char path[4096], bool *flax, limn_error *error) {
-    if (limn_path_join(path, 4096, directory, "model.safetensors", error) != 0) return -1;
-    *flax = !limn_file_exists(path);
-    if (!*flax) return 0;
-    if (limn_path_join(path, 4096, directory, "flax_model.msgpack", error) != 0) return -1;
-    if (limn_file_exists(path)) return 0;
-    return limn_fail(error, "%s: neither model.safetensors nor flax_model.msgpack is there; name the folder of a VQGAN",
-                     directory);
-}
-
-static int read_folder_config(vqgan_config *config, const char *directory, bool flax, limn_error *error) {
-    char path[4096];
-    if (limn_path_join(path, sizeof path, directory, "config.json", error) != 0) return -1;
-    json_t *json = limn_json_load(path, error);
-    if (!json) return -1;
-    int status = vqgan_config_read(config, json, path, false, error);
-    if (status == 0 && flax && !json_object_get(json, "pixel_range")) config->pixel_min = 0;
-    json_decref(json);
-    return status;
+/* Every tensor is checked before memory is taken, so that a config that asks for far more than the file has is refused. */
+static vqgan *load_from(const vqgan_config *config, const tensor_file *file, vqgan_naming naming, const char *prefix,
+                        bool training, limn_error *error) {
+    vqgan *model = vqgan_describe(config, vqgan_file_has_encoder(file, naming, prefix), error);
+    if (model && (!training || vqgan_need_encoder(model, tensor_file_path(file), error) == 0) &&
+        vqgan_check_weights(model, file, naming, prefix, error) == 0 && vqgan_check_training(config, training, error) == 0 &&
+        load_weights(model, file, naming, prefix, training, error) == 0 &&
+        limn_sha256_file(tensor_file_path(file), model->sha256, error) == 0)
+        return model;
+    vqgan_free(model);
+    return NULL;
 }
 
 vqgan *vqgan_load(const char *directory, bool training, limn_error *error) {
-    char path[4096];
-    bool flax;
-    vqgan_config config;
-    if (find_weights(directory, path, &flax, error) != 0 || read_folder_config(&config, directory, flax, error) != 0)
-        return NULL;
-    tensor_file *file = flax ? flax_msgpack_open(path, error) : safetensors_open(path, error);
-    vqgan *model = file ? vqgan_build(&config, training, error) : NULL;
-    if (model && (load_weights(model, file, flax, training, error) != 0 || limn_sha256_file(path, model->sha256, error) != 0)) {
-        vqgan_free(model);
-        model = NULL;
-    }
-    tensor_file_close(file);
+    tensor_file *file = tensor_folder_open(directory, error);
+    if (!file) return NULL;
+    vqgan_config config = {0};
+    vqgan_naming naming;
+    char prefix[256];
+    vqgan *model = NULL;
+    if (vqgan_find_naming(file, &naming, prefix, error) == 0 &&
+        vqgan_config_read_folder(&config, directory, file, naming, prefix, error) == 0)
+        model = load_from(&config, file, naming, prefix, training, error);
     vqgan_config_free(&config);
+    tensor_file_close(file);
     return model;
 }
 

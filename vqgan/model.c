@@ -5,17 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-vqgan *vqgan_build(const vqgan_config *config, bool training, limn_error *error) {
+int vqgan_check_training(const vqgan_config *config, bool training, limn_error *error) {
+    if (!training || !(config->dropout > 0)) return 0;
+    return limn_fail_usage(error, "dropout %g: a VQGAN is trained without; set it to 0", config->dropout);
+}
+
+vqgan *vqgan_describe(const vqgan_config *config, bool with_encoder, limn_error *error) {
     vqgan *model = calloc(1, sizeof *model);
     if (!model) {
         limn_fail(error, "out of memory for a VQGAN");
         return NULL;
     }
-    if (training && config->dropout > 0) {
-        limn_fail_usage(error, "dropout %g: a VQGAN is trained without; set it to 0", config->dropout);
+    if (vqgan_config_copy(&model->config, config, error) != 0 || (with_encoder && vqgan_build_encoder(model, error) != 0))
         goto failed;
-    }
-    if (vqgan_config_copy(&model->config, config, error) != 0 || vqgan_build_encoder(model, error) != 0) goto failed;
     model->codebook = parameters_add(&model->set, PARAMETER_PLAIN, 2, (const size_t[]){config->n_embed, config->embed_dim},
                                      error, "quantize.embedding.weight");
     if (model->codebook == SIZE_MAX || vqgan_build_decoder(model, error) != 0) goto failed;
@@ -61,7 +63,8 @@ static void initialise(vqgan *model, uint64_t seed) {
 }
 
 vqgan *vqgan_create(const vqgan_config *config, uint64_t seed, bool training, limn_error *error) {
-    vqgan *model = vqgan_build(config, training, error);
+    if (vqgan_check_training(config, training, error) != 0) return NULL;
+    vqgan *model = vqgan_describe(config, true, error);
     if (!model) return NULL;
     if (parameters_allocate(&model->set, training, error) != 0) {
         vqgan_free(model);
@@ -86,6 +89,15 @@ const vqgan_config *vqgan_get_config(const vqgan *model) {
 
 parameters *vqgan_get_parameters(vqgan *model) {
     return &model->set;
+}
+
+bool vqgan_can_encode(const vqgan *model) {
+    return model->encoder.count > 0;
+}
+
+int vqgan_need_encoder(const vqgan *model, const char *directory, limn_error *error) {
+    if (vqgan_can_encode(model)) return 0;
+    return limn_fail(error, "%s: holds a decoder without an encoder; pictures are encoded with a whole VQGAN", directory);
 }
 
 size_t vqgan_token_count(const vqgan *model) {

@@ -8,6 +8,7 @@
 #define LIMN_VQGAN_H
 
 #include "core/core.h"
+#include "formats/formats.h"
 #include "nn/nn.h"
 
 enum { VQGAN_MAX_LEVELS = 8 };
@@ -22,18 +23,35 @@ typedef struct {
     json_t *json;                /* the whole object as read, unknown keys included; owned */
 } vqgan_config;
 
+/* taming-transformers' names; vqgan-jax's tree; min-dalle's detokenizer, which has taming's but for the codebook and has no encoder.
+ */
+typedef enum { VQGAN_TAMING, VQGAN_FLAX, VQGAN_MIN_DALLE } vqgan_naming;
+
 /* Reads the keys of a config.json (DESIGN "Model folder"); absent ones are those of DALL·E Mini's f16 model, pixel_range
  * [-1,1]. strict: an unknown key is an error (configs/), else it is kept. Sizes that cannot be built are usage errors. */
 int vqgan_config_read(vqgan_config *config, const json_t *json, const char *where, bool strict, limn_error *error);
 void vqgan_config_free(vqgan_config *config);
+
+/* The configuration of a folder whose weights are `file`: config.json, or the taming YAML that lies in the folder, in configs/ or in
+ * ../configs/; min-dalle's file does without one, since its shapes tell it. */
+int vqgan_config_read_folder(vqgan_config *config, const char *directory, const tensor_file *file, vqgan_naming naming,
+                             const char *prefix, limn_error *error);
+/* What a taming YAML says ("model" "params" "ddconfig"), as an object of config.json's keys; NULL with an error where it is another
+ * kind of model. Caller: json_decref. */
+json_t *vqgan_config_from_taming(const json_t *yaml, const char *where, limn_error *error);
+/* The config with every known key at its value. Caller: json_decref. */
+json_t *vqgan_config_to_json(const vqgan_config *config, limn_error *error);
 
 typedef struct vqgan vqgan;
 
 /* Random weights, a function of the seed: convolutions of variance 1/inputs (He and others, arXiv 1502.01852, for linear layers),
  * the last of each residual branch zero, codebook uniform in ±1/n_embed. */
 vqgan *vqgan_create(const vqgan_config *config, uint64_t seed, bool training, limn_error *error);
-/* A folder with config.json and model.safetensors, or with config.json and flax_model.msgpack (whose pixel_range is [0,1]
- * unless the config says otherwise). Further tensors in the file are ignored. */
+/* The model's parameters, their names and shapes, without memory for their values. */
+vqgan *vqgan_describe(const vqgan_config *config, bool with_encoder, limn_error *error);
+/* A folder with config.json, or taming's YAML, and weights in any form that tensor_folder_open knows and under any of the names
+ * below. Of Flax's and min-dalle's the pixel_range is [0,1] unless the config says otherwise. Weights without an encoder load
+ * when not training. Further tensors in the file are ignored. */
 vqgan *vqgan_load(const char *directory, bool training, limn_error *error);
 /* Writes config.json, then model.safetensors, each atomically, into the folder, which is made if need be. */
 int vqgan_save(const vqgan *model, const char *directory, limn_error *error);
@@ -41,7 +59,18 @@ void vqgan_free(vqgan *model);
 const vqgan_config *vqgan_get_config(const vqgan *model);
 parameters *vqgan_get_parameters(vqgan *model);   /* every weight of encoder, codebook and decoder */
 size_t vqgan_token_count(const vqgan *model);     /* L */
+bool vqgan_can_encode(const vqgan *model);        /* false: only the decoder was loaded, as from min-dalle's detoker.pt */
+int vqgan_need_encoder(const vqgan *model, const char *directory, limn_error *error); /* an error when it cannot */
 const char *vqgan_get_sha256(const vqgan *model); /* of the file its weights were loaded from; "" when created */
+
+/* Where parameter `index` lies in a file of that naming. */
+void vqgan_place_of(const vqgan *model, size_t index, vqgan_naming naming, tensor_place *out);
+/* The naming of a file's tensors, and what stands before all names ("state_dict."); an error when it holds no VQGAN. */
+int vqgan_find_naming(const tensor_file *file, vqgan_naming *out, char out_prefix[256], limn_error *error);
+bool vqgan_file_has_encoder(const tensor_file *file, vqgan_naming naming, const char *prefix);
+/* Every parameter has its tensor, of its shape; else an error that names it. */
+int vqgan_check_weights(const vqgan *model, const tensor_file *file, vqgan_naming naming, const char *prefix,
+                        limn_error *error);
 
 /* Files have PyTorch's layout: copies a parameter's `from` (its value or its gradient, in memory's layout) to the file's, and
  * back. The two may not overlap. */
@@ -52,7 +81,7 @@ void vqgan_layout_from_file(const parameter *self, float *to, const float *from)
 void vqgan_pixels_to_model(const vqgan *model, float *out, const float *in, size_t n);
 void vqgan_pixels_from_model(const vqgan *model, float *out, const float *in, size_t n);
 
-/* Pictures in the model's range to tokens. `latent` (B, l, l, embed_dim: before quantising) is written when not NULL. */
+/* Pictures in the model's range to tokens (only where vqgan_can_encode). `latent` (B, l, l, embed_dim: before quantising) is written when not NULL. */
 void vqgan_encode(const vqgan *model, int32_t *tokens, float *latent, const float *pictures, size_t B, limn_arena *arena);
 /* Tokens (all below n_embed) to pictures in the model's range, not clamped. */
 void vqgan_decode(const vqgan *model, float *pictures, const int32_t *tokens, size_t B, limn_arena *arena);

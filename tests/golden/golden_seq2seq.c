@@ -205,14 +205,10 @@ static size_t gather(const seq2seq *model, const parameters *set, const float *g
     size_t placed = 0, offset = 0;
     for (size_t i = 0; i < set->count; offset += set->list[i++].size) {
         const parameter *p = &set->list[i];
-        seq2seq_flax_place place;
-        seq2seq_flax_place_of(model, i, scanned, &place);
-        if (strcmp(place.path, path) != 0 || (place.layer + 1) * p->size > room) continue;
-        const float *from = grads + offset;
-        float *to = out + place.layer * p->size;
-        size_t rows = place.transposed ? p->shape[0] : 1, columns = p->size / rows;
-        for (size_t r = 0; r < rows; r++)
-            for (size_t k = 0; k < columns; k++) to[k * rows + r] = from[r * columns + k];
+        tensor_place place;
+        seq2seq_place_of(model, i, scanned ? SEQ2SEQ_FLAX_SCANNED : SEQ2SEQ_FLAX, &place);
+        if (strcmp(place.name, path) != 0 || (place.layer + 1) * p->size > room) continue;
+        tensor_place_from_pytorch(&place, out + place.layer * p->size, grads + offset);
         placed += p->size;
     }
     return placed;

@@ -120,7 +120,7 @@ static void test_a_picture_of_tokens(void **state) {
     picture drawn;
     for (int32_t i = 0; i < TOKENS; i++) tokens[i] = i;
     limn_arena *arena = limn_arena_create((size_t)1 << 34, NULL);
-    assert_int_equal(draw_picture(&model, tokens, &drawn, arena, NULL), 0);
+    assert_int_equal(draw_picture(model.vqgan, tokens, &drawn, arena, NULL), 0);
     assert_int_equal(drawn.width, SIDE);
     assert_int_equal(drawn.height, SIDE);
     picture_free(&drawn);

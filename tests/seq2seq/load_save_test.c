@@ -118,15 +118,15 @@ static void test_names_in_the_flax_tree(void **state) {
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
         const parameter *p = parameters_find(set, expected[i].name);
         assert_non_null(p);
-        seq2seq_flax_place place;
-        seq2seq_flax_place_of(model, (size_t)(p - set->list), true, &place);
-        assert_string_equal(place.path, expected[i].stacked);
+        tensor_place place;
+        seq2seq_place_of(model, (size_t)(p - set->list), SEQ2SEQ_FLAX_SCANNED, &place);
+        assert_string_equal(place.name, expected[i].stacked);
         assert_int_equal(place.layer, expected[i].layer);
         assert_int_equal(place.layers, expected[i].layers);
         assert_int_equal(place.stacked, expected[i].layers > 1);
-        assert_int_equal(place.transposed, expected[i].transposed);
-        seq2seq_flax_place_of(model, (size_t)(p - set->list), false, &place);
-        assert_string_equal(place.path, expected[i].single);
+        assert_int_equal(place.order, expected[i].transposed ? TENSOR_IN_OUT : TENSOR_PYTORCH);
+        seq2seq_place_of(model, (size_t)(p - set->list), SEQ2SEQ_FLAX, &place);
+        assert_string_equal(place.name, expected[i].single);
         assert_int_equal(place.layers, 1);
     }
     seq2seq_free(model);

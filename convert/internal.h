@@ -1,0 +1,65 @@
+/* What the files of convert/ share. */
+#ifndef LIMN_CONVERT_INTERNAL_H
+#define LIMN_CONVERT_INTERNAL_H
+
+#include "convert/convert.h"
+#include "seq2seq/seq2seq.h"
+#include "vqgan/vqgan.h"
+
+/* ---------------------------------------------------------------- source.c */
+
+/* An opened source: the description of a model of one of the two kinds (the other is NULL), and the file its weights are in. */
+typedef struct {
+    char folder[4096]; /* where its configuration and tokenizer lie */
+    tensor_file *file;
+    char prefix[256]; /* before all names in the file */
+    seq2seq *seq2seq;
+    seq2seq_naming seq2seq_naming;
+    vqgan *vqgan;
+    vqgan_naming vqgan_naming;
+} model_source;
+
+/* A folder, a file of one, or min-dalle's split files. Every tensor's name and shape is checked. */
+int model_source_open(model_source *source, const char *path, const char *pixel_range, limn_error *error);
+void model_source_close(model_source *source);
+
+/* ---------------------------------------------------------------- weights.c */
+
+/* One weight on its way: out = scale·in + shift. */
+typedef struct {
+    tensor_place from, to;
+    float scale, shift;
+} weight_move;
+
+typedef struct {
+    const tensor_file *file;
+    const char *prefix;
+    tensor_type type; /* as which they are written */
+    weight_move *moves;
+    size_t count;
+    limn_progress *progress; /* in MB, over several files */
+    uint64_t *bytes_done;
+} weight_moves;
+
+/* Room for one move of each parameter; count 0. */
+int weight_moves_begin(weight_moves *moves, const model_source *source, size_t parameters, tensor_type type, limn_error *error);
+void weight_moves_free(weight_moves *moves);
+/* Bytes that the moves write. */
+uint64_t weight_moves_bytes(const weight_moves *moves);
+/* Writes all to one file; moves to the same stacked tensor are brought together. */
+typedef enum { WRITE_SAFETENSORS, WRITE_FLAX, WRITE_PYTORCH, WRITE_PYTORCH_STATE_DICT } write_form;
+int weight_moves_write(weight_moves *moves, const char *path, write_form form, limn_error *error);
+
+/* ---------------------------------------------------------------- seq2seq_folder.c, vqgan_folder.c */
+
+/* Both count in `*total` the bytes of weights that they would write when `directory` is NULL. */
+typedef struct {
+    const convert_options *options;
+    limn_progress *progress;
+    uint64_t bytes_done, bytes_total;
+} conversion;
+
+int seq2seq_folder_write(conversion *run, const model_source *source, const char *directory, limn_error *error);
+int vqgan_folder_write(conversion *run, const model_source *source, const char *directory, limn_error *error);
+
+#endif

@@ -1,0 +1,123 @@
+# Golden models through every form and back: the weights come back bit for bit, and what each form holds meets the goldens.
+. "$(dirname "$0")/support.sh"
+data=$(dirname "$configs")/tests/golden/data
+
+# same A B: two models whose weights are the same bytes.
+same() {
+    cmp -s "$1/model.safetensors" "$2/model.safetensors" || fail "$2 has other weights than $1"
+}
+
+# meets PROGRAM GOLDEN MODEL [argument…]: the model in another folder meets the golden data.
+meets() {
+    program=$1 golden=$2 model=$3
+    shift 3
+    cp "$golden/golden.safetensors" "$model/"
+    quietly "$program" "$model" "$@"
+}
+
+for golden in "$data"/seq2seq/* "$data"/seq2seq_more/*; do
+    name=$(basename "$golden")
+    # See tests/golden/CMakeLists.txt for what can be met of these three.
+    case $name in
+        preln_sinkhorn | subln_rms) only="--only states,guided_greedy_scale3" ;;
+        swinv2_cosine) only="--only guided_greedy_scale3" ;;
+        *) only= ;;
+    esac
+    quietly limn-convert "$golden" "$name/ours"
+    meets golden-seq2seq "$golden" "$name/ours" $only
+    for scan in yes no; do
+        case $scan$name in yesswinv2*) continue ;; esac
+        quietly limn-convert "$name/ours" "$name/flax-$scan" --to flax --scan $scan
+        meets golden-seq2seq "$golden" "$name/flax-$scan" $only
+        quietly limn-convert "$name/flax-$scan" "$name/again-$scan"
+        same "$name/ours" "$name/again-$scan"
+    done
+    grep -q '"use_scan": true' "$golden/config.json" && original=yes || original=no
+    cmp -s "$golden/flax_model.msgpack" "$name/flax-$original/flax_model.msgpack" ||
+        fail "$name written as Flax is not the original's file"
+    case $name in
+        mini | mini_unscanned | mega_like)
+            quietly limn-convert "$name/ours" "$name/pytorch" --to pytorch
+            meets golden-seq2seq "$golden" "$name/pytorch"
+            quietly limn-convert "$name/pytorch" "$name/again-pytorch"
+            same "$name/ours" "$name/again-pytorch"
+            ;;
+        swinv2*) expect 2 "swinv2" limn-convert "$name/ours" "$name/flax-yes" --to flax --scan yes ;;
+        *) expect 2 "min-dalle cannot run" limn-convert "$name/ours" "$name/pytorch" --to pytorch ;;
+    esac
+    quietly limn-convert "$name/ours" "$name/bf16" --precision bf16
+    quietly limn-convert "$name/bf16" "$name/bf16-flax" --to flax --precision bf16
+    quietly limn-convert "$name/bf16-flax" "$name/bf16-again" --precision bf16
+    same "$name/bf16" "$name/bf16-again"
+done
+
+golden=$data/vqgan/tiny
+quietly limn-convert "$golden" tiny/ours
+grep -q '"pixel_range": \[0,1\]' tiny/ours/config.json || tr -d ' \n' <tiny/ours/config.json | grep -q '"pixel_range":\[0,1\]' ||
+    fail "a Flax VQGAN is not taken for [0,1]"
+meets golden-vqgan "$golden" tiny/ours
+quietly limn-convert tiny/ours tiny/flax --to flax
+meets golden-vqgan "$golden" tiny/flax
+quietly limn-convert tiny/flax tiny/again-flax
+same tiny/ours tiny/again-flax
+quietly limn-convert tiny/ours tiny/pytorch --to pytorch
+mkdir tiny/taming # as taming's training leaves it: a checkpoint and its YAML, and nothing else
+cp tiny/pytorch/model.ckpt tiny/pytorch/config.yaml tiny/taming/
+meets golden-vqgan "$golden" tiny/taming
+quietly limn-convert tiny/taming tiny/again-taming
+same tiny/ours tiny/again-taming
+
+# min-dalle's detokenizer is a decoder in [0,1], whatever the model's range was.
+quietly limn-convert tiny/ours tiny/wide --pixel-range=-1,1
+quietly limn-convert tiny/wide tiny/wide-pytorch --to pytorch
+quietly limn-convert tiny/ours tiny/narrow-pytorch --to pytorch
+awk 'BEGIN { srand(1); printf "{\"tokens\": [["; for (i = 0; i < 64; i++) printf "%s%d", i ? ", " : "", int(40 * rand()); print "]]}" }' >tokens.jsonl
+for range in wide narrow; do
+    quietly limn-convert "tiny/$range-pytorch/detoker.pt" "tiny/$range-detoker"
+    quietly limn-vqgan decode --model "tiny/$range-detoker" tokens.jsonl --output "$range.png"
+done
+quietly limn-vqgan decode --model tiny/wide tokens.jsonl --output wide-whole.png
+quietly limn-vqgan decode --model tiny/ours tokens.jsonl --output narrow-whole.png
+cmp -s narrow.png narrow-whole.png || fail "a detokenizer draws otherwise than its VQGAN"
+cmp -s wide.png wide-whole.png || fail "a detokenizer of [-1,1] draws otherwise than its VQGAN"
+cmp -s wide.png narrow.png && fail "the range of pixels makes no difference"
+mkdir bare # what min-dalle publishes has no configuration: it is read off the shapes, for its 16x16 tokens
+cp tiny/narrow-pytorch/detoker.pt bare/
+quietly limn-convert bare bare-model
+tr -d ' \n' <bare-model/config.json | grep -q '"attn_resolutions":\[16\],"ch":32,"ch_mult":\[1,2\].*"embed_dim":12.*"n_embed":40.*"resolution":32.*"z_channels":16' ||
+    fail "the shapes of a detokenizer were misread: $(cat bare-model/config.json)"
+expect 1 "without an encoder" limn-vqgan encode --model tiny/narrow-detoker wide.png --output x.jsonl
+expect 1 "without an encoder" limn-convert tiny/narrow-detoker x --to flax
+
+# What a user may get wrong.
+expect 2 "SOURCE and a MODEL_DIR" limn-convert tiny/ours
+expect 2 "is not there" limn-convert nowhere x
+expect 2 "source itself" limn-convert tiny/ours tiny/ours
+expect 2 "another to" limn-convert mini/ours mini/flax-yes
+expect 2 "another source" limn-convert mega_like/ours mini/again-no
+expect 2 "not converted here" limn-convert tiny/ours tiny/taming
+expect 2 "goes with --to flax" limn-convert tiny/ours x --scan yes
+expect 2 "a VQGAN itself" limn-convert tiny/ours x --vqgan tiny/flax
+expect 2 "not a VQGAN" limn-convert mini/ours x --vqgan mega_like/ours
+expect 2 "another model's" limn-convert mini/ours x --vqgan tiny/ours
+expect 1 "neither a DALL·E Mini model nor a VQGAN" limn-convert "$data/optimizers/golden.safetensors" x
+mkdir empty
+expect 1 "holds no weights" limn-convert empty x
+expect 0 "converted already" limn-convert mini/ours mini/pytorch --to pytorch
+sed 's/"finished": true/"finished": false/' mini/pytorch/conversion.json >changed && mv changed mini/pytorch/conversion.json
+rm mini/pytorch/decoder.pt
+quietly limn-convert mini/ours mini/pytorch --to pytorch # was interrupted: is finished
+[ -s mini/pytorch/decoder.pt ] || fail "an interrupted conversion is not finished"
+mkdir cut
+cp mini/ours/config.json cut/
+head -c 200000 "$data/seq2seq/mini/flax_model.msgpack" >cut/flax_model.msgpack
+expect 1 "cut" limn-convert cut x
+[ ! -e x ] || fail "a refused conversion leaves a folder"
+(
+    ulimit -f 100 # blocks of 512 bytes
+    trap '' XFSZ
+    expect 1 "model.safetensors" limn-convert "$data/seq2seq/mini" full
+)
+[ ! -e full/model.safetensors ] || fail "a conversion that did not fit looks whole"
+[ -z "$(find full -name '.*.tmp-*')" ] || fail "a conversion that did not fit leaves its temporary"
+echo done
