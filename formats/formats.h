@@ -7,7 +7,17 @@
 
 /* ---------------------------------------------------------------- named tensors */
 
-typedef enum { TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_F64, TENSOR_I64, TENSOR_I32, TENSOR_U16, TENSOR_U8, TENSOR_BOOL } tensor_type;
+typedef enum {
+    TENSOR_F32,
+    TENSOR_F16,
+    TENSOR_BF16,
+    TENSOR_F64,
+    TENSOR_I64,
+    TENSOR_I32,
+    TENSOR_U16,
+    TENSOR_U8,
+    TENSOR_BOOL
+} tensor_type;
 
 enum { TENSOR_MAX_RANK = 8 };
 
@@ -145,10 +155,10 @@ enum { TOKEN_SHARD_VERSION = 1 };
 
 /* One shard in memory, as DESIGN's "Token shards" fixes it. Arrays are owned by the shard. */
 typedef struct {
-    size_t count;            /* N pictures */
-    size_t length;           /* L tokens a picture */
-    uint16_t *tokens;        /* (N, L) */
-    size_t captions;         /* M */
+    size_t count;     /* N pictures */
+    size_t length;    /* L tokens a picture */
+    uint16_t *tokens; /* (N, L) */
+    size_t captions;  /* M */
     unsigned char *caption_bytes;
     uint64_t *caption_offsets; /* (M+1) */
     uint32_t *caption_row;     /* (M): the picture of each caption */
@@ -184,7 +194,7 @@ typedef struct {
 } state_counter;
 int train_state_write(const char *path, const state_array *arrays, size_t array_count, const state_counter *counters,
                       size_t counter_count, limn_error *error);
-int train_state_read(const char *path, state_array *arrays, size_t array_count, state_counter *counters,
-                     size_t counter_count, limn_error *error);
+int train_state_read(const char *path, state_array *arrays, size_t array_count, state_counter *counters, size_t counter_count,
+                     limn_error *error);
 
 #endif
