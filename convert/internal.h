@@ -41,8 +41,8 @@ typedef struct {
     uint64_t *bytes_done;
 } weight_moves;
 
-/* Room for one move of each parameter; count 0. */
-int weight_moves_begin(weight_moves *moves, const model_source *source, size_t parameters, tensor_type type, limn_error *error);
+/* Room for `count` moves, none of them made yet. */
+int weight_moves_begin(weight_moves *moves, const model_source *source, size_t count, tensor_type type, limn_error *error);
 void weight_moves_free(weight_moves *moves);
 /* Bytes that the moves write. */
 uint64_t weight_moves_bytes(const weight_moves *moves);

@@ -13,9 +13,9 @@ static size_t move_count(const weight_move *move) {
     return count;
 }
 
-int weight_moves_begin(weight_moves *moves, const model_source *source, size_t parameters, tensor_type type, limn_error *error) {
+int weight_moves_begin(weight_moves *moves, const model_source *source, size_t count, tensor_type type, limn_error *error) {
     *moves = (weight_moves){.file = source->file, .prefix = source->prefix, .type = type};
-    moves->moves = limn_allocate(parameters, sizeof *moves->moves, error);
+    moves->moves = limn_allocate(count, sizeof *moves->moves, error);
     return moves->moves ? 0 : -1;
 }
 

@@ -395,6 +395,7 @@ static int encode_all(encoder *self, const bool *todo, limn_error *error) {
 
 static int encoder_prepare(encoder *self, limn_error *error) {
     const encode_options *options = self->options;
+    if (vqgan_need_converted(options->vqgan, error)) return -1;
     self->model = vqgan_load(options->vqgan, false, error);
     if (!self->model || vqgan_need_encoder(self->model, options->vqgan, error)) return -1;
     const vqgan_config *config = vqgan_get_config(self->model);

@@ -250,7 +250,7 @@ static int read_value(reader *self, size_t depth) {
 }
 
 tensor_file *flax_msgpack_open(const char *path, limn_error *error) {
-    tensor_file *file = tensor_file_create(path, error);
+    tensor_file *file = tensor_file_create(path, TENSOR_FORM_FLAX, error);
     if (!file) return NULL;
     reader self = {.at = file->mapping.data, .end = file->mapping.data + file->mapping.size, .file = file, .error = error};
     int failed = file->mapping.size == 0 ? limn_fail(error, "%s: the file is empty", path) : 0;

@@ -7,39 +7,90 @@
 
 /* ---------------------------------------------------------------- named tensors */
 
-typedef enum { TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_F64, TENSOR_I64, TENSOR_I32, TENSOR_U16, TENSOR_U8, TENSOR_BOOL } tensor_type;
+typedef enum {
+    TENSOR_F32,
+    TENSOR_F16,
+    TENSOR_BF16,
+    TENSOR_F64,
+    TENSOR_I64,
+    TENSOR_I32,
+    TENSOR_U16,
+    TENSOR_U8,
+    TENSOR_BOOL
+} tensor_type;
 
 enum { TENSOR_MAX_RANK = 8 };
 
+/* How the elements of a tensor lie that is not one row-major run: strided (a transposed or sliced view of a PyTorch storage) or
+ * in chunks (Flax's arrays above 1 GiB). Kept behind; tensor_to_float, tensor_to_int64 and tensor_copy follow it. */
+typedef struct tensor_layout tensor_layout;
+
 typedef struct {
-    const char *name; /* dotted or slashed path, owned by the file */
+    const char *name; /* dotted or slashed path, owned by the file; UTF-8 without NUL */
     tensor_type type;
     size_t rank, shape[TENSOR_MAX_RANK];
     size_t count;     /* product of shape; 1 for rank 0 */
-    const void *data; /* inside the mapping, or owned by the file; may be unaligned for its type */
+    const void *data; /* all elements in row-major order, inside the mapping, perhaps unaligned for the type; NULL when `layout`
+                       * says how they lie, and allowed to be NULL when count is 0 */
+    const tensor_layout *layout; /* NULL when data holds all; owned by the file */
 } tensor;
 
-/* A set of named tensors, from one safetensors or msgpack file; sorted by name. */
+/* A set of named tensors, from one file or from the shards of an index; sorted by name (strcmp), no name twice. Files are
+ * mapped: opening reads the heads alone, and no tensor data is copied. */
 typedef struct tensor_file tensor_file;
+typedef enum { TENSOR_FORM_SAFETENSORS, TENSOR_FORM_FLAX, TENSOR_FORM_PYTORCH } tensor_form;
 
-/* safetensors (https://github.com/huggingface/safetensors, "Format"): mapped, not copied. */
+/* Any of the forms below, told apart by content, not by name. A JSON file is taken as an index in Hugging Face's form,
+ * {"metadata": …, "weight_map": {tensor: file}}, of shards beside it in any one of the forms: all are opened as one set.
+ * Every tensor of the map must be in the shard that it names, shards hold no tensor that the map lacks, and a file name that
+ * is a path is refused. */
+tensor_file *tensor_file_open(const char *path, limn_error *error);
+
+/* safetensors (https://github.com/huggingface/safetensors, "Format"). */
 tensor_file *safetensors_open(const char *path, limn_error *error);
+
 /* Flax's msgpack of nested maps (flax.serialization; extension type 1 is an array: shape, dtype name, raw bytes; type 3 a
- * NumPy scalar). Map keys are joined with '/'. Mapped; array data is not copied. */
+ * NumPy scalar). Map keys are joined with '/'. Arrays that Flax has cut into chunks (a map that begins with
+ * "__msgpack_chunked_array__") are one tensor. Numbers and texts beside the arrays are skipped. */
 tensor_file *flax_msgpack_open(const char *path, limn_error *error);
+
+/* PyTorch's checkpoints: the zip form (torch.save since 1.6) and the pickle stream before it (torch 0.1 to 1.5,
+ * torchvision's VGG16). The tar form before 2017, TorchScript programs, compressed entries and big-endian files are errors that
+ * say so. The CRC-32s of the zip are not looked at (PyTorch does not either).
+ *
+ * Names are the dict keys on the way from the root, joined with '.', whatever they mean: a bare state_dict gives
+ * "encoder.conv_in.weight", a Lightning checkpoint "state_dict.encoder.conv_in.weight" beside
+ * "optimizer_states.0.state.0.exp_avg". Lists and tuples give the index, numbers as keys their digits, a root that is itself a
+ * tensor the name "tensor". Parameters count as tensors; a tensor under two names is presented under both. Numbers, texts and
+ * booleans become the metadata, under names of the same form ("epoch", "hyper_parameters.lr"); NumPy arrays and scalars, and
+ * attributes of objects (state_dict()'s _metadata), are skipped.
+ *
+ * The pickle is read by a small stack machine (protocols 0 to 5) that builds inert values: nothing in it is ever called or
+ * imported. Classes other than those in formats/pickle_globals.c (what torch, NumPy, Lightning and OmegaConf put beside
+ * weights) are an error that names the class and the byte. Limits: 4 million values, 64 levels, names of 1023 bytes, and
+ * tensors that together take at most 16 times the bytes of the file (views may share elements). */
+tensor_file *pytorch_open(const char *path, limn_error *error);
+
 void tensor_file_close(tensor_file *file); /* NULL allowed */
 size_t tensor_file_count(const tensor_file *file);
 const tensor *tensor_file_at(const tensor_file *file, size_t index);
 const tensor *tensor_file_find(const tensor_file *file, const char *name); /* NULL when absent */
 const char *tensor_file_path(const tensor_file *file);
-/* The "__metadata__" strings of a safetensors file as an object; NULL when there are none. Borrowed. */
+tensor_form tensor_file_form(const tensor_file *file);
+/* What stands beside the tensors, as an object: the "__metadata__" strings of a safetensors file, PyTorch's numbers and texts
+ * (see above), an index' "metadata"; NULL when there is none. Borrowed. */
 const json_t *tensor_file_metadata(const tensor_file *file);
 /* Looks up a tensor that must have this shape (rank numbers); an error names file, tensor, the shape found and the expected. */
 const tensor *tensor_file_need(const tensor_file *file, const char *name, size_t rank, const size_t *shape, limn_error *error);
 
-/* Elements start … start+count-1 as float (from any type above). */
+/* Elements start … start+count-1 in row-major order, as float, as whole numbers (rounded toward zero; NaN is 0), or in their
+ * own type into count * tensor_type_size bytes. From any type and layout; the range must lie in the tensor. */
 void tensor_to_float(const tensor *source, size_t start, size_t count, float *out);
 void tensor_to_int64(const tensor *source, size_t start, size_t count, int64_t *out);
+void tensor_copy(const tensor *source, size_t start, size_t count, void *out);
+/* The other way: F16 and BF16 are rounded to nearest even, NaN stays NaN, what is too large becomes infinity; whole-number
+ * types are rounded to nearest even and clamped, NaN is 0. `out` takes count * tensor_type_size bytes. */
+void tensor_from_float(tensor_type type, const float *in, size_t count, void *out);
 size_t tensor_type_size(tensor_type type);
 
 /* ---------------------------------------------------------------- a folder's weights */
@@ -79,9 +130,35 @@ bool tensor_file_find_prefix(const tensor_file *file, const char *name, char out
 
 /* ---------------------------------------------------------------- writing tensors */
 
-/* Writes a safetensors file atomically. Tensors are written in the order of their names. `metadata` may be NULL (an object
- * of strings). The bytes depend on the arguments alone. */
+/* Every writer below is atomic (a hidden temporary, renamed when it is whole and on disk), takes the file's space before the
+ * first tensor is asked for, so that a full disk is one early line, and leaves nothing behind when it fails. The bytes depend
+ * on the arguments alone. Of a `tensor` given to a writer only name, type, rank and shape are looked at.
+ *
+ * Data comes from a producer, called once per tensor in the order of the file: `index` is the tensor's place in the array that
+ * the writer was given. It writes exactly the tensor's bytes (row-major, little-endian, its own type), in pieces of any
+ * size, and returns 0; what it returns otherwise, with its error, ends the writing. So a model of any size is written in the
+ * memory of one piece. Large pieces (16 MiB) are written at the speed of the disk, and straight from the caller's memory. */
+typedef struct tensor_sink tensor_sink;
+int tensor_sink_write(tensor_sink *sink, const void *data, size_t bytes, limn_error *error);
+typedef int (*tensor_producer)(void *context, size_t index, tensor_sink *sink, limn_error *error);
+
+/* safetensors, in the order of the names. `metadata` may be NULL (an object of strings). */
+int safetensors_write_from(const char *path, const tensor *tensors, size_t count, const json_t *metadata,
+                           tensor_producer producer, void *context, limn_error *error);
+/* The same with the tensors' own data (of any layout). */
 int safetensors_write(const char *path, const tensor *tensors, size_t count, const json_t *metadata, limn_error *error);
+
+/* Flax's msgpack, the bytes of flax.serialization.msgpack_serialize: names are cut at '/' into nested maps whose keys are
+ * sorted by their bytes, which is also the order of the file; arrays above 1 GiB are cut into chunks as Flax does. A name that
+ * is a tensor and a map at once ("a" and "a/b"), or has an empty part, is an error. */
+int flax_msgpack_write(const char *path, const tensor *tensors, size_t count, tensor_producer producer, void *context,
+                       limn_error *error);
+
+/* PyTorch's zip form, for torch.load (weights_only=True, mmap=True, and torch 1.6 or later): a dict of tensors in the order
+ * given, which is also the order of the file; with `under` ("state_dict") that dict is the value of this key in a dict of
+ * one. Storages begin at multiples of 64 bytes. TENSOR_U16 is an error: PyTorch has no storage for it before 2.3. */
+int pytorch_write(const char *path, const tensor *tensors, size_t count, const char *under, tensor_producer producer,
+                  void *context, limn_error *error);
 
 /* ---------------------------------------------------------------- WebDataset tars */
 
@@ -113,10 +190,10 @@ enum { TOKEN_SHARD_VERSION = 1 };
 
 /* One shard in memory, as DESIGN's "Token shards" fixes it. Arrays are owned by the shard. */
 typedef struct {
-    size_t count;            /* N pictures */
-    size_t length;           /* L tokens a picture */
-    uint16_t *tokens;        /* (N, L) */
-    size_t captions;         /* M */
+    size_t count;     /* N pictures */
+    size_t length;    /* L tokens a picture */
+    uint16_t *tokens; /* (N, L) */
+    size_t captions;  /* M */
     unsigned char *caption_bytes;
     uint64_t *caption_offsets; /* (M+1) */
     uint32_t *caption_row;     /* (M): the picture of each caption */
@@ -152,7 +229,7 @@ typedef struct {
 } state_counter;
 int train_state_write(const char *path, const state_array *arrays, size_t array_count, const state_counter *counters,
                       size_t counter_count, limn_error *error);
-int train_state_read(const char *path, state_array *arrays, size_t array_count, state_counter *counters,
-                     size_t counter_count, limn_error *error);
+int train_state_read(const char *path, state_array *arrays, size_t array_count, state_counter *counters, size_t counter_count,
+                     limn_error *error);
 
 #endif

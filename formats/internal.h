@@ -4,17 +4,36 @@
 
 #include "formats/formats.h"
 
+/* ---------------------------------------------------------------- reading */
+
+/* Elements up to `end` (counted from the tensor's first) lie at data. */
+typedef struct {
+    size_t end;
+    const unsigned char *data;
+} tensor_chunk;
+
+struct tensor_layout {
+    const unsigned char *base;       /* strided: element 0; NULL when in chunks */
+    size_t strides[TENSOR_MAX_RANK]; /* strided: in elements */
+    size_t chunk_count;
+    tensor_chunk chunks[];
+};
+
 struct tensor_file {
     limn_mapping mapping;
+    tensor_form form;
     char path[4096];
-    tensor *tensors; /* sorted by name; the names are owned one by one */
+    tensor *tensors; /* sorted by name; names and layouts are owned one by one */
     size_t count, capacity;
     json_t *metadata;
+    tensor_file **shards; /* of an index: these own the layouts; else NULL */
+    size_t shard_count;
 };
 
 /* A file with its mapping and no tensors yet; NULL with an error. */
-tensor_file *tensor_file_create(const char *path, limn_error *error);
-/* Adds one tensor whose name is copied; its count must be right. */
+tensor_file *tensor_file_create(const char *path, tensor_form form, limn_error *error);
+/* Adds one tensor whose name is copied; its count must be right. A layout belongs to the file from here on, unless this fails.
+ */
 int tensor_file_add(tensor_file *file, const tensor *one, limn_error *error);
 /* Sorts by name; the same name twice is an error. */
 int tensor_file_sort(tensor_file *file, limn_error *error);

@@ -109,7 +109,7 @@ static int read_header(tensor_file *file, const json_t *header, size_t header_si
 }
 
 tensor_file *safetensors_open(const char *path, limn_error *error) {
-    tensor_file *file = tensor_file_create(path, error);
+    tensor_file *file = tensor_file_create(path, TENSOR_FORM_SAFETENSORS, error);
     if (!file) return NULL;
     int failed = 0;
     json_t *header = NULL;

@@ -1,7 +1,6 @@
-/* Named tensors: look-up and conversion, whatever file they came from. */
+/* Named tensors: sets of them and look-up, whatever file they came from. */
 #include "formats/internal.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,13 +31,14 @@ int tensor_measure(const tensor *one, size_t *out_count, size_t *out_bytes, limn
     return limn_multiply(count, tensor_type_size(one->type), out_bytes, error);
 }
 
-tensor_file *tensor_file_create(const char *path, limn_error *error) {
+tensor_file *tensor_file_create(const char *path, tensor_form form, limn_error *error) {
     tensor_file *file = limn_allocate(1, sizeof *file, error);
     if (!file) return NULL;
     if (strlen(path) >= sizeof file->path) {
         limn_fail(error, "a path is too long: %.100s…", path);
     } else if (limn_map(&file->mapping, path, error) == 0) {
         memcpy(file->path, path, strlen(path) + 1);
+        file->form = form;
         return file;
     }
     free(file);
@@ -47,8 +47,13 @@ tensor_file *tensor_file_create(const char *path, limn_error *error) {
 
 void tensor_file_close(tensor_file *file) {
     if (!file) return;
-    for (size_t i = 0; i < file->count; i++) free((char *)(uintptr_t)file->tensors[i].name);
+    for (size_t i = 0; i < file->count; i++) {
+        free((char *)(uintptr_t)file->tensors[i].name);
+        if (!file->shards) free((tensor_layout *)(uintptr_t)file->tensors[i].layout);
+    }
     free(file->tensors);
+    for (size_t i = 0; i < file->shard_count; i++) tensor_file_close(file->shards[i]);
+    free(file->shards);
     json_decref(file->metadata);
     limn_unmap(&file->mapping);
     free(file);
@@ -100,6 +105,10 @@ const char *tensor_file_path(const tensor_file *file) {
     return file->path;
 }
 
+tensor_form tensor_file_form(const tensor_file *file) {
+    return file->form;
+}
+
 const json_t *tensor_file_metadata(const tensor_file *file) {
     return file->metadata;
 }
@@ -128,96 +137,4 @@ const tensor *tensor_file_need(const tensor_file *file, const char *name, size_t
         return NULL;
     }
     return found;
-}
-
-/* ---------------------------------------------------------------- conversion */
-
-/* IEEE 754 binary16. */
-static float from_f16(uint16_t bits) {
-    uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
-    float magnitude;
-    if (exponent == 31)
-        magnitude = fraction ? NAN : INFINITY;
-    else if (exponent)
-        magnitude = ldexpf((float)(fraction + 1024), (int)exponent - 25);
-    else
-        magnitude = ldexpf((float)fraction, -24);
-    return bits & 0x8000 ? -magnitude : magnitude;
-}
-
-/* The upper half of a binary32. */
-static float from_bf16(uint16_t bits) {
-    uint32_t word = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &word, sizeof value);
-    return value;
-}
-
-/* Reads `type` element by element from bytes that may lie unaligned, into a variable `element`. */
-#define EACH(type, expression)                                                                                                 \
-    for (size_t i = 0; i < count; i++) {                                                                                       \
-        type element;                                                                                                          \
-        memcpy(&element, bytes + i * sizeof element, sizeof element);                                                          \
-        out[i] = expression;                                                                                                   \
-    }                                                                                                                          \
-    break
-
-void tensor_to_float(const tensor *source, size_t start, size_t count, float *out) {
-    if (count == 0) return;
-    const unsigned char *bytes = (const unsigned char *)source->data + start * tensor_type_size(source->type);
-    switch (source->type) {
-    case TENSOR_F32:
-        memcpy(out, bytes, count * sizeof *out);
-        break;
-    case TENSOR_F16:
-        EACH(uint16_t, from_f16(element));
-    case TENSOR_BF16:
-        EACH(uint16_t, from_bf16(element));
-    case TENSOR_F64:
-        EACH(double, (float)element);
-    case TENSOR_I64:
-        EACH(int64_t, (float)element);
-    case TENSOR_I32:
-        EACH(int32_t, (float)element);
-    case TENSOR_U16:
-        EACH(uint16_t, (float)element);
-    case TENSOR_U8:
-        EACH(uint8_t, (float)element);
-    case TENSOR_BOOL:
-        EACH(uint8_t, element ? 1.0f : 0.0f);
-    }
-}
-
-/* Rounds toward zero; NaN is 0 and what lies outside is the nearest end, since C leaves those conversions undefined. */
-static int64_t real_to_int64(double value) {
-    if (isnan(value)) return 0;
-    if (value >= 0x1p63) return INT64_MAX;
-    if (value <= -0x1p63) return INT64_MIN;
-    return (int64_t)value;
-}
-
-void tensor_to_int64(const tensor *source, size_t start, size_t count, int64_t *out) {
-    if (count == 0) return;
-    const unsigned char *bytes = (const unsigned char *)source->data + start * tensor_type_size(source->type);
-    switch (source->type) {
-    case TENSOR_F32:
-        EACH(float, real_to_int64((double)element));
-    case TENSOR_F16:
-        EACH(uint16_t, real_to_int64((double)from_f16(element)));
-    case TENSOR_BF16:
-        EACH(uint16_t, real_to_int64((double)from_bf16(element)));
-    case TENSOR_F64:
-        EACH(double, real_to_int64(element));
-    case TENSOR_I64:
-        memcpy(out, bytes, count * sizeof *out);
-        break;
-    case TENSOR_I32:
-        EACH(int32_t, element);
-    case TENSOR_U16:
-        EACH(uint16_t, element);
-    case TENSOR_U8:
-        EACH(uint8_t, element);
-    case TENSOR_BOOL:
-        EACH(uint8_t, element != 0);
-    }
 }

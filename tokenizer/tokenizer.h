@@ -10,6 +10,9 @@ enum { TOKENIZER_MAX_TEXT = 16 << 20 };
 /* The smallest vocabulary: the special tokens <s> <pad> </s> <unk> <mask> (ids 0-4) and the 256 bytes (5-260). */
 enum { TOKENIZER_SPECIALS = 5, TOKENIZER_BASE = TOKENIZER_SPECIALS + 256 };
 
+/* In a model folder: the word-frequency file for splitting hashtags, under the name that DALL·E Mini publishes it. */
+#define TEXT_NORMALIZER_WORDS "enwiki-words-frequency.txt"
+
 typedef struct tokenizer tokenizer;
 
 /* A folder with tokenizer.json, or with vocab.json and merges.txt. Fails with one line that names the file when ids have gaps

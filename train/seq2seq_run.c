@@ -183,7 +183,7 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
     json_object_set_new(decides, "inputs", inputs);
     if (options->init) json_object_set_new(inputs, "init", json_string(options->init));
     run->vqgan = options->vqgan;
-    if (!section || !(run->pictures = vqgan_load(options->vqgan, false, error)) ||
+    if (!section || vqgan_need_converted(options->vqgan, error) || !(run->pictures = vqgan_load(options->vqgan, false, error)) ||
         !(run->tokenizer = tokenizer_load(options->tokenizer, error)) ||
         train_complete_seq2seq(section, options->config, tokenizer_vocabulary_size(run->tokenizer),
                                vqgan_get_config(run->pictures)->n_embed, vqgan_token_count(run->pictures), error))

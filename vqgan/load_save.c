@@ -136,7 +136,7 @@ vqgan *vqgan_load(const char *directory, bool training, limn_error *error) {
     tensor_file *file = tensor_folder_open(directory, error);
     if (!file) return NULL;
     vqgan_config config = {0};
-    vqgan_naming naming;
+    vqgan_naming naming = VQGAN_TAMING;
     char prefix[256];
     vqgan *model = NULL;
     if (vqgan_find_naming(file, &naming, prefix, error) == 0 &&
@@ -145,6 +145,14 @@ vqgan *vqgan_load(const char *directory, bool training, limn_error *error) {
     vqgan_config_free(&config);
     tensor_file_close(file);
     return model;
+}
+
+int vqgan_need_converted(const char *directory, limn_error *error) {
+    char path[4096];
+    if (limn_path_join(path, sizeof path, directory, "model.safetensors", error) != 0) return -1;
+    if (limn_file_exists(path)) return 0;
+    return limn_fail_usage(error, "--vqgan %s has no model.safetensors; turn it into a model folder first, with limn-convert",
+                           directory);
 }
 
 /* ---------------------------------------------------------------- saving */

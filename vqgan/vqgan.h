@@ -61,6 +61,8 @@ parameters *vqgan_get_parameters(vqgan *model);   /* every weight of encoder, co
 size_t vqgan_token_count(const vqgan *model);     /* L */
 bool vqgan_can_encode(const vqgan *model);        /* false: only the decoder was loaded, as from min-dalle's detoker.pt */
 int vqgan_need_encoder(const vqgan *model, const char *directory, limn_error *error); /* an error when it cannot */
+/* A usage error when the folder's weights are not in our own form: shards and runs know a VQGAN by its model.safetensors. */
+int vqgan_need_converted(const char *directory, limn_error *error);
 const char *vqgan_get_sha256(const vqgan *model); /* of the file its weights were loaded from; "" when created */
 
 /* Where parameter `index` lies in a file of that naming. */

@@ -67,6 +67,19 @@ meets golden-vqgan "$golden" tiny/taming
 quietly limn-convert tiny/taming tiny/again-taming
 same tiny/ours tiny/again-taming
 
+# The original's own checkpoint, with what its training leaves in it.
+published=$(dirname "$configs")/../shared/golden/vqgan/f16_small
+if [ -e "$published/model.ckpt" ]; then
+    mkdir published
+    cp "$published/model.ckpt" "$published/config.yaml" published/
+    meets golden-vqgan "$published" published
+    quietly limn-convert published from-checkpoint
+    quietly limn-convert "$published/flax_model.msgpack" from-flax
+    same from-checkpoint from-flax
+else
+    echo "skipped: $published is not there"
+fi
+
 # min-dalle's detokenizer is a decoder in [0,1], whatever the model's range was.
 quietly limn-convert tiny/ours tiny/wide --pixel-range=-1,1
 quietly limn-convert tiny/wide tiny/wide-pytorch --to pytorch

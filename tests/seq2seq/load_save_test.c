@@ -191,6 +191,7 @@ static void test_broken_folders(void **state) {
     expect_failure(folder, "flax_model.msgpack", "broken");
     assert_int_equal(limn_atomic_write(scratch_path("broken/flax_model.msgpack"), "\x81\xa1", 2, NULL), 0);
     expect_failure(folder, "flax_model.msgpack", "broken");
+    save(folder, model);
     assert_int_equal(remove(scratch_path("broken/config.json")), 0);
     expect_failure(folder, "config.json", "broken");
     seq2seq_free(model);

@@ -157,9 +157,10 @@ static void broken_files_are_refused(void **state) {
     refuse(directory, "model.safetensors", "", "");
     assert_int_equal(truncate(path, 0), 0);
     refuse(directory, "model.safetensors", "", "");
+    directory = saved_folder("unconfigured");
     assert_int_equal(limn_path_join(path, sizeof path, directory, "config.json", &error), 0);
     assert_int_equal(unlink(path), 0);
-    refuse(directory, "config.json", "", "");
+    refuse(directory, "config.json", "YAML", "");
 }
 
 /* ---------------------------------------------------------------- Flax */
