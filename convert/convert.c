@@ -33,16 +33,10 @@ static json_t *describe(const convert_options *options, const model_source *mode
 /* 1: this conversion is there already; 0: it is to be made; -1: something else is there. */
 static int look_at_output(const convert_options *options, const json_t *description, const char *record_path,
                           limn_error *error) {
-    static const char *const files[] = {"config.json", "model.safetensors", "flax_model.msgpack", "encoder.pt", "detoker.pt"};
-    char path[PATH_MAX];
+    char path[4096];
     if (!limn_file_exists(record_path)) {
-        for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-            if (limn_path_join(path, sizeof path, options->output, files[i], error)) return -1;
-            if (limn_file_exists(path))
-                return limn_fail_usage(error, "%s holds a model that was not converted here; --restart replaces it",
-                                       options->output);
-        }
-        return 0;
+        if (tensor_folder_find(options->output, path, NULL)) return 0;
+        return limn_fail_usage(error, "%s holds weights that were not converted here; --restart replaces them", path);
     }
     json_t *record = limn_json_load(record_path, error);
     if (!record) return -1;
@@ -131,7 +125,7 @@ static int convert_opened(const convert_options *options, const model_source *mo
         status = limn_make_directories(options->output, error);
         if (status == 0) status = write_record(description, false, record_path, error);
         if (status == 0) limn_remove_temporaries(options->output);
-        run.progress = limn_progress_start("converting", "MB", 0, run.bytes_total / 1000000);
+        run.progress = limn_progress_start("converting", "MB", 0, in_megabytes(run.bytes_total));
         if (status == 0) status = write_all(&run, model, pictures, options->output, error);
         limn_progress_finish(run.progress);
         if (status == 0) status = write_record(description, true, record_path, error);

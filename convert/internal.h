@@ -41,6 +41,10 @@ typedef struct {
     uint64_t *bytes_done;
 } weight_moves;
 
+static inline uint64_t in_megabytes(uint64_t bytes) {
+    return (bytes + 999999) / 1000000;
+}
+
 /* Room for `count` moves, none of them made yet. */
 int weight_moves_begin(weight_moves *moves, const model_source *source, size_t count, tensor_type type, limn_error *error);
 void weight_moves_free(weight_moves *moves);

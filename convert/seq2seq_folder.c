@@ -48,6 +48,17 @@ static bool scanned(const conversion *run, const seq2seq_config *config) {
     return run->options->scan ? strcmp(run->options->scan, "yes") == 0 : config->use_scan;
 }
 
+/* Stacked layers are all alike; the original leaves a scale out of the last one of post-LN where they are apart. */
+static int check_scan(const conversion *run, const seq2seq_config *config, limn_error *error) {
+    if (scanned(run, config) == config->use_scan) return 0;
+    if (config->ln_positions == LN_SWINV2)
+        return limn_fail_usage(error, "--scan yes: not with ln_positions swinv2, whose layers differ");
+    if (config->ln_positions == LN_POSTLN && !config->force_ln_scale)
+        return limn_fail_usage(error, "--scan %s: not with ln_positions postln, whose last layer is another then; leave it out",
+                               run->options->scan);
+    return 0;
+}
+
 static int write_config(conversion *run, const seq2seq_config *config, const char *directory, limn_error *error) {
     char path[4096];
     json_t *json = json_deep_copy(config->json);
@@ -126,8 +137,7 @@ static int write_form_of(conversion *run, const model_source *source, const char
 int seq2seq_folder_write(conversion *run, const model_source *source, const char *directory, limn_error *error) {
     const seq2seq_config *config = seq2seq_get_config(source->seq2seq);
     if (run->options->to == CONVERT_PYTORCH && seq2seq_check_min_dalle(config, error)) return -1;
-    if (run->options->to == CONVERT_FLAX && scanned(run, config) && config->ln_positions == LN_SWINV2)
-        return limn_fail_usage(error, "--scan yes: not with ln_positions swinv2, whose layers differ");
+    if (run->options->to == CONVERT_FLAX && check_scan(run, config, error)) return -1;
     if (directory && (limn_make_directories(directory, error) || write_config(run, config, directory, error) ||
                       copy_tokenizer(source, directory, error)))
         return -1;

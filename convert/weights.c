@@ -44,7 +44,7 @@ static int put(writing *w, tensor_sink *sink, const void *data, size_t bytes) {
     if (limn_stop_requested()) return limn_fail(w->error, "stopped; the same command begins this file anew");
     if (tensor_sink_write(sink, data, bytes, w->error)) return -1;
     *w->moves->bytes_done += bytes;
-    limn_progress_update(w->moves->progress, *w->moves->bytes_done / 1000000, "%s", "");
+    limn_progress_update(w->moves->progress, in_megabytes(*w->moves->bytes_done), "%s", "");
     return 0;
 }
 

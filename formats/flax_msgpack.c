@@ -1,11 +1,14 @@
 /* Flax's checkpoints: flax.serialization.to_bytes, which is msgpack (https://github.com/msgpack/msgpack/blob/master/spec.md)
  * of nested maps. Leaves are extension type 1, an array packed in turn as (shape, dtype name, raw bytes), or type 3, a NumPy
- * scalar packed as (dtype name, raw bytes). */
+ * scalar packed in the same way. An array above 1 GiB is a map of its shape and its chunks. */
 #include "formats/internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { DEPTH_MAX = 64, NAME_MAX_BYTES = 1024, EXTENSION_ARRAY = 1, EXTENSION_COMPLEX = 2, EXTENSION_SCALAR = 3 };
+
+static const char chunked_mark[] = "__msgpack_chunked_array__";
 
 /* What lies at a place: its kind, and either a number or a length. */
 typedef enum {
@@ -106,6 +109,7 @@ static int take(reader *self, item *out) {
     case 0xc2:
     case 0xc3:
         out->kind = ITEM_BOOL;
+        out->length = byte == 0xc3;
         return 0;
     case 0xc4:
     case 0xc5:
@@ -179,31 +183,113 @@ static int take_shape(reader *self, tensor *one) {
     return 0;
 }
 
-/* Reads the inside of an extension, which is msgpack again, and adds the tensor. */
-static int add_tensor(reader *self, const item *extension) {
+/* Reads the inside of an extension, which is msgpack again: all of a tensor but its name. */
+static int read_array(reader *self, const item *extension, tensor *out) {
     reader inside = *self;
     inside.at = extension->bytes;
     inside.end = extension->bytes + extension->length;
-    tensor one = {.name = self->name};
+    *out = (tensor){.name = self->name};
     item tuple, name, bytes;
-    bool scalar = extension->extension == EXTENSION_SCALAR;
     if (take(&inside, &tuple)) return -1;
-    if (tuple.kind != ITEM_ARRAY || tuple.length != (scalar ? 2 : 3))
-        return damaged(&inside, "an array that is not (shape, type, bytes)");
-    if ((!scalar && take_shape(&inside, &one)) || take(&inside, &name) || type_from_name(&inside, &name, &one.type) ||
-        take(&inside, &bytes))
+    if (tuple.kind != ITEM_ARRAY || tuple.length != 3) return damaged(&inside, "an array that is not (shape, type, bytes)");
+    if (take_shape(&inside, out) || take(&inside, &name) || type_from_name(&inside, &name, &out->type) || take(&inside, &bytes))
         return -1;
     if (bytes.kind != ITEM_BINARY) return damaged(&inside, "an array without its bytes");
     if (inside.at != inside.end) return damaged(&inside, "bytes left over after an array");
     size_t needed;
-    if (tensor_measure(&one, &one.count, &needed, self->error))
+    if (tensor_measure(out, &out->count, &needed, self->error))
         return limn_fail_context(self->error, "%s: %s", self->file->path, self->name);
     if (needed != bytes.length)
         return limn_fail(self->error, "%s: %s has %llu bytes but its shape and type need %zu", self->file->path, self->name,
                          (unsigned long long)bytes.length, needed);
-    one.data = bytes.bytes;
-    return tensor_file_add(self->file, &one, self->error);
+    out->data = bytes.bytes;
+    return 0;
 }
+
+static int add_tensor(reader *self, const item *extension) {
+    tensor one;
+    return read_array(self, extension, &one) || tensor_file_add(self->file, &one, self->error) ? -1 : 0;
+}
+
+/* ---------------------------------------------------------------- arrays in chunks */
+
+static bool is_text(const item *one, const char *text) {
+    return one->kind == ITEM_STRING && one->length == strlen(text) && memcmp(one->bytes, text, (size_t)one->length) == 0;
+}
+
+/* A map whose keys are "0", "1", … is Flax's tuple: reads its head, or a key of it. */
+static int take_positions(reader *self, const char *key, uint64_t *out_count) {
+    item name, map;
+    if (take(self, &name) || take(self, &map)) return -1;
+    if (!is_text(&name, key) || map.kind != ITEM_MAP) return damaged(self, "an array in chunks without its shape and chunks");
+    *out_count = map.length;
+    return 0;
+}
+
+static int take_position(reader *self, size_t position) {
+    char text[24];
+    item key;
+    snprintf(text, sizeof text, "%zu", position);
+    if (take(self, &key)) return -1;
+    return is_text(&key, text) ? 0 : damaged(self, "an array in chunks that are not numbered in order");
+}
+
+static int take_chunked_shape(reader *self, tensor *one) {
+    uint64_t rank;
+    item size;
+    if (take_positions(self, "shape", &rank)) return -1;
+    if (rank > TENSOR_MAX_RANK) return damaged(self, "an array without a shape of at most 8 sizes");
+    for (one->rank = 0; one->rank < rank; one->rank++) {
+        if (take_position(self, one->rank) || take(self, &size)) return -1;
+        if (size.kind != ITEM_INTEGER || size.negative) return damaged(self, "a shape that is not of whole numbers");
+        one->shape[one->rank] = (size_t)size.length;
+    }
+    return 0;
+}
+
+/* Reads chunk after chunk into the layout; *out_count is the number of elements of all. */
+static int take_chunks(reader *self, tensor_layout *layout, size_t count, tensor *one, size_t *out_count) {
+    *out_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        item value;
+        tensor chunk;
+        if (take_position(self, i) || take(self, &value)) return -1;
+        if (value.kind != ITEM_EXTENSION || value.extension != EXTENSION_ARRAY)
+            return damaged(self, "an array in chunks of which one is none");
+        if (read_array(self, &value, &chunk)) return -1;
+        if (chunk.rank != 1 || (i > 0 && chunk.type != one->type))
+            return damaged(self, "an array in chunks that are not flat or not of one type");
+        one->type = chunk.type;
+        *out_count += chunk.count; /* cannot overflow: all lie in the file, one after another */
+        layout->chunks[i] = (tensor_chunk){*out_count, chunk.data};
+    }
+    return 0;
+}
+
+/* The rest of {"__msgpack_chunked_array__": true, "shape": {"0": …}, "chunks": {"0": array, …}}, after the first key. */
+static int read_chunked(reader *self, uint64_t pairs) {
+    item mark;
+    tensor one = {.name = self->name};
+    uint64_t count;
+    size_t held, needed;
+    if (take(self, &mark)) return -1;
+    if (pairs != 3 || mark.kind != ITEM_BOOL || !mark.length)
+        return damaged(self, "an array in chunks without its shape and chunks");
+    if (take_chunked_shape(self, &one) || take_positions(self, "chunks", &count)) return -1;
+    if (count == 0 || count > (size_t)(self->end - self->at)) return damaged(self, "an array in chunks without them");
+    tensor_layout *layout = limn_allocate(1, sizeof *layout + (size_t)count * sizeof *layout->chunks, self->error);
+    if (!layout) return limn_fail_context(self->error, "%s", self->file->path);
+    layout->chunk_count = (size_t)count;
+    one.layout = layout;
+    int failed = take_chunks(self, layout, (size_t)count, &one, &held);
+    if (!failed && (tensor_measure(&one, &one.count, &needed, NULL) || one.count != held))
+        failed = damaged(self, "an array whose chunks do not add up to its shape");
+    if (!failed) failed = tensor_file_add(self->file, &one, self->error);
+    if (failed) free(layout);
+    return failed;
+}
+
+/* ---------------------------------------------------------------- maps */
 
 static int read_value(reader *self, size_t depth);
 
@@ -214,9 +300,7 @@ static int read_pair(reader *self, size_t depth) {
     if (key.kind != ITEM_STRING || !limn_utf8_valid((const char *)key.bytes, (size_t)key.length) ||
         memchr(key.bytes, 0, (size_t)key.length))
         return damaged(self, "a key that is not text");
-    if (key.length == strlen("__msgpack_chunked_array__") &&
-        memcmp(key.bytes, "__msgpack_chunked_array__", (size_t)key.length) == 0)
-        return damaged(self, "an array above 1 GiB in chunks, which is not read here; convert the model to safetensors first");
+    if (is_text(&key, chunked_mark)) return damaged(self, "an array in chunks whose mark does not come first");
     size_t before = self->name_length, slash = before ? 1 : 0;
     if (key.length >= NAME_MAX_BYTES - before - slash) return damaged(self, "names nested longer than 1023 bytes");
     if (slash) self->name[before] = '/';
@@ -229,12 +313,25 @@ static int read_pair(reader *self, size_t depth) {
     return 0;
 }
 
+/* Whether the map begins with the mark of an array in chunks, as Flax writes it; then the mark is read past. */
+static int take_mark(reader *self, const item *map, bool *out) {
+    item key = {0};
+    const unsigned char *before = self->at;
+    if (map->length && take(self, &key)) return -1;
+    *out = map->length && is_text(&key, chunked_mark);
+    if (!*out) self->at = before;
+    return 0;
+}
+
 static int read_value(reader *self, size_t depth) {
     item value;
+    bool chunked;
     if (take(self, &value)) return -1;
     switch (value.kind) {
     case ITEM_MAP:
         if (depth >= DEPTH_MAX) return damaged(self, "maps nested more than 64 levels deep");
+        if (take_mark(self, &value, &chunked)) return -1;
+        if (chunked) return read_chunked(self, value.length);
         for (uint64_t i = 0; i < value.length; i++)
             if (read_pair(self, depth + 1)) return -1;
         return 0;

@@ -40,4 +40,12 @@ int tensor_file_sort(tensor_file *file, limn_error *error);
 /* Product of the shape and the bytes it takes, both checked. */
 int tensor_measure(const tensor *one, size_t *out_count, size_t *out_bytes, limn_error *error);
 
+/* ---------------------------------------------------------------- writing */
+
+/* Flax cuts arrays above this. */
+#define FLAX_CHUNK_BYTES ((size_t)1 << 30)
+/* flax_msgpack_write with another limit, for tests. */
+int flax_msgpack_write_chunked(const char *path, const tensor *tensors, size_t count, size_t chunk_bytes,
+                               tensor_producer producer, void *context, limn_error *error);
+
 #endif

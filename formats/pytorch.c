@@ -351,6 +351,18 @@ static const zip_entry *find_beside(const reader *self, const char *name) {
     return length > 0 && (size_t)length < sizeof whole ? zip_find(&self->zip, whole, (size_t)length) : NULL;
 }
 
+static int check_stored(const reader *self) {
+    for (size_t i = 0; i < self->zip.count; i++) {
+        const zip_entry *entry = &self->zip.entries[i];
+        if (entry->compressed)
+            return limn_fail(self->error,
+                             "%s: the zip entry %.*s is compressed, which torch.save never does; pack the file again without "
+                             "compression (zip -0)",
+                             self->file->path, (int)(entry->name_length < 200 ? entry->name_length : 200), entry->name);
+    }
+    return 0;
+}
+
 static int read_zip(reader *self) {
     const limn_mapping *mapping = &self->file->mapping;
     if (zip_read(&self->zip, mapping, self->file->path, self->error)) return -1;
@@ -363,6 +375,7 @@ static int read_zip(reader *self) {
     if (find_beside(self, "constants.pkl"))
         return limn_fail(self->error, "%s: a TorchScript program, not a checkpoint; save its state_dict() instead",
                          self->file->path);
+    if (check_stored(self)) return -1;
     const zip_entry *order = find_beside(self, "byteorder");
     if (order && (order->size != strlen("little") || memcmp(mapping->data + order->data, "little", order->size) != 0))
         return limn_fail(self->error, "%s: was not saved on a little-endian machine, which is not read here", self->file->path);

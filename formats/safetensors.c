@@ -1,6 +1,7 @@
 /* safetensors (https://github.com/huggingface/safetensors, "Format"): eight bytes of little-endian header length, a JSON
  * header that gives each tensor's dtype, shape and [begin, end) in what follows, then the bytes of all tensors. */
 #include "formats/internal.h"
+#include "formats/sink.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -158,6 +159,7 @@ static int append_entry(limn_buffer *out, const tensor *one, size_t *offset, lim
         return limn_fail(error, "tensor '%s' has more than %d dimensions", one->name, TENSOR_MAX_RANK);
     if (tensor_measure(one, &count, &bytes, error)) return limn_fail_context(error, "tensor '%s'", one->name);
     while (known + 1 < TYPE_NAMES && type_names[known].type != one->type) known++;
+    if (strcmp(one->name, "__metadata__") == 0) return limn_fail(error, "a tensor cannot be named '__metadata__'");
     if (append_quoted(out, one->name, error) ||
         limn_buffer_printf(out, error, ":{\"dtype\":\"%s\",\"shape\":[", type_names[known].name))
         return -1;
@@ -172,6 +174,10 @@ static int build_header(limn_buffer *out, const tensor *const *sorted, size_t co
                         limn_error *error) {
     size_t offset = 0;
     if (limn_buffer_append(out, "{", 1, error)) return -1;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)metadata, key,
+                        value) if (!json_is_string(value)) return limn_fail(error, "metadata '%s' is not a text", key);
     if (metadata) {
         char *text = json_dumps(metadata, JSON_COMPACT | JSON_SORT_KEYS);
         int failed = text ? limn_buffer_printf(out, error, "\"__metadata__\":%s%s", text, count ? "," : "")
@@ -191,29 +197,69 @@ static int build_header(limn_buffer *out, const tensor *const *sorted, size_t co
     return 0;
 }
 
-int safetensors_write(const char *path, const tensor *tensors, size_t count, const json_t *metadata, limn_error *error) {
-    const tensor **sorted = limn_allocate(count, sizeof *sorted, error);
-    if (!sorted) return -1;
-    for (size_t i = 0; i < count; i++) sorted[i] = &tensors[i];
-    qsort(sorted, count, sizeof *sorted, compare_pointers);
-    limn_buffer header = {0};
-    limn_atomic_file file = {0};
-    int failed = build_header(&header, sorted, count, metadata, error);
-    if (failed) limn_fail_context(error, "%s", path);
-    if (!failed) failed = limn_atomic_open(&file, path, error);
-    if (!failed) {
-        unsigned char length[LENGTH_BYTES];
-        for (size_t i = 0; i < LENGTH_BYTES; i++) length[i] = (unsigned char)(header.size >> (8 * i));
-        fwrite(length, 1, sizeof length, file.stream);
-        fwrite(header.data, 1, header.size, file.stream);
-        for (size_t i = 0; i < count && !ferror(file.stream); i++) {
-            size_t elements, bytes;
-            if (tensor_measure(sorted[i], &elements, &bytes, NULL) == 0 && bytes)
-                fwrite(sorted[i]->data, 1, bytes, file.stream);
-        }
-        failed = limn_atomic_commit(&file, error); /* finds every failed write */
+/* A model's tensors in the order of the file. */
+typedef struct {
+    const tensor *tensors;
+    const tensor **sorted;
+    size_t count;
+} ordered;
+
+static int write_file(const char *path, const ordered *order, const limn_buffer *header, tensor_producer producer,
+                      void *context, limn_error *error) {
+    unsigned char length[LENGTH_BYTES];
+    size_t total = sizeof length + header->size, elements, bytes;
+    for (size_t i = 0; i < order->count; i++)
+        if (tensor_measure(order->sorted[i], &elements, &bytes, error) || __builtin_add_overflow(total, bytes, &total))
+            return limn_fail(error, "%s: the tensors together are too large", path);
+    for (size_t i = 0; i < LENGTH_BYTES; i++) length[i] = (unsigned char)(header->size >> (8 * i));
+    tensor_sink sink;
+    int failed = sink_open(&sink, path, total, error);
+    if (!failed) failed = sink_put(&sink, length, sizeof length, error);
+    if (!failed) failed = sink_put(&sink, header->data, header->size, error);
+    for (size_t i = 0; !failed && i < order->count; i++) {
+        tensor_measure(order->sorted[i], &elements, &bytes, NULL);
+        failed = sink_put_tensor(&sink, order->tensors, (size_t)(order->sorted[i] - order->tensors), bytes, producer, context,
+                                 error);
     }
+    return sink_close(&sink, failed, error);
+}
+
+int safetensors_write_from(const char *path, const tensor *tensors, size_t count, const json_t *metadata,
+                           tensor_producer producer, void *context, limn_error *error) {
+    ordered order = {.tensors = tensors, .sorted = limn_allocate(count, sizeof *order.sorted, error), .count = count};
+    if (!order.sorted) return -1;
+    for (size_t i = 0; i < count; i++) order.sorted[i] = &tensors[i];
+    qsort(order.sorted, count, sizeof *order.sorted, compare_pointers);
+    limn_buffer header = {0};
+    int failed = build_header(&header, order.sorted, count, metadata, error);
+    if (failed)
+        limn_fail_context(error, "%s", path);
+    else
+        failed = write_file(path, &order, &header, producer, context, error);
     limn_buffer_free(&header);
-    free(sorted);
+    free(order.sorted);
     return failed;
+}
+
+/* Pieces of a tensor that does not lie in one run are gathered here. */
+enum { PIECE_BYTES = 1 << 20 };
+
+static int produce_own(void *context, size_t index, tensor_sink *sink, limn_error *error) {
+    const tensor *one = (const tensor *)context + index;
+    size_t count, bytes, size = tensor_type_size(one->type);
+    if (tensor_measure(one, &count, &bytes, error)) return -1;
+    if (!one->layout) return tensor_sink_write(sink, one->data, bytes, error);
+    unsigned char *piece = limn_allocate(PIECE_BYTES, 1, error);
+    int failed = piece ? 0 : -1;
+    for (size_t start = 0, part; !failed && start < count; start += part) {
+        part = count - start < PIECE_BYTES / size ? count - start : PIECE_BYTES / size;
+        tensor_copy(one, start, part, piece);
+        failed = tensor_sink_write(sink, piece, part * size, error);
+    }
+    free(piece);
+    return failed;
+}
+
+int safetensors_write(const char *path, const tensor *tensors, size_t count, const json_t *metadata, limn_error *error) {
+    return safetensors_write_from(path, tensors, count, metadata, produce_own, (void *)(uintptr_t)tensors, error);
 }

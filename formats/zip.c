@@ -129,18 +129,14 @@ static int read_entry(const source *self, const place *where, const unsigned cha
     uint64_t size = number(central + 24, 4), packed = number(central + 20, 4), header = number(central + 42, 4);
     const unsigned char *name = central + CENTRAL_BYTES;
     if (read_zip64(self, name + name_length, extra_length, (uint64_t *[3]){&size, &packed, &header})) return -1;
-    *out = (zip_entry){(const char *)name, name_length, (size_t)header, 0, (size_t)size};
+    *out =
+        (zip_entry){.name = (const char *)name, .name_length = name_length, .header = (size_t)header, .size = (size_t)packed};
+    out->compressed = number(central + 10, 2) != 0;
     *out_bytes = bytes;
-    int shown = (int)(name_length < 200 ? name_length : 200);
     if (number(central + 8, 2) & FLAG_ENCRYPTED)
-        return limn_fail(self->error, "%s: the zip entry %.*s is encrypted, which is not read here", self->path, shown,
-                         out->name);
-    if (number(central + 10, 2) != 0)
-        return limn_fail(self->error,
-                         "%s: the zip entry %.*s is compressed, which torch.save never does; pack the file again without "
-                         "compression (zip -0)",
-                         self->path, shown, out->name);
-    if (size != packed) return damaged(self, "a zip entry of two sizes");
+        return limn_fail(self->error, "%s: the zip entry %.*s is encrypted, which is not read here", self->path,
+                         (int)(name_length < 200 ? name_length : 200), out->name);
+    if (!out->compressed && size != packed) return damaged(self, "a zip entry of two sizes");
     return check_local(self, out, central, (size_t)where->offset);
 }
 

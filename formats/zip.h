@@ -1,4 +1,4 @@
-/* The directory of a zip file whose entries are stored as they are (APPNOTE.TXT, with zip64); formats/ only. */
+/* The directory of a zip file (APPNOTE.TXT, with zip64); formats/ only. */
 #ifndef LIMN_FORMATS_ZIP_H
 #define LIMN_FORMATS_ZIP_H
 
@@ -8,7 +8,8 @@ typedef struct {
     const char *name; /* in the mapping, without a NUL */
     size_t name_length;
     size_t header;     /* where its local header begins, from the file's begin */
-    size_t data, size; /* where its bytes begin, and how many they are */
+    size_t data, size; /* where its bytes begin, and how many they are in the file */
+    bool compressed;   /* else they are stored as they are */
 } zip_entry;
 
 typedef struct {
@@ -16,8 +17,8 @@ typedef struct {
     size_t count;
 } zip_directory;
 
-/* Reads the directory and checks it: every entry is stored, lies before the directory, begins with its own local header and
- * shares no byte with another; no name stands twice. Fails with one sentence; free with zip_free in either case. */
+/* Reads the directory and checks it: every entry lies before the directory, begins with its own local header and shares no
+ * byte with another; no name stands twice. Fails with one sentence; free with zip_free in either case. */
 int zip_read(zip_directory *out, const limn_mapping *mapping, const char *path, limn_error *error);
 const zip_entry *zip_find(const zip_directory *directory, const char *name, size_t name_length); /* NULL when absent */
 void zip_free(zip_directory *directory);

@@ -114,7 +114,8 @@ int vqgan_config_read_folder(vqgan_config *config, const char *directory, const 
     json_t *json = load_folder_json(directory, path, file, naming, prefix, error);
     if (!json) return -1;
     int status = vqgan_config_read(config, json, path, false, error);
-    if (status == 0 && naming != VQGAN_TAMING && !json_object_get(json, "pixel_range")) config->pixel_min = 0;
+    bool unsaid = !json_object_get(json, "pixel_range");
+    if (status == 0 && (naming == VQGAN_MIN_DALLE || (naming == VQGAN_FLAX && unsaid))) config->pixel_min = 0;
     json_decref(json);
     return status;
 }

@@ -50,7 +50,8 @@ vqgan *vqgan_create(const vqgan_config *config, uint64_t seed, bool training, li
 /* The model's parameters, their names and shapes, without memory for their values. */
 vqgan *vqgan_describe(const vqgan_config *config, bool with_encoder, limn_error *error);
 /* A folder with config.json, or taming's YAML, and weights in any form that tensor_folder_open knows and under any of the names
- * below. Of Flax's and min-dalle's the pixel_range is [0,1] unless the config says otherwise. Weights without an encoder load
+ * below. Of Flax's the pixel_range is [0,1] unless the config says otherwise, of min-dalle's
+ * always. Weights without an encoder load
  * when not training. Further tensors in the file are ignored. */
 vqgan *vqgan_load(const char *directory, bool training, limn_error *error);
 /* Writes config.json, then model.safetensors, each atomically, into the folder, which is made if need be. */
