@@ -22,4 +22,10 @@ convert "$work/vqgan" "$work/vqgan-flax" --to flax
 PYTHONPATH=$sources/vqgan-jax "$flax" "$here/load_flax.py" vqgan "$work/vqgan-flax" "$data/vqgan/tiny/golden.safetensors"
 convert "$work/vqgan" "$work/vqgan-pytorch" --to pytorch
 PYTHONPATH=$sources/taming-transformers "$torch" "$here/load_torch.py" taming "$work/vqgan-pytorch" "$data/vqgan/tiny/golden.safetensors"
-PYTHONPATH=$sources/min-dalle "$torch" "$here/load_torch.py" detoker "$work/vqgan-pytorch" "$data/vqgan/tiny/golden.safetensors"
+
+mkdir "$work/detoker"
+PYTHONPATH=$sources/min-dalle "$torch" "$here/load_torch.py" make-detoker "$work/detoker"
+convert "$work/detoker/detoker.pt" "$work/detoker/model"
+"$bin/limn-vqgan" decode --quiet --model "$work/detoker/model" "$work/detoker/tokens.jsonl" --output "$work/detoker/ours.png" >/dev/null
+convert "$work/detoker/model" "$work/detoker/again" --to pytorch
+PYTHONPATH=$sources/min-dalle "$torch" "$here/load_torch.py" detoker "$work/detoker"

@@ -1,18 +1,20 @@
 """Loads an export with dalle-mini's or vqgan-jax's own code and compares with golden data. argv: seq2seq|vqgan FOLDER GOLDEN"""
 import sys
 import types
-from unittest import mock
 
 sys.modules["wandb"] = types.SimpleNamespace(run=None)  # dalle-mini imports it and needs it for downloads alone
 import jax
 
 jax.config.update("jax_platforms", "cpu")
 import jax.numpy as jnp
+import jax.experimental
 import numpy as np
 from safetensors.numpy import load_file
 
 kind, folder, golden = sys.argv[1:]
 golden = load_file(golden)
+jnp.DeviceArray = jax.Array  # names that older jax had, and that the original's imports ask for
+jax.experimental.PartitionSpec = jax.sharding.PartitionSpec
 
 
 def compare(name, got, tolerance):

@@ -1,4 +1,5 @@
-"""Loads an export with min-dalle's or taming's own code and compares with golden data. argv: min-dalle|taming|detoker FOLDER GOLDEN"""
+"""Loads an export with min-dalle's or taming's own code and compares. argv: min-dalle|taming FOLDER GOLDEN, or
+make-detoker|detoker FOLDER"""
 import json
 import sys
 import types
@@ -6,10 +7,11 @@ import types
 import numpy as np
 import torch
 import yaml
+from PIL import Image
 from safetensors.numpy import load_file
 
-kind, folder, golden = sys.argv[1:]
-golden = load_file(golden)
+kind, folder = sys.argv[1:3]
+golden = load_file(sys.argv[3]) if len(sys.argv) > 3 else {}
 torch.set_grad_enabled(False)
 
 
@@ -27,8 +29,6 @@ if kind == "min-dalle":
 
     config = json.load(open(f"{folder}/config.json"))
     dalle_bart_decoder.IMAGE_TOKEN_COUNT = config["image_length"]  # fixed there to the published models' 256
-    if config["encoder_ffn_dim"] != config["decoder_ffn_dim"]:
-        print("(encoder and decoder differ in width: built one after the other)")
     sizes = dict(embed_count=config["d_model"], device="cpu")
     encoder = DalleBartEncoder(
         layer_count=config["encoder_layers"],
@@ -84,15 +84,27 @@ elif kind == "taming":
     if not (indices.numpy().reshape(-1) == golden["indices"].reshape(-1)).all():
         sys.exit("indices differ")
     compare("reconstruction", model.decode(quantized), 5e-5)
-else:
-    # min-dalle's module is built for the published VQGAN's sizes alone; names and shapes are what can be checked of another.
+elif kind == "make-detoker":
+    # What min-dalle publishes: its module of random weights, with a picture that it draws.
     from min_dalle.models.vqgan_detokenizer import VQGanDetokenizer
 
-    state = torch.load(f"{folder}/detoker.pt", weights_only=True)
-    known = {key.rsplit(".", 1)[0] for key in VQGanDetokenizer().state_dict()}
-    wrong = [key for key in state if key.rsplit(".", 1)[0].replace("up.0.attn", "up.4.attn").replace("up.1.attn", "up.4.attn") not in known]
-    # a level that only widens here has no counterpart there
-    wrong = [key for key in wrong if "nin_shortcut" not in key]
-    if wrong:
-        sys.exit(f"names that min-dalle does not have: {wrong}")
-    print(f"{folder.split('/')[-1]}: detoker: {len(state)} tensors under min-dalle's names")
+    torch.manual_seed(1)
+    model = VQGanDetokenizer().eval()
+    torch.save(model.state_dict(), f"{folder}/detoker.pt")
+    tokens = torch.randint(0, 2**14, (1, 256))
+    json.dump({"tokens": tokens.tolist()}, open(f"{folder}/tokens.jsonl", "w"))
+    picture = model(False, tokens)
+    Image.fromarray(picture.round().to(torch.uint8).numpy()).save(f"{folder}/theirs.png")
+else:
+    # Our drawing of these tokens, and our export loaded again.
+    from min_dalle.models.vqgan_detokenizer import VQGanDetokenizer
+
+    ours, theirs = (np.asarray(Image.open(f"{folder}/{name}.png")).astype(int) for name in ("ours", "theirs"))
+    print(f"detoker: pictures differ by at most {abs(ours - theirs).max()} of 255")
+    if abs(ours - theirs).max() > 1:
+        sys.exit("the pictures differ")
+    again = torch.load(f"{folder}/again/detoker.pt", weights_only=True)
+    print("detoker:", VQGanDetokenizer().load_state_dict(again))
+    first = torch.load(f"{folder}/detoker.pt", weights_only=True)
+    if any(not torch.equal(first[key], again[key]) for key in first):
+        sys.exit("the weights differ")
