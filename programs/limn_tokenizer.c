@@ -1,4 +1,4 @@
-/* limn-tokenizer: trains byte-level BPE on captions, and turns captions into ids and back. */
+/* limn-tokenizer: trains byte-level BPE on captions, turns captions into ids and back, and normalises them. */
 #include "tokenizer/tokenizer.h"
 #include <limits.h>
 #include <string.h>
@@ -189,12 +189,36 @@ static int decode(int argc, char **argv, limn_error *error) {
     return turn_lines(&program, argc, argv, tokenizer_decode_lines, error);
 }
 
+static int normalize(int argc, char **argv, limn_error *error) {
+    const char *words = NULL, *input = NULL;
+    const limn_program program = {
+        .name = "limn-tokenizer normalize",
+        .summary = "Turns lines of captions into lines of the text that DALL·E Mini's encoder expects: lower case and ASCII, with "
+                   "emoji named, led by a space.",
+        .examples = "$ echo '3.5mm jack &amp; 50% OFF! #redapple' | limn-tokenizer normalize --words words_frequency.txt\n"
+                    " 3.5mm jack & 50 % off, red apple   (plain lines: a normalised caption never has a line break)",
+    };
+    const limn_option options[] = {
+        {"words", LIMN_OPTION_STRING, &words, "FILE",
+         "for splitting hashtags: \"word count\" on each line, the most frequent first; without it they fall into letters", false},
+        {"input", LIMN_OPTION_STRING, &input, "FILE", "the lines to read; standard input when not given", false},
+        {0},
+    };
+    int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
+    if (parsed) return parsed < 0 ? -1 : 0;
+    text_normalizer *normalizer = text_normalizer_create(words, error);
+    int status = normalizer ? text_normalize_lines(normalizer, input, stdout, error) : -1;
+    text_normalizer_free(normalizer);
+    return status;
+}
+
 int main(int argc, char **argv) {
     static const limn_subcommand subcommands[] = {
         {"train", "train a tokenizer on captions", train},
         {"encode", "text to token ids", encode},
         {"decode", "token ids to text", decode},
+        {"normalize", "captions to the text that is encoded", normalize},
         {0},
     };
-    return limn_main_subcommands(argc, argv, "Byte-level BPE for captions: training, encoding, decoding.", subcommands);
+    return limn_main_subcommands(argc, argv, "Byte-level BPE for captions: training, encoding, decoding; and normalising them.", subcommands);
 }

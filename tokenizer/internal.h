@@ -124,6 +124,14 @@ uint64_t hash_bytes(const char *data, size_t size);
 /* Appends the ids of one pretoken. */
 int encode_word(const tokenizer *self, const char *word, size_t size, id_list *out, limn_error *error);
 
+/* ---------------------------------------------------------------- lines.c: line by line */
+
+/* What becomes of one line: `out` gets the line of the answer. `self` is what answer_lines got; `scratch` is the thread's own. */
+typedef int (*line_function)(const void *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
+                             limn_error *error);
+/* The lines of a file (NULL: standard input) by all threads, answered in their order. */
+int answer_lines(const void *self, const char *path, FILE *out, line_function function, limn_error *error);
+
 /* ---------------------------------------------------------------- words.c: counting pretokens */
 
 typedef struct {

@@ -142,11 +142,7 @@ int tokenizer_trainer_add_file(tokenizer_trainer *trainer, const char *path, tok
 
 /* ---------------------------------------------------------------- line by line */
 
-/* What becomes of one line: `out` gets the line of the answer. */
-typedef int (*line_function)(const tokenizer *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
-                             limn_error *error);
-
-static int encode_line(const tokenizer *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
+static int encode_line(const void *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
                        limn_error *error) {
     if (tokenizer_encode(self, line, size, &scratch->items, &scratch->capacity, &scratch->count, error)) return -1;
     if (limn_buffer_append(out, "{\"ids\": [", 9, error)) return -1;
@@ -165,8 +161,9 @@ static int encode_line(const tokenizer *self, const char *line, size_t size, id_
     return limn_buffer_append(out, "]}\n", 3, error);
 }
 
-static int decode_line(const tokenizer *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
+static int decode_line(const void *tokens, const char *line, size_t size, id_list *scratch, limn_buffer *out,
                        limn_error *error) {
+    const tokenizer *self = tokens;
     json_error_t where;
     json_t *value = json_loadb(line, size, 0, &where);
     if (!value) return limn_fail(error, "not JSON: %s; expected {\"ids\": [0, 1, 2]}", where.text);
@@ -201,7 +198,7 @@ typedef struct {
     limn_error error;
 } share;
 
-static void answer_share(const tokenizer *self, share *part, const char *lines, line_function function) {
+static void answer_share(const void *self, share *part, const char *lines, line_function function) {
     size_t next;
     part->out.size = 0;
     part->lines = 0;
@@ -231,7 +228,7 @@ static void cut_shares(share *shares, size_t count, const char *lines, size_t si
     }
 }
 
-static int answer_lines(const tokenizer *self, const char *path, FILE *out, line_function function, limn_error *error) {
+int answer_lines(const void *self, const char *path, FILE *out, line_function function, limn_error *error) {
     line_reader reader;
     size_t count = limn_get_threads(), size;
     const char *lines;

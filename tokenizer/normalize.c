@@ -1,0 +1,157 @@
+/* Captions as DALL·E Mini's encoder was trained on them (see normalizer.h for the steps). */
+#include "tokenizer/internal.h"
+#include "tokenizer/normalizer.h"
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { KEPT_MAX = 1 << 20 }; /* memory of a workspace in bytes that is worth keeping for the next text */
+
+/* What one text needs. */
+typedef struct workspace {
+    struct workspace *next;
+    code_list codes, fixed;
+    rule_buffers bytes;
+} workspace;
+
+/* Workspaces that no thread uses now. */
+typedef struct {
+    pthread_mutex_t mutex;
+    workspace *first;
+} workspace_pool;
+
+struct text_normalizer {
+    text_fixer *fixer;
+    hashtag_words *words; /* NULL: none */
+    workspace_pool *pool;
+};
+
+/* ---------------------------------------------------------------- workspaces */
+
+static void workspace_free(workspace *self) {
+    codes_free(&self->codes);
+    codes_free(&self->fixed);
+    limn_buffer_free(&self->bytes.a);
+    limn_buffer_free(&self->bytes.b);
+    free(self);
+}
+
+static workspace *workspace_take(const text_normalizer *self, limn_error *error) {
+    pthread_mutex_lock(&self->pool->mutex);
+    workspace *taken = self->pool->first;
+    if (taken) self->pool->first = taken->next;
+    pthread_mutex_unlock(&self->pool->mutex);
+    return taken ? taken : limn_allocate(1, sizeof *taken, error);
+}
+
+static void workspace_give_back(const text_normalizer *self, workspace *given) {
+    size_t kept = (given->codes.capacity + given->fixed.capacity) * sizeof(uint32_t) + given->bytes.a.capacity +
+                  given->bytes.b.capacity;
+    if (kept > KEPT_MAX) {
+        workspace_free(given);
+        return;
+    }
+    pthread_mutex_lock(&self->pool->mutex);
+    given->next = self->pool->first;
+    self->pool->first = given;
+    pthread_mutex_unlock(&self->pool->mutex);
+}
+
+/* ---------------------------------------------------------------- making and freeing */
+
+text_normalizer *text_normalizer_create(const char *words_path, limn_error *error) {
+    text_normalizer *self = limn_allocate(1, sizeof *self, error);
+    if (!self) return NULL;
+    self->pool = limn_allocate(1, sizeof *self->pool, error);
+    if (self->pool) pthread_mutex_init(&self->pool->mutex, NULL);
+    if (self->pool) self->fixer = text_fixer_create(error);
+    if (self->fixer && words_path) self->words = hashtag_words_read(words_path, error);
+    if (self->fixer && (!words_path || self->words)) return self;
+    text_normalizer_free(self);
+    return NULL;
+}
+
+void text_normalizer_free(text_normalizer *self) {
+    if (!self) return;
+    text_fixer_free(self->fixer);
+    hashtag_words_free(self->words);
+    if (self->pool) {
+        for (workspace *space = self->pool->first, *next; space; space = next) {
+            next = space->next;
+            workspace_free(space);
+        }
+        pthread_mutex_destroy(&self->pool->mutex);
+        free(self->pool);
+    }
+    free(self);
+}
+
+/* ---------------------------------------------------------------- one text */
+
+/* Lower-cases text that the steps before the rules would leave alone: ASCII without control characters, and no "&" that may begin an
+ * entity. False, and nothing done, if it is not such. */
+static bool take_short_way(const char *text, size_t size, char *out) {
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c >= 0x7F || (c < ' ' && c != '\t' && c != '\n' && c != '\f' && c != '\r')) return false;
+        if (c == '&' && i + 1 < size && !strchr("\t\n\f <&;", text[i + 1])) return false;
+        out[i] = (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+    }
+    return true;
+}
+
+static int take_long_way(const text_normalizer *self, const char *text, size_t size, workspace *space, limn_error *error) {
+    code_list *codes = &space->codes, *fixed = &space->fixed;
+    codes->count = fixed->count = 0;
+    if (codes_decode(codes, text, size, error) || text_fix(self->fixer, codes->items, codes->count, fixed, error)) return -1;
+    codes->count = 0;
+    if (entities_unescape(fixed->items, fixed->count, codes, error)) return -1;
+    fixed->count = 0;
+    if (entities_unescape(codes->items, codes->count, fixed, error)) return -1;
+    codes->count = 0;
+    if (emoji_name(fixed->items, fixed->count, codes, error)) return -1;
+    return codes_transliterate(codes->items, codes->count, &space->bytes.a, error);
+}
+
+static uint64_t hash_text(const char *text, size_t size) {
+    uint64_t hash = 0xCBF29CE484222325u; /* FNV-1a */
+    for (size_t i = 0; i < size; i++) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
+    return hash;
+}
+
+static int normalize(const text_normalizer *self, const char *text, size_t size, workspace *space, limn_buffer *out,
+                     limn_error *error) {
+    limn_buffer *bytes = &space->bytes.a;
+    bytes->size = 0;
+    if (bytes_reserve(bytes, size, error)) return -1;
+    if (take_short_way(text, size, bytes->data))
+        bytes->size = size;
+    else if (take_long_way(self, text, size, space, error))
+        return -1;
+    bool has_tags = memchr(bytes->data, '<', bytes->size) != NULL;
+    return rules_apply(self->words, has_tags ? hash_text(text, size) : 0, &space->bytes, out, error);
+}
+
+int text_normalize(const text_normalizer *self, const char *text, size_t size, limn_buffer *out, limn_error *error) {
+    if (size > TOKENIZER_MAX_TEXT)
+        return limn_fail(error, "a text of %zu bytes is no caption; %d is the limit", size, TOKENIZER_MAX_TEXT);
+    workspace *space = workspace_take(self, error);
+    if (!space) return -1;
+    size_t before = out->size;
+    int status = normalize(self, text, size, space, out, error);
+    if (status) out->size = before;
+    workspace_give_back(self, space);
+    return status;
+}
+
+/* ---------------------------------------------------------------- lines */
+
+static int normalize_line(const void *self, const char *line, size_t size, id_list *scratch, limn_buffer *out, limn_error *error) {
+    (void)scratch;
+    if (text_normalize(self, line, size, out, error)) return -1;
+    return limn_buffer_append(out, "\n", 1, error);
+}
+
+int text_normalize_lines(const text_normalizer *self, const char *path, FILE *out, limn_error *error) {
+    return answer_lines(self, path, out, normalize_line, error);
+}
