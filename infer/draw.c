@@ -12,7 +12,7 @@ enum { DRAWINGS_AT_ONCE = 16 };
 static int check_parts(const drawing_model *model, const char *directory, limn_error *error) {
     const seq2seq_config *config = seq2seq_get_config(model->seq2seq);
     size_t tokens = vqgan_token_count(model->vqgan), codes = vqgan_get_config(model->vqgan)->n_embed,
-           words = tokenizer_vocabulary_size(model->tokenizer);
+           words = tokenizer_vocabulary_size(model->captions.tokenizer);
     if (config->image_length != tokens)
         return limn_fail(error, "%s: the model draws %zu tokens, but vqgan/ has %zu a picture; it is another VQGAN's",
                          directory, config->image_length, tokens);
@@ -29,8 +29,9 @@ int drawing_model_load(drawing_model *model, const char *directory, limn_error *
     char path[PATH_MAX];
     *model = (drawing_model){0};
     if (limn_path_join(path, sizeof path, directory, "vqgan", error) == 0 &&
-        (model->tokenizer = tokenizer_load(directory, error)) && (model->vqgan = vqgan_load(path, false, error)) &&
-        (model->seq2seq = seq2seq_load(directory, false, error)) && check_parts(model, directory, error) == 0)
+        (model->vqgan = vqgan_load(path, false, error)) && (model->seq2seq = seq2seq_load(directory, false, error)) &&
+        caption_encoder_load(&model->captions, directory, seq2seq_get_config(model->seq2seq)->normalize_text, error) == 0 &&
+        check_parts(model, directory, error) == 0)
         return 0;
     drawing_model_free(model);
     return -1;
@@ -39,7 +40,7 @@ int drawing_model_load(drawing_model *model, const char *directory, limn_error *
 void drawing_model_free(drawing_model *model) {
     if (model->seq2seq) seq2seq_free(model->seq2seq);
     if (model->vqgan) vqgan_free(model->vqgan);
-    tokenizer_free(model->tokenizer);
+    caption_encoder_free(&model->captions);
     *model = (drawing_model){0};
 }
 
@@ -121,8 +122,8 @@ int draw_tokens(const drawing_model *model, const char *prompt, const sampling_o
     int32_t *mask = ids + 2 * S;
     size_t drawings = options->count < DRAWINGS_AT_ONCE ? options->count : DRAWINGS_AT_ONCE;
     easel self = {0};
-    int status = tokenizer_encode_caption(model->tokenizer, prompt, strlen(prompt), ids, mask, S, error);
-    if (status == 0) status = tokenizer_encode_caption(model->tokenizer, "", 0, ids + S, mask + S, S, error);
+    int status = caption_encoder_encode(&model->captions, prompt, strlen(prompt), ids, mask, S, error);
+    if (status == 0) status = caption_encoder_encode_blank(&model->captions, ids + S, mask + S, S, error);
     if (status == 0) status = easel_open(&self, model, drawings, options->guidance < 1 || options->guidance > 1, error);
     for (size_t first = 0; first < options->count && status == 0; first += drawings) {
         size_t left = options->count - first;

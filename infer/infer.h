@@ -11,7 +11,7 @@
 /* A model folder as DESIGN fixes it: seq2seq, its tokenizer, and vqgan/. */
 typedef struct {
     seq2seq *seq2seq;
-    tokenizer *tokenizer;
+    caption_encoder captions; /* normalises where the config says normalize_text */
     vqgan *vqgan;
 } drawing_model;
 /* Also checks that the three belong together: as many image tokens as the VQGAN's pictures have, a head that covers its

@@ -6,63 +6,85 @@
 /* Ids beyond `enough` are not wanted: the rest of the text need not be looked at. */
 typedef struct {
     const tokenizer *self;
+    const char *readable; /* where the memory ends that may be looked at, behind the text */
     id_list *out;
     size_t enough;
     limn_error *error;
 } encoding;
 
+/* A copy of the text, led by a space and followed by a short word's room of zeros. */
+static char *lead_by_space(const char *text, size_t size, limn_error *error) {
+    char *led = limn_allocate(size + 1 + sizeof(short_word), 1, error);
+    if (!led) return NULL;
+    led[0] = ' ';
+    memcpy(led + 1, text, size);
+    return led;
+}
+
 /* One stretch of text without added tokens. */
 static int encode_plain(const encoding *e, const char *text, size_t size) {
-    const tokenizer *self = e->self;
-    size_t start = 0;
-    char *led = NULL;
     if (size == 0) return 0;
-    if (self->add_prefix_space && text[0] != ' ') {
-        led = limn_allocate(size + 1, 1, e->error);
-        if (!led) return -1;
-        led[0] = ' ';
-        memcpy(led + 1, text, size++);
-        text = led;
-    }
-    int status = 0;
-    while (start < size && status == 0 && e->out->count < e->enough) {
-        size_t end = self->use_regex ? pretoken_end(self->classes, text, size, start) : size;
-        status = encode_word(self, text + start, end - start, e->out, e->error);
-        start = end;
-    }
+    if (!e->self->add_prefix_space || text[0] == ' ')
+        return encode_words(e->self, text, size, (size_t)(e->readable - text), e->enough, e->out, e->error);
+    char *led = lead_by_space(text, size, e->error);
+    if (!led) return -1;
+    int status = encode_words(e->self, led, size + 1, size + 1 + sizeof(short_word), e->enough, e->out, e->error);
     free(led);
     return status;
 }
 
-static bool is_space(const tokenizer *self, const char *text, size_t size, size_t *length) {
+/* The class of the first character, and its length; of a byte that is not UTF-8: CLASS_OTHER and 0. */
+static unsigned char class_after(const tokenizer *self, const char *text, size_t size, size_t *length) {
     uint32_t character;
     *length = limn_utf8_decode(text, size, &character);
-    return *length > 0 && self->classes[character] == CLASS_SPACE;
+    return *length ? unicode_class(self->classes, character) : CLASS_OTHER;
+}
+
+/* The same of the last character. */
+static unsigned char class_before(const tokenizer *self, const char *text, size_t size, size_t *length) {
+    size_t place = size, used;
+    while (place > 0 && size - place < 4 && ((unsigned char)text[--place] & 0xC0) == 0x80) continue;
+    unsigned char class = class_after(self, text + place, size - place, &used);
+    *length = used == size - place ? used : 0;
+    return *length ? class : CLASS_OTHER;
 }
 
 /* Where the white space before `end` begins, not before `start`. */
 static size_t leftmost_space(const tokenizer *self, const char *text, size_t start, size_t end) {
-    while (end > start) {
-        size_t place = end - 1, length;
-        while (place > start && ((unsigned char)text[place] & 0xC0) == 0x80) place--;
-        if (!is_space(self, text + place, end - place, &length) || length != end - place) break;
-        end = place;
-    }
+    size_t length;
+    while ((class_before(self, text + start, end - start, &length) & CLASS_KIND) == CLASS_SPACE) end -= length;
     return end;
 }
 
 static size_t rightmost_space(const tokenizer *self, const char *text, size_t size, size_t position) {
     size_t length;
-    while (position < size && is_space(self, text + position, size - position, &length)) position += length;
+    while ((class_after(self, text + position, size - position, &length) & CLASS_KIND) == CLASS_SPACE) position += length;
+    return position;
+}
+
+/* Whether a word goes on before `start` or after `end`. */
+static bool inside_a_word(const tokenizer *self, const char *text, size_t size, size_t start, size_t end) {
+    size_t length;
+    return class_before(self, text, start, &length) & CLASS_WORD ||
+           class_after(self, text + end, size - end, &length) & CLASS_WORD;
+}
+
+/* Where the next byte is, from `position` on, that begins an added token of this level. */
+static size_t next_added_byte(const tokenizer *self, int level, const char *text, size_t size, size_t position) {
+    if (self->added_firsts[level] == 0) return size;
+    if (self->added_firsts[level] == 1) { /* mostly they all begin with < */
+        const char *found = memchr(text + position, self->added_last_first[level], size - position);
+        return found ? (size_t)(found - text) : size;
+    }
+    while (position < size && !self->added_first[level][(unsigned char)text[position]]) position++;
     return position;
 }
 
 /* The longest added token of this level at the beginning of text, or NULL. */
-static const added_token *added_at(const tokenizer *self, bool normalized, const char *text, size_t size) {
-    if (!self->added_first[normalized][(unsigned char)text[0]]) return NULL;
+static const added_token *added_at(const tokenizer *self, int level, const char *text, size_t size) {
     for (size_t i = 0; i < self->added_count; i++) {
         size_t length = string_list_size_at(&self->texts, (size_t)self->added[i].id);
-        if (self->added[i].normalized == normalized && length <= size &&
+        if (self->added[i].normalized == (level == 1) && length <= size &&
             memcmp(text, string_list_at(&self->texts, (size_t)self->added[i].id), length) == 0)
             return &self->added[i];
     }
@@ -74,16 +96,17 @@ static const added_token *added_at(const tokenizer *self, bool normalized, const
 static int encode_level(const encoding *e, int level, const char *text, size_t size) {
     if (level == 2) return encode_plain(e, text, size);
     const tokenizer *self = e->self;
-    size_t done = 0;
-    for (size_t position = 0; position < size && e->out->count < e->enough;) {
-        const added_token *token = added_at(self, level == 1, text + position, size - position);
+    size_t done = 0, position = 0;
+    while ((position = next_added_byte(self, level, text, size, position)) < size && e->out->count < e->enough) {
+        const added_token *token = added_at(self, level, text + position, size - position);
         if (!token) {
             position++;
             continue;
         }
         size_t start = position, end = position + string_list_size_at(&self->texts, (size_t)token->id);
         position = end;
-        if (token->lstrip) start = leftmost_space(self, text, done, start);
+        if (token->single_word && inside_a_word(self, text, size, start, end)) continue;
+        if (token->lstrip && start > done) start = leftmost_space(self, text, done, start);
         if (token->rstrip) end = rightmost_space(self, text, size, end);
         if (start > done && encode_level(e, level + 1, text + done, start - done)) return -1;
         if (id_list_reserve(e->out, 1, e->error)) return -1;
@@ -98,48 +121,59 @@ static int check_size(size_t size, limn_error *error) {
     return limn_fail(error, "a text of %zu bytes is longer than the %d that a caption may have", size, TOKENIZER_MAX_TEXT);
 }
 
+static int append_ids(id_list *out, const id_list *ids, limn_error *error) {
+    if (id_list_reserve(out, ids->count, error)) return -1;
+    if (ids->count) memcpy(out->items + out->count, ids->items, ids->count * sizeof *ids->items);
+    out->count += ids->count;
+    return 0;
+}
+
+int encode_text(const tokenizer *self, const char *text, size_t size, size_t readable, id_list *out, limn_error *error) {
+    out->count = 0;
+    if (check_size(size, error) || append_ids(out, &self->before, error) ||
+        encode_level(&(encoding){self, text + readable, out, SIZE_MAX, error}, 0, text, size))
+        return -1;
+    return append_ids(out, &self->after, error);
+}
+
 int tokenizer_encode(const tokenizer *self, const char *text, size_t size, int32_t **ids, size_t *capacity, size_t *out_count,
                      limn_error *error) {
     id_list out = {*ids, 0, *capacity};
-    if (check_size(size, error)) return -1;
-    int status = id_list_reserve(&out, 1, error);
-    if (status == 0) {
-        out.items[out.count++] = self->bos;
-        status = encode_level(&(encoding){self, &out, SIZE_MAX, error}, 0, text, size);
-    }
-    if (status == 0) status = id_list_reserve(&out, 1, error);
-    if (status == 0) out.items[out.count++] = self->eos;
+    int status = encode_text(self, text, size, size, &out, error);
     *ids = out.items;
     *capacity = out.capacity;
     *out_count = status == 0 ? out.count : 0;
     return status;
 }
 
+/* The model's captions always stand between two tokens, also where the tokenizer's file puts none around a text. */
 int tokenizer_encode_caption(const tokenizer *self, const char *text, size_t size, int32_t *ids, int32_t *mask, size_t length,
                              limn_error *error) {
-    if (length < 2) return limn_fail(error, "%zu text tokens leave no room for <s> and </s>", length);
+    int32_t bos = self->bos, eos = self->eos;
+    const id_list *before = self->before.count ? &self->before : &(id_list){&bos, 1, 1},
+                  *after = self->after.count ? &self->after : &(id_list){&eos, 1, 1};
+    size_t around = before->count + after->count;
+    if (length < around) return limn_fail(error, "%zu text tokens leave no room for <s> and </s>", length);
     if (check_size(size, error)) return -1;
-    char *led = NULL;
+    char *led = size > 0 && text[0] != ' ' ? lead_by_space(text, size, error) : NULL;
     if (size > 0 && text[0] != ' ') {
-        led = limn_allocate(size + 1, 1, error);
         if (!led) return -1;
-        led[0] = ' ';
-        memcpy(led + 1, text, size++);
         text = led;
+        size++;
     }
-    id_list words = {0};
-    int status = encode_level(&(encoding){self, &words, length - 2, error}, 0, text, size);
+    const char *readable = text + size + (led ? sizeof(short_word) : 0);
+    id_list out = {0};
+    int status = append_ids(&out, before, error);
+    if (status == 0) status = encode_level(&(encoding){self, readable, &out, length - after->count, error}, 0, text, size);
     if (status == 0) {
-        size_t count = words.count < length - 2 ? words.count : length - 2;
-        ids[0] = self->bos;
-        if (count) memcpy(ids + 1, words.items, count * sizeof *ids);
-        ids[count + 1] = self->eos;
-        for (size_t i = 0; i < length; i++) {
-            if (i >= count + 2) ids[i] = self->pad;
-            mask[i] = i < count + 2;
-        }
+        if (out.count > length - after->count) out.count = length - after->count;
+        status = append_ids(&out, after, error);
     }
-    free(words.items);
+    for (size_t i = 0; i < length && status == 0; i++) {
+        ids[i] = i < out.count ? out.items[i] : self->pad;
+        mask[i] = i < out.count;
+    }
+    free(out.items);
     free(led);
     return status;
 }

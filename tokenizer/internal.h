@@ -6,12 +6,17 @@
 
 /* ---------------------------------------------------------------- classes.c: Unicode classes */
 
-enum { CLASS_OTHER, CLASS_LETTER, CLASS_NUMBER, CLASS_SPACE };
-enum { UNICODE_END = 0x110000 };
+/* Letters are \p{L}, numbers \p{N}, spaces the White_Space property; CLASS_WORD is added to what \w matches. */
+enum { CLASS_OTHER, CLASS_LETTER, CLASS_NUMBER, CLASS_SPACE, CLASS_KIND = 3, CLASS_WORD = 4 };
+enum { BMP_END = 0x10000, UNICODE_END = 0x110000 };
 
-/* The class of every code point, one byte each (UNICODE_END of them): letters are \p{L} and numbers \p{N} of the PCRE2 that is
- * installed, spaces are the White_Space property. Free with free(). */
+/* The classes of the code points below BMP_END, one byte each. Free with free(). */
 unsigned char *unicode_classes_create(limn_error *error);
+/* The class of any code point, by a binary search: for those from BMP_END on. */
+unsigned char unicode_class_beyond(uint32_t code_point);
+static inline unsigned char unicode_class(const unsigned char *classes, uint32_t code_point) {
+    return code_point < BMP_END ? classes[code_point] : unicode_class_beyond(code_point);
+}
 
 /* ---------------------------------------------------------------- pretokens.c: GPT-2's splitting */
 
@@ -62,8 +67,15 @@ typedef struct {
     int32_t id;
     bool special;        /* left out by decoding */
     bool normalized;     /* looked for in what the others leave */
+    bool single_word;    /* not where a word goes on before or after it */
     bool lstrip, rstrip; /* swallows the white space before, after */
 } added_token;
+
+typedef struct {
+    int32_t *items;
+    size_t count, capacity;
+} id_list;
+int id_list_reserve(id_list *list, size_t more, limn_error *error);
 
 typedef struct word_cache word_cache;
 
@@ -76,10 +88,16 @@ struct tokenizer {
     int32_t byte_ids[256];
     added_token *added; /* longest first */
     size_t added_count;
-    bool added_first[2][256];  /* whether a token of level raw, normalized begins with this byte */
-    size_t *added_order;       /* indices into added, as the file lists them (for writing) */
-    unsigned char *is_special; /* (count): decoding leaves it out */
+    bool added_first[2][256];          /* whether a token of level raw, normalized begins with this byte */
+    size_t added_firsts[2];            /* how many such bytes there are */
+    unsigned char added_last_first[2]; /* one of them */
+    size_t *added_order;               /* indices into added, as the file lists them (for writing) */
+    unsigned char *is_special;         /* (count): decoding leaves it out */
     bool add_prefix_space, use_regex;
+    int32_t *whole_words; /* with ignore_merges: open addressing by bytes, id + 1; else NULL */
+    size_t whole_mask;
+    id_list before, after; /* what is put around a text */
+    bool framed;           /* whether a file said what */
     int32_t bos, eos, pad;
     unsigned char *classes;
     word_cache *cache;
@@ -110,43 +128,136 @@ static inline merge_entry *tokenizer_find_merge(const tokenizer *self, uint64_t 
     return &self->table[slot];
 }
 
-/* ---------------------------------------------------------------- bpe.c: merging one word */
+/* ---------------------------------------------------------------- words.c: short words, and counting */
+
+/* A word of at most SHORT_WORD bytes as three numbers: its bytes, then zeros, and its size in the last byte. Most words are
+ * short; they are hashed and compared without a loop. All zeros is no word. */
+enum { SHORT_WORD = 23 };
+typedef struct {
+    uint64_t part[3];
+} short_word;
+static inline size_t short_word_size(const short_word *word) {
+    return ((const unsigned char *)word)[SHORT_WORD];
+}
+/* 1 to SHORT_WORD bytes; `readable` of them may be looked at. */
+short_word short_word_load(const char *word, size_t size, size_t readable);
+static inline uint64_t short_word_hash(const short_word *word) {
+    uint64_t hash =
+        word->part[0] * 0x9E3779B97F4A7C15u + word->part[1] * 0xD6E8FEB86659FD93u + word->part[2] * 0xC2B2AE3D27D4EB4Fu;
+    hash = (hash ^ hash >> 32) * 0xFF51AFD7ED558CCDu;
+    return hash ^ hash >> 29;
+}
+static inline bool short_word_equal(const short_word *a, const short_word *b) {
+    return a->part[0] == b->part[0] && a->part[1] == b->part[1] && a->part[2] == b->part[2];
+}
+uint64_t hash_bytes(const char *data, size_t size);
+
+/* The next words of a text, split but not looked up yet: a table's lines are fetched for all before they are used. */
+enum { WORD_BATCH = 32 };
+typedef struct {
+    const char *text;
+    size_t size;
+    short_word word; /* of the short ones */
+    uint64_t hash;
+} split_word;
+/* Splits up to WORD_BATCH words off text[*start…size), of which bytes up to text[readable) may be looked at; moves *start.
+ * Without classes (NULL) the whole text is one word. */
+size_t split_words(const unsigned char *classes, const char *text, size_t size, size_t readable, size_t *start,
+                   split_word words[WORD_BATCH]);
 
 typedef struct {
-    int32_t *items;
-    size_t count, capacity;
-} id_list;
-int id_list_reserve(id_list *list, size_t more, limn_error *error);
+    short_word word;
+    uint64_t count;
+} short_count;
+typedef struct {
+    uint64_t hash, count;
+    size_t offset, size; /* in the block of bytes */
+} long_count;
+
+/* How often each pretoken occurs: short ones in a table of their own, and the few long ones. */
+typedef struct {
+    short_count *shorts;
+    size_t short_total, short_mask;
+    long_count *longs;
+    size_t long_total, long_capacity;
+    size_t *long_slots; /* index + 1 of a long word; 0: empty */
+    size_t long_mask;
+    limn_buffer long_bytes;
+} word_counts;
+int word_counts_add_text(word_counts *self, const unsigned char *classes, const char *text, size_t size, size_t readable,
+                         limn_error *error);
+/* Adds the counts of the other. */
+int word_counts_merge(word_counts *self, const word_counts *other, limn_error *error);
+void word_counts_free(word_counts *self);
+
+/* ---------------------------------------------------------------- merges.c: learning the merges */
+
+typedef struct {
+    merge_rule *rules;
+    size_t count, room;
+} merge_list;
+/* The merges that these words teach, and after the tokens that there are, the bytes among them, one for each merge: until there
+ * are vocabulary_size or no pair occurs min_frequency times. */
+int make_merges(const word_counts *words, size_t vocabulary_size, size_t min_frequency, string_list *tokens, merge_list *merges,
+                limn_error *error);
+
+/* ---------------------------------------------------------------- bpe.c: merging one word */
 
 word_cache *word_cache_create(limn_error *error);
 void word_cache_free(word_cache *cache);
-uint64_t hash_bytes(const char *data, size_t size);
-/* Appends the ids of one pretoken. */
-int encode_word(const tokenizer *self, const char *word, size_t size, id_list *out, limn_error *error);
+/* Appends the ids of all pretokens of a text, of which bytes up to text[readable) may be looked at, until there are `enough`.
+ */
+int encode_words(const tokenizer *self, const char *text, size_t size, size_t readable, size_t enough, id_list *out,
+                 limn_error *error);
 
-/* ---------------------------------------------------------------- lines.c: line by line */
+/* ---------------------------------------------------------------- encode.c: text to ids */
 
-/* What becomes of one line: `out` gets the line of the answer. `self` is what answer_lines got; `scratch` is the thread's own. */
-typedef int (*line_function)(const void *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
-                             limn_error *error);
-/* The lines of a file (NULL: standard input) by all threads, answered in their order. */
-int answer_lines(const void *self, const char *path, FILE *out, line_function function, limn_error *error);
+/* As tokenizer_encode, where bytes up to text[readable) may be looked at. */
+int encode_text(const tokenizer *self, const char *text, size_t size, size_t readable, id_list *out, limn_error *error);
 
-/* ---------------------------------------------------------------- words.c: counting pretokens */
+/* ---------------------------------------------------------------- blocks.c: the lines of a file, by all threads */
 
+/* Whole lines; the newline of the last is included where the file has one. Bytes up to data[readable) may be looked at. */
 typedef struct {
-    uint64_t hash, count;
-    size_t offset;
-    size_t size;
-} counted_word;
+    const char *data;
+    size_t size, readable;
+} line_block;
+/* The length of the line at data[start] without its end (\n or \r\n); *next is where the following begins. */
+size_t line_length(const line_block *block, size_t start, size_t *next);
+
+/* What becomes of the blocks. `work` is called by all threads at once, each with its number and a block of its own; after it
+ * `finish` with the same number, by one at a time, in the order of the file. It adds to *line the lines that are done, and
+ * fails where a line cannot be. */
 typedef struct {
-    counted_word *words;
-    size_t count, capacity;
-    size_t *slots; /* index + 1 of a word; 0: empty */
-    size_t slot_mask;
-    limn_buffer bytes;
-} word_counts;
-int word_counts_add(word_counts *self, const char *word, size_t size, uint64_t hash, uint64_t count, limn_error *error);
-void word_counts_free(word_counts *self);
+    void *context;
+    void (*work)(void *context, size_t thread, const line_block *block);
+    int (*finish)(void *context, size_t thread, const char *name, uint64_t *line, limn_error *error);
+} line_work;
+/* path NULL: standard input. */
+int for_each_block(const char *path, size_t threads, const line_work *work, limn_error *error);
+
+/* ---------------------------------------------------------------- lines.c: a line for each line */
+
+/* A thread's answer to its block. */
+typedef struct {
+    limn_buffer out;
+    id_list ids; /* scratch */
+    uint64_t lines;
+    int status;
+    limn_error error;
+} line_answer;
+
+typedef struct line_turning line_turning;
+struct line_turning {
+    const void *self; /* what turns: a tokenizer, a normaliser */
+    /* Appends the answer to one line, of which bytes up to line[readable) may be looked at. */
+    int (*turn)(const line_turning *turning, const char *line, size_t size, size_t readable, line_answer *to);
+    const void *written; /* encoding: its ids as text */
+    FILE *out;
+    line_answer *answers; /* of each thread; turn_lines sees to this and what follows */
+    limn_progress *progress;
+};
+/* The lines of a file (NULL: standard input), by all threads, answered in their order. */
+int turn_lines(line_turning *turning, const char *path, limn_error *error);
 
 #endif

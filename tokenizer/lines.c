@@ -1,272 +1,142 @@
-/* Captions from files: to train on, and to turn into ids and back line by line. */
-#include "formats/formats.h"
+/* Lines of text to JSON lines of ids, and back. */
 #include "tokenizer/internal.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { BLOCK_BYTES = 4 << 20, LINE_LIMIT = 64 << 20 };
+/* ---------------------------------------------------------------- writing ids */
 
-/* ---------------------------------------------------------------- lines of a file, a block at a time */
-
+/* ", 123" for each id below WRITTEN_IDS, in eight bytes of which the last is the length: writing an id is copying them. */
+enum { WRITTEN_IDS = 100000, WRITTEN_MAX = 12 };
 typedef struct {
-    int file;
-    const char *name;
-    char *data;
-    size_t size, capacity;
-    size_t start;  /* of what was not given out yet */
-    uint64_t line; /* lines given out */
-    bool ended;
-} line_reader;
+    char text[7];
+    unsigned char length;
+} written_id;
 
-static int reader_open(line_reader *reader, const char *path, limn_error *error) {
-    *reader = (line_reader){.file = STDIN_FILENO, .name = path ? path : "standard input"};
-    if (path) reader->file = open(path, O_RDONLY | O_CLOEXEC);
-    if (reader->file < 0) return limn_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
+static written_id *write_ids(size_t count, limn_error *error) {
+    if (count > WRITTEN_IDS) count = WRITTEN_IDS;
+    written_id *written = limn_allocate(count, sizeof *written, error);
+    for (size_t id = 0; written && id < count; id++) {
+        char text[WRITTEN_MAX + 1];
+        written[id].length = (unsigned char)snprintf(text, sizeof text, ", %zu", id);
+        memcpy(written[id].text, text, written[id].length);
+    }
+    return written;
+}
+
+/* Room in the buffer, which is written to without asking again. */
+static int reserve(limn_buffer *buffer, size_t more, limn_error *error) {
+    if (buffer->capacity - buffer->size >= more) return 0;
+    size_t capacity = 2 * buffer->capacity + more;
+    char *data = realloc(buffer->data, capacity);
+    if (!data) return limn_fail(error, "not enough memory for %zu bytes of ids", capacity);
+    buffer->data = data;
+    buffer->capacity = capacity;
     return 0;
 }
 
-static void reader_close(line_reader *reader) {
-    if (reader->file > STDIN_FILENO) close(reader->file);
-    free(reader->data);
-}
-
-/* Reads until there is a whole line at least; gives out all whole lines that are there, the newline of the last included where
- * the file has one. 1: lines, 0: the end. A pipe's lines come as soon as they are written. */
-static int reader_next(line_reader *reader, const char **lines, size_t *size, limn_error *error) {
-    if (reader->start) memmove(reader->data, reader->data + reader->start, reader->size - reader->start);
-    reader->size -= reader->start;
-    reader->start = 0;
-    for (size_t searched = 0; !reader->ended;) {
-        const char *newline = reader->size > searched ? memrchr(reader->data + searched, '\n', reader->size - searched) : NULL;
-        if (newline) {
-            *lines = reader->data;
-            *size = reader->start = (size_t)(newline - reader->data) + 1;
-            return 1;
+static int encode_line(const line_turning *turning, const char *line, size_t size, size_t readable, line_answer *to) {
+    static const char begin[] = "{\"ids\": [", end[] = "]}\n";
+    enum { BEGIN = sizeof begin - 1, END = sizeof end - 1, COMMA = 2 };
+    const written_id *written = turning->written;
+    if (encode_text(turning->self, line, size, readable, &to->ids, &to->error)) return -1;
+    if (reserve(&to->out, BEGIN + END + WRITTEN_MAX * to->ids.count, &to->error)) return -1;
+    char *start = to->out.data + to->out.size, *at = start + BEGIN - (to->ids.count ? COMMA : 0);
+    for (size_t i = 0; i < to->ids.count; i++) {
+        size_t id = (size_t)to->ids.items[i];
+        if (id < WRITTEN_IDS) {
+            memcpy(at, &written[id], sizeof *turning->written);
+            at += written[id].length;
+        } else {
+            at += snprintf(at, WRITTEN_MAX + 1, ", %zu", id);
         }
-        searched = reader->size;
-        if (reader->size > LINE_LIMIT)
-            return limn_fail(error, "%s: line %llu is longer than %d bytes; one caption goes on a line", reader->name,
-                             (unsigned long long)reader->line + 1, LINE_LIMIT);
-        if (reader->capacity - reader->size < BLOCK_BYTES) {
-            size_t capacity = 2 * reader->capacity + BLOCK_BYTES;
-            char *data = realloc(reader->data, capacity);
-            if (!data) return limn_fail(error, "%s: not enough memory for a block of %zu bytes", reader->name, capacity);
-            reader->data = data;
-            reader->capacity = capacity;
-        }
-        ssize_t got = read(reader->file, reader->data + reader->size, BLOCK_BYTES);
-        if (got < 0 && errno == EINTR) {
-            if (limn_stop_requested()) return limn_fail(error, "%s: stopped", reader->name);
-            continue;
-        }
-        if (got < 0) return limn_fail(error, "%s: cannot be read: %s", reader->name, strerror(errno));
-        if (got == 0) reader->ended = true;
-        reader->size += (size_t)got;
     }
-    *lines = reader->data;
-    *size = reader->start = reader->size;
-    return reader->size > 0;
+    memcpy(start, begin, BEGIN); /* over the first comma */
+    memcpy(at, end, END);
+    to->out.size = (size_t)(at - to->out.data) + END;
+    return 0;
 }
 
-/* The length of the line at text[start] without its end (\n or \r\n); *next is where the following begins. */
-static size_t line_length(const char *text, size_t size, size_t start, size_t *next) {
-    const char *newline = memchr(text + start, '\n', size - start);
-    size_t end = newline ? (size_t)(newline - text) : size;
-    *next = newline ? end + 1 : size;
-    if (newline && end > start && text[end - 1] == '\r') end--;
-    return end - start;
-}
-
-/* ---------------------------------------------------------------- training */
-
-/* One caption; those too long for a caption are counted and left out. */
-static int add_caption(tokenizer_trainer *trainer, const char *text, size_t size, tokenizer_corpus *corpus, limn_error *error) {
-    if (size > TOKENIZER_MAX_TEXT) {
-        corpus->too_long++;
-        return 0;
-    }
-    corpus->captions++;
-    corpus->bytes += size;
-    if (!limn_utf8_valid(text, size)) corpus->not_utf8++;
-    return tokenizer_trainer_add(trainer, text, size, error);
-}
-
-static int add_tar(tokenizer_trainer *trainer, const char *path, tokenizer_corpus *corpus, limn_progress *progress,
-                   limn_error *error) {
-    tar_reader *reader = tar_reader_open(path, error);
-    tar_sample sample;
-    limn_buffer led = {0};
-    int got = -1, status = reader ? 0 : -1;
-    while (status == 0 && (got = tar_reader_next(reader, &sample, error)) == 1) {
-        if (limn_stop_requested()) status = limn_fail(error, "stopped at %s; run the same command to train anew", path);
-        if (!sample.caption || sample.caption_size == 0 || status) continue;
-        led.size = 0;
-        if (sample.caption[0] != ' ') status = limn_buffer_append(&led, " ", 1, error);
-        if (status == 0) status = limn_buffer_append(&led, sample.caption, sample.caption_size, error);
-        if (status == 0) status = add_caption(trainer, led.data, led.size, corpus, error);
-        limn_progress_update(progress, corpus->captions, "%s", path);
-    }
-    limn_buffer_free(&led);
-    if (reader) tar_reader_close(reader);
-    return got < 0 ? -1 : status;
-}
-
-static int add_lines(tokenizer_trainer *trainer, const char *path, tokenizer_corpus *corpus, limn_progress *progress,
-                     limn_error *error) {
-    line_reader reader;
-    const char *lines;
-    size_t size, next;
-    int got = -1, status = 0;
-    if (reader_open(&reader, path, error)) return -1;
-    while (status == 0 && (got = reader_next(&reader, &lines, &size, error)) == 1) {
-        for (size_t start = 0; start < size && status == 0; start = next)
-            status = add_caption(trainer, lines + start, line_length(lines, size, start, &next), corpus, error);
-        if (limn_stop_requested() && status == 0)
-            status = limn_fail(error, "stopped at %s; run the same command to train anew", path);
-        limn_progress_update(progress, corpus->captions, "%s", path);
-    }
-    reader_close(&reader);
-    return got < 0 ? -1 : status;
-}
-
-int tokenizer_trainer_add_file(tokenizer_trainer *trainer, const char *path, tokenizer_corpus *corpus, limn_progress *progress,
-                               limn_error *error) {
-    size_t length = strlen(path);
-    if (length > 4 && strcmp(path + length - 4, ".tar") == 0) return add_tar(trainer, path, corpus, progress, error);
-    return add_lines(trainer, path, corpus, progress, error);
-}
-
-/* ---------------------------------------------------------------- line by line */
-
-static int encode_line(const void *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
-                       limn_error *error) {
-    if (tokenizer_encode(self, line, size, &scratch->items, &scratch->capacity, &scratch->count, error)) return -1;
-    if (limn_buffer_append(out, "{\"ids\": [", 9, error)) return -1;
-    for (size_t i = 0; i < scratch->count; i++) {
-        char digits[16];
-        size_t place = sizeof digits;
-        uint32_t id = (uint32_t)scratch->items[i];
-        do digits[--place] = (char)('0' + id % 10);
-        while (id /= 10);
-        if (i) {
-            digits[--place] = ' ';
-            digits[--place] = ',';
-        }
-        if (limn_buffer_append(out, digits + place, sizeof digits - place, error)) return -1;
-    }
-    return limn_buffer_append(out, "]}\n", 3, error);
-}
-
-static int decode_line(const void *tokens, const char *line, size_t size, id_list *scratch, limn_buffer *out,
-                       limn_error *error) {
-    const tokenizer *self = tokens;
+static int decode_line(const line_turning *turning, const char *line, size_t size, size_t readable, line_answer *to) {
+    (void)readable;
+    limn_error *error = &to->error;
     json_error_t where;
-    json_t *value = json_loadb(line, size, 0, &where);
+    json_t *value = json_loadb(line, size, JSON_REJECT_DUPLICATES, &where);
     if (!value) return limn_fail(error, "not JSON: %s; expected {\"ids\": [0, 1, 2]}", where.text);
     const json_t *ids = json_is_array(value) ? value : json_object_get(value, "ids"), *id;
     size_t i;
     int status = json_is_array(ids) ? 0 : limn_fail(error, "has no list of ids; expected {\"ids\": [0, 1, 2]}");
-    scratch->count = 0;
-    if (status == 0) status = id_list_reserve(scratch, json_array_size(ids), error);
+    to->ids.count = 0;
+    if (status == 0) status = id_list_reserve(&to->ids, json_array_size(ids), error);
     if (status == 0) {
         json_array_foreach(ids, i, id) {
             json_int_t number = json_integer_value(id);
             if (!json_is_integer(id) || number < 0 || number > INT32_MAX) {
-                status = limn_fail(error, "id %zu is not a token id (an integer from 0 to %zu)", i, self->texts.count - 1);
+                status = limn_fail(error, "id %zu is not a token id (an integer from 0 to %zu)", i,
+                                   tokenizer_vocabulary_size(turning->self) - 1);
                 break;
             }
-            scratch->items[scratch->count++] = (int32_t)number;
+            to->ids.items[to->ids.count++] = (int32_t)number;
         }
     }
-    if (status == 0) status = tokenizer_decode(self, scratch->items, scratch->count, out, error);
-    if (status == 0) status = limn_buffer_append(out, "\n", 1, error);
+    if (status == 0) status = tokenizer_decode(turning->self, to->ids.items, to->ids.count, &to->out, error);
+    if (status == 0) status = limn_buffer_append(&to->out, "\n", 1, error);
     json_decref(value);
     return status;
 }
 
-/* A share of a block's lines, and its answer. */
-typedef struct {
-    size_t start, end;
-    limn_buffer out;
-    id_list scratch;
-    uint64_t lines; /* answered */
-    int status;
-    limn_error error;
-} share;
+/* ---------------------------------------------------------------- the lines of a file */
 
-static void answer_share(const void *self, share *part, const char *lines, line_function function) {
-    size_t next;
-    part->out.size = 0;
-    part->lines = 0;
-    part->status = 0;
-    for (size_t start = part->start; start < part->end && part->status == 0; start = next) {
-        size_t length = line_length(lines, part->end, start, &next), before = part->out.size;
-        part->status = function(self, lines + start, length, &part->scratch, &part->out, &part->error);
-        if (part->status)
-            part->out.size = before;
+static void answer_block(void *context, size_t thread, const line_block *block) {
+    const line_turning *turning = context;
+    line_answer *to = &turning->answers[thread];
+    to->out.size = 0;
+    to->lines = 0;
+    to->status = 0;
+    for (size_t start = 0, next; start < block->size && to->status == 0; start = next) {
+        size_t length = line_length(block, start, &next), before = to->out.size;
+        to->status = turning->turn(turning, block->data + start, length, block->readable - start, to);
+        if (to->status)
+            to->out.size = before;
         else
-            part->lines++;
+            to->lines++;
     }
 }
 
-/* Shares are cut at line ends, about equal in bytes. */
-static void cut_shares(share *shares, size_t count, const char *lines, size_t size) {
-    size_t start = 0;
-    for (size_t i = 0; i < count; i++) {
-        size_t end = i + 1 == count ? size : size / count * (i + 1);
-        if (end < start) end = start;
-        if (end > start && end < size) {
-            const char *newline = memchr(lines + end - 1, '\n', size - end + 1);
-            end = newline ? (size_t)(newline - lines) + 1 : size;
-        }
-        shares[i].start = start;
-        shares[i].end = start = end;
-    }
+static int write_answer(void *context, size_t thread, const char *name, uint64_t *line, limn_error *error) {
+    const line_turning *turning = context;
+    const line_answer *to = &turning->answers[thread];
+    if ((to->out.size && fwrite(to->out.data, 1, to->out.size, turning->out) != to->out.size) || fflush(turning->out))
+        return limn_fail(error, "standard output cannot be written: %s", strerror(errno));
+    *line += to->lines;
+    limn_progress_update(turning->progress, *line, "%s", name);
+    if (to->status) return limn_fail(error, "%s: line %llu: %s", name, (unsigned long long)*line + 1, to->error.message);
+    return 0;
 }
 
-int answer_lines(const void *self, const char *path, FILE *out, line_function function, limn_error *error) {
-    line_reader reader;
-    size_t count = limn_get_threads(), size;
-    const char *lines;
-    if (reader_open(&reader, path, error)) return -1;
-    share *shares = limn_allocate(count, sizeof *shares, error);
-    int status = shares ? 0 : -1, got = 0;
-    limn_progress *progress = limn_progress_start("captions", "lines", 0, 0);
-    while (status == 0 && (got = reader_next(&reader, &lines, &size, error)) == 1) {
-        cut_shares(shares, count, lines, size);
-#pragma omp parallel for schedule(static, 1) num_threads((int)count) if (size > 4096)
-        for (size_t i = 0; i < count; i++) answer_share(self, &shares[i], lines, function);
-        for (size_t i = 0; i < count && status == 0; i++) {
-            if (shares[i].out.size && fwrite(shares[i].out.data, 1, shares[i].out.size, out) != shares[i].out.size)
-                status = limn_fail(error, "standard output cannot be written: %s", strerror(errno));
-            reader.line += shares[i].lines;
-            if (shares[i].status && status == 0)
-                status = limn_fail(error, "%s: line %llu: %s", reader.name, (unsigned long long)reader.line + 1,
-                                   shares[i].error.message);
-        }
-        if (fflush(out) && status == 0) status = limn_fail(error, "standard output cannot be written: %s", strerror(errno));
-        if (limn_stop_requested() && status == 0)
-            status = limn_fail(error, "stopped after line %llu of %s", (unsigned long long)reader.line, reader.name);
-        limn_progress_update(progress, reader.line, "%s", reader.name);
+int turn_lines(line_turning *turning, const char *path, limn_error *error) {
+    size_t threads = limn_get_threads();
+    turning->answers = limn_allocate(threads, sizeof *turning->answers, error);
+    if (!turning->answers) return -1;
+    turning->progress = limn_progress_start("captions", "lines", 0, 0);
+    int status = for_each_block(path, threads, &(line_work){turning, answer_block, write_answer}, error);
+    limn_progress_finish(turning->progress);
+    for (size_t i = 0; i < threads; i++) {
+        limn_buffer_free(&turning->answers[i].out);
+        free(turning->answers[i].ids.items);
     }
-    limn_progress_finish(progress);
-    for (size_t i = 0; shares && i < count; i++) {
-        limn_buffer_free(&shares[i].out);
-        free(shares[i].scratch.items);
-    }
-    free(shares);
-    reader_close(&reader);
-    return got < 0 ? -1 : status;
+    free(turning->answers);
+    return status;
 }
 
 int tokenizer_encode_lines(const tokenizer *self, const char *path, FILE *out, limn_error *error) {
-    return answer_lines(self, path, out, encode_line, error);
+    written_id *written = write_ids(tokenizer_vocabulary_size(self), error);
+    line_turning turning = {.self = self, .turn = encode_line, .written = written, .out = out};
+    int status = written ? turn_lines(&turning, path, error) : -1;
+    free(written);
+    return status;
 }
 
 int tokenizer_decode_lines(const tokenizer *self, const char *path, FILE *out, limn_error *error) {
-    return answer_lines(self, path, out, decode_line, error);
+    return turn_lines(&(line_turning){.self = self, .turn = decode_line, .out = out}, path, error);
 }

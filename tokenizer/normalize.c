@@ -146,12 +146,12 @@ int text_normalize(const text_normalizer *self, const char *text, size_t size, l
 
 /* ---------------------------------------------------------------- lines */
 
-static int normalize_line(const void *self, const char *line, size_t size, id_list *scratch, limn_buffer *out, limn_error *error) {
-    (void)scratch;
-    if (text_normalize(self, line, size, out, error)) return -1;
-    return limn_buffer_append(out, "\n", 1, error);
+static int normalize_line(const line_turning *turning, const char *line, size_t size, size_t readable, line_answer *to) {
+    (void)readable;
+    if (text_normalize(turning->self, line, size, &to->out, &to->error)) return -1;
+    return limn_buffer_append(&to->out, "\n", 1, &to->error);
 }
 
 int text_normalize_lines(const text_normalizer *self, const char *path, FILE *out, limn_error *error) {
-    return answer_lines(self, path, out, normalize_line, error);
+    return turn_lines(&(line_turning){.self = self, .turn = normalize_line, .out = out}, path, error);
 }

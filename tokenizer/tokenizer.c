@@ -20,6 +20,8 @@ void tokenizer_free(tokenizer *self) {
     free(self->added);
     free(self->added_order);
     free(self->is_special);
+    free(self->before.items);
+    free(self->after.items);
     free(self->classes);
     word_cache_free(self->cache);
     free(self);
@@ -75,7 +77,10 @@ int tokenizer_add_special(tokenizer *self, const added_token *token, limn_error 
         added[place] = added[place - 1];
     added[place] = *token;
     self->added_count++;
-    self->added_first[token->normalized][(unsigned char)string_list_at(&self->texts, (size_t)token->id)[0]] = true;
+    unsigned char first = (unsigned char)string_list_at(&self->texts, (size_t)token->id)[0];
+    if (!self->added_first[token->normalized][first]) self->added_firsts[token->normalized]++;
+    self->added_first[token->normalized][first] = true;
+    self->added_last_first[token->normalized] = first;
     return 0;
 }
 
@@ -132,6 +137,11 @@ int tokenizer_complete(tokenizer *self, const char *where, limn_error *error) {
                          self->bos < 0   ? "<s>"
                          : self->eos < 0 ? "</s>"
                                          : "<pad>");
+    if (!self->framed) { /* nothing says otherwise: as RobertaProcessing does */
+        if (id_list_reserve(&self->before, 1, error) || id_list_reserve(&self->after, 1, error)) return -1;
+        self->before.items[self->before.count++] = self->bos;
+        self->after.items[self->after.count++] = self->eos;
+    }
     self->is_special = limn_allocate(self->texts.count, 1, error);
     self->cache = word_cache_create(error);
     self->classes = unicode_classes_create(error);

@@ -16,7 +16,8 @@ typedef struct {
     train_settings settings;
     double condition_dropout; /* share of captions that are replaced by the empty one, for guidance (arXiv 2207.12598) */
     seq2seq *model;
-    tokenizer *tokenizer;
+    caption_encoder captions;
+    const char *words; /* its folder, whose word frequencies go into every model folder */
     vqgan *pictures;   /* the shards must have been made by it */
     const char *vqgan; /* its folder, whose files go into every model folder */
     pair_set data, valid;
@@ -32,8 +33,9 @@ static int fill_row(seq2seq_run *run, const pair_set *set, size_t row, size_t n,
     const seq2seq_config *config = seq2seq_get_config(run->model);
     size_t S = config->max_text_length, T = config->image_length, size = 0;
     const char *caption = pair_set_caption(set, n, choice, &size);
-    if (blank) size = 0;
-    if (tokenizer_encode_caption(run->tokenizer, caption, size, run->input_ids + row * S, run->attention_mask + row * S, S, error))
+    int32_t *ids = run->input_ids + row * S, *mask = run->attention_mask + row * S;
+    if (blank ? caption_encoder_encode_blank(&run->captions, ids, mask, S, error)
+              : caption_encoder_encode(&run->captions, caption, size, ids, mask, S, error))
         return -1;
     for (size_t t = 0; t < T; t++) run->labels[row * T + t] = set->tokens[n * T + t];
     return 0;
@@ -102,14 +104,18 @@ static int validate(void *self, json_t *line, limn_error *error) {
 static int save(void *self, const char *directory, limn_error *error) {
     seq2seq_run *run = self;
     char folder[4096], from[4096], to[4096];
-    if (seq2seq_save(run->model, directory, error) || tokenizer_save(run->tokenizer, directory, error) ||
+    if (seq2seq_save(run->model, directory, error) || tokenizer_save(run->captions.tokenizer, directory, error) ||
         limn_path_join(folder, sizeof folder, directory, "vqgan", error) || limn_make_directories(folder, error))
         return -1;
     for (size_t i = 0; VQGAN_FILES[i]; i++)
         if (limn_path_join(from, sizeof from, run->vqgan, VQGAN_FILES[i], error) ||
             limn_path_join(to, sizeof to, folder, VQGAN_FILES[i], error) || train_link_or_copy(from, to, error))
             return -1;
-    return 0;
+    if (!run->captions.normalizer) return 0;
+    if (limn_path_join(from, sizeof from, run->words, TEXT_NORMALIZER_WORDS, error) ||
+        limn_path_join(to, sizeof to, directory, TEXT_NORMALIZER_WORDS, error))
+        return -1;
+    return limn_file_exists(from) ? train_link_or_copy(from, to, error) : 0;
 }
 
 /* Weights from another folder into the model in training, by name. */
@@ -152,7 +158,7 @@ static int allocate(seq2seq_run *run, limn_error *error) {
 
 static void release(seq2seq_run *run) {
     seq2seq_free(run->model);
-    tokenizer_free(run->tokenizer);
+    caption_encoder_free(&run->captions);
     vqgan_free(run->pictures);
     pair_set_free(&run->data);
     pair_set_free(&run->valid);
@@ -183,9 +189,10 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
     json_object_set_new(decides, "inputs", inputs);
     if (options->init) json_object_set_new(inputs, "init", json_string(options->init));
     run->vqgan = options->vqgan;
+    run->words = options->tokenizer;
     if (!section || vqgan_need_converted(options->vqgan, error) || !(run->pictures = vqgan_load(options->vqgan, false, error)) ||
-        !(run->tokenizer = tokenizer_load(options->tokenizer, error)) ||
-        train_complete_seq2seq(section, options->config, tokenizer_vocabulary_size(run->tokenizer),
+        caption_encoder_load(&run->captions, options->tokenizer, json_is_true(json_object_get(section, "normalize_text")), error) ||
+        train_complete_seq2seq(section, options->config, tokenizer_vocabulary_size(run->captions.tokenizer),
                                vqgan_get_config(run->pictures)->n_embed, vqgan_token_count(run->pictures), error))
         return -1;
     json_object_set_new(inputs, "vqgan_sha256", json_string(vqgan_get_sha256(run->pictures)));

@@ -45,8 +45,8 @@ static void test_equals_the_whole_model(void **state) {
     const sampling_options options = {.count = 1, .guidance = 3, .temperature = 0, .top_p = 1};
     draw(tokens, prompt, &options);
     memcpy(tokens + TOKENS, tokens, TOKENS * sizeof *tokens);
-    assert_int_equal(tokenizer_encode_caption(model.tokenizer, prompt, strlen(prompt), ids, mask, WORDS, NULL), 0);
-    assert_int_equal(tokenizer_encode_caption(model.tokenizer, "", 0, ids + WORDS, mask + WORDS, WORDS, NULL), 0);
+    assert_int_equal(tokenizer_encode_caption(model.captions.tokenizer, prompt, strlen(prompt), ids, mask, WORDS, NULL), 0);
+    assert_int_equal(tokenizer_encode_caption(model.captions.tokenizer, "", 0, ids + WORDS, mask + WORDS, WORDS, NULL), 0);
     assert_int_equal(ids[WORDS], 0); /* <s></s>, then <pad> */
     assert_int_equal(ids[WORDS + 1], 2);
     assert_int_equal(ids[WORDS + 2], 1);
