@@ -45,7 +45,7 @@ static int encode_line(const line_turning *turning, const char *line, size_t siz
     for (size_t i = 0; i < to->ids.count; i++) {
         size_t id = (size_t)to->ids.items[i];
         if (id < WRITTEN_IDS) {
-            memcpy(at, &written[id], sizeof *turning->written);
+            memcpy(at, &written[id], sizeof *written);
             at += written[id].length;
         } else {
             at += snprintf(at, WRITTEN_MAX + 1, ", %zu", id);
