@@ -127,6 +127,39 @@ static void test_a_picture_of_tokens(void **state) {
     limn_arena_destroy(arena);
 }
 
+/* Where the config says so, captions are what DALL·E Mini's normaliser makes of them; hashtags by the words in the folder. */
+static void test_captions_are_normalised(void **state) {
+    (void)state;
+    char other[64] = "/tmp/limn-infer-XXXXXX", words[128];
+    limn_error error = {0};
+    drawing_model normal;
+    static const char *const cases[][2] = {{"A <b>RED</b> Apple!!!! &amp; more", " a red apple, & more"},
+                                           {"#redapple", " red apple"},
+                                           {"", " "}};
+    assert_non_null(mkdtemp(other));
+    if (make_model(other, 1, "seq2seq.normalize_text=true", &error)) fail_msg("%s", error.message);
+    snprintf(words, sizeof words, "%s/%s", other, TEXT_NORMALIZER_WORDS);
+    assert_int_equal(limn_atomic_write(words, "red 9\napple 5\n", 14, &error), 0);
+    if (drawing_model_load(&normal, other, &error)) fail_msg("%s", error.message);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int32_t got[WORDS], got_mask[WORDS], expected[WORDS], mask[WORDS];
+        assert_int_equal(caption_encoder_encode(&normal.captions, cases[i][0], strlen(cases[i][0]), got, got_mask, WORDS, &error), 0);
+        assert_int_equal(tokenizer_encode_caption(model.captions.tokenizer, cases[i][1], strlen(cases[i][1]), expected, mask, WORDS, &error), 0);
+        assert_memory_equal(got, expected, sizeof got);
+        assert_memory_equal(got_mask, mask, sizeof mask);
+        assert_int_equal(caption_encoder_encode(&model.captions, cases[i][0], strlen(cases[i][0]), got, got_mask, WORDS, &error), 0);
+        assert_memory_not_equal(got, expected, sizeof got); /* a model without it takes them as they are */
+    }
+    int32_t blank[WORDS], mask[WORDS]; /* guidance's is not */
+    assert_int_equal(caption_encoder_encode_blank(&normal.captions, blank, mask, WORDS, &error), 0);
+    assert_true(blank[0] == 0 && blank[1] == 2 && blank[2] == 1);
+    drawing_model_free(&normal);
+    assert_int_equal(limn_atomic_write(words, "\xff\xfe", 2, &error), 0);
+    assert_int_equal(drawing_model_load(&normal, other, &error), -1);
+    assert_non_null(strstr(error.message, TEXT_NORMALIZER_WORDS));
+    assert_int_equal(limn_remove_tree(other, NULL), 0);
+}
+
 static void test_parts_that_do_not_fit(void **state) {
     (void)state;
     static const char *const cases[][2] = {{"seq2seq.image_length=25", "draws 25 tokens, but vqgan/ has 16"},
@@ -149,7 +182,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_the_whole_model), cmocka_unit_test(test_the_same_seed_draws_the_same),
         cmocka_unit_test(test_without_guidance),       cmocka_unit_test(test_progress_reaches_the_end),
-        cmocka_unit_test(test_a_picture_of_tokens),    cmocka_unit_test(test_parts_that_do_not_fit),
+        cmocka_unit_test(test_a_picture_of_tokens),    cmocka_unit_test(test_captions_are_normalised),
+        cmocka_unit_test(test_parts_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
