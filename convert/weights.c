@@ -93,6 +93,13 @@ static int move_as_it_lies(writing *w, tensor_sink *sink, const weight_move *mov
     return 0;
 }
 
+/* The weight after this one is read from the disk while this one is written. */
+static void announce(const writing *w, const weight_move *next) {
+    const tensor *source = tensor_place_need(w->moves->file, w->moves->prefix, &next->from, NULL);
+    size_t count = move_count(next);
+    if (source) tensor_will_need(source, next->from.layer * count, count);
+}
+
 static int produce(void *context, size_t index, tensor_sink *sink, limn_error *error) {
     writing *w = context;
     w->error = error;
@@ -101,6 +108,7 @@ static int produce(void *context, size_t index, tensor_sink *sink, limn_error *e
         const tensor *source = tensor_place_need(w->moves->file, w->moves->prefix, &move->from, error);
         if (!source) return -1;
         size_t count = move_count(move);
+        if (i + 1 < w->moves->count) announce(w, move + 1);
         int status = move->from.order == move->to.order ? move_as_it_lies(w, sink, move, source, count)
                                                         : move_reordered(w, sink, move, source, count);
         if (status) return -1;

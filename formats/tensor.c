@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 size_t tensor_type_size(tensor_type type) {
     switch (type) {
@@ -137,4 +139,11 @@ const tensor *tensor_file_need(const tensor_file *file, const char *name, size_t
         return NULL;
     }
     return found;
+}
+
+void tensor_will_need(const tensor *source, size_t start, size_t count) {
+    if (!source->data || count == 0) return;
+    size_t size = tensor_type_size(source->type), page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = (uintptr_t)source->data + start * size, to = from + count * size, begin = from / page * page;
+    (void)posix_madvise((void *)begin, to - begin, POSIX_MADV_WILLNEED); /* only faster */
 }
