@@ -100,16 +100,37 @@ static bool take_short_way(const char *text, size_t size, char *out) {
     return true;
 }
 
+static bool has_code(const code_list *text, uint32_t code) {
+    for (size_t i = 0; i < text->count; i++)
+        if (text->items[i] == code) return true;
+    return false;
+}
+
+/* ASCII is emoji only with a keycap around it. */
+static bool has_emoji(const code_list *text) {
+    for (size_t i = 0; i < text->count; i++)
+        if (text->items[i] >= 0x80 && (unicode_flags(text->items[i]) & UNICODE_EMOJI)) return true;
+    return has_code(text, 0x20E3);
+}
+
+/* Runs a step from space->codes to space->fixed, and swaps them. */
+static int run_step(workspace *space, int (*step)(const uint32_t *, size_t, code_list *, limn_error *), limn_error *error) {
+    space->fixed.count = 0;
+    if (step(space->codes.items, space->codes.count, &space->fixed, error)) return -1;
+    code_list codes = space->codes;
+    space->codes = space->fixed;
+    space->fixed = codes;
+    return 0;
+}
+
 static int take_long_way(const text_normalizer *self, const char *text, size_t size, workspace *space, limn_error *error) {
-    code_list *codes = &space->codes, *fixed = &space->fixed;
-    codes->count = fixed->count = 0;
-    if (codes_decode(codes, text, size, error) || text_fix(self->fixer, codes->items, codes->count, fixed, error)) return -1;
-    codes->count = 0;
-    if (entities_unescape(fixed->items, fixed->count, codes, error)) return -1;
-    fixed->count = 0;
-    if (entities_unescape(codes->items, codes->count, fixed, error)) return -1;
-    codes->count = 0;
-    if (emoji_name(fixed->items, fixed->count, codes, error)) return -1;
+    code_list *codes = &space->codes;
+    space->fixed.count = codes->count = 0;
+    if (codes_decode(&space->fixed, text, size, error)) return -1;
+    if (text_fix(self->fixer, space->fixed.items, space->fixed.count, codes, error)) return -1;
+    for (int i = 0; i < 2; i++)
+        if (has_code(codes, '&') && run_step(space, entities_unescape, error)) return -1;
+    if (has_emoji(codes) && run_step(space, emoji_name, error)) return -1;
     return codes_transliterate(codes->items, codes->count, &space->bytes.a, error);
 }
 
