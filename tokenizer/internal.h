@@ -126,7 +126,7 @@ int encode_word(const tokenizer *self, const char *word, size_t size, id_list *o
 
 /* ---------------------------------------------------------------- lines.c: line by line */
 
-/* What becomes of one line: `out` gets the line of the answer. `self` is what answer_lines got; `scratch` is the thread's own. */
+/* What becomes of one line: `out` gets the answer's line. `self` is what answer_lines got, `scratch` is the thread's own. */
 typedef int (*line_function)(const void *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
                              limn_error *error);
 /* The lines of a file (NULL: standard input) by all threads, answered in their order. */

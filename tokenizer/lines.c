@@ -142,8 +142,7 @@ int tokenizer_trainer_add_file(tokenizer_trainer *trainer, const char *path, tok
 
 /* ---------------------------------------------------------------- line by line */
 
-static int encode_line(const void *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
-                       limn_error *error) {
+static int encode_line(const void *self, const char *line, size_t size, id_list *scratch, limn_buffer *out, limn_error *error) {
     if (tokenizer_encode(self, line, size, &scratch->items, &scratch->capacity, &scratch->count, error)) return -1;
     if (limn_buffer_append(out, "{\"ids\": [", 9, error)) return -1;
     for (size_t i = 0; i < scratch->count; i++) {

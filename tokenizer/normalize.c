@@ -1,11 +1,15 @@
 /* Captions as DALL·E Mini's encoder was trained on them (see normalizer.h for the steps). */
 #include "tokenizer/internal.h"
 #include "tokenizer/normalizer.h"
+#include <omp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEPT_MAX = 1 << 20 }; /* memory of a workspace in bytes that is worth keeping for the next text */
+enum {
+    KEPT_MAX = 1 << 20, /* memory of a workspace in bytes that is worth keeping for the next text */
+    POOLS = 32          /* so that the threads of a loop do not wait for each other at every caption */
+};
 
 /* What one text needs. */
 typedef struct workspace {
@@ -22,8 +26,8 @@ typedef struct {
 
 struct text_normalizer {
     text_fixer *fixer;
-    hashtag_words *words; /* NULL: none */
-    workspace_pool *pool;
+    hashtag_words *words;  /* NULL: none */
+    workspace_pool *pools; /* (POOLS) */
 };
 
 /* ---------------------------------------------------------------- workspaces */
@@ -36,25 +40,31 @@ static void workspace_free(workspace *self) {
     free(self);
 }
 
+static workspace_pool *own_pool(const text_normalizer *self) {
+    return &self->pools[omp_get_thread_num() % POOLS];
+}
+
 static workspace *workspace_take(const text_normalizer *self, limn_error *error) {
-    pthread_mutex_lock(&self->pool->mutex);
-    workspace *taken = self->pool->first;
-    if (taken) self->pool->first = taken->next;
-    pthread_mutex_unlock(&self->pool->mutex);
+    workspace_pool *pool = own_pool(self);
+    pthread_mutex_lock(&pool->mutex);
+    workspace *taken = pool->first;
+    if (taken) pool->first = taken->next;
+    pthread_mutex_unlock(&pool->mutex);
     return taken ? taken : limn_allocate(1, sizeof *taken, error);
 }
 
 static void workspace_give_back(const text_normalizer *self, workspace *given) {
-    size_t kept = (given->codes.capacity + given->fixed.capacity) * sizeof(uint32_t) + given->bytes.a.capacity +
-                  given->bytes.b.capacity;
+    workspace_pool *pool = own_pool(self);
+    size_t kept =
+        (given->codes.capacity + given->fixed.capacity) * sizeof(uint32_t) + given->bytes.a.capacity + given->bytes.b.capacity;
     if (kept > KEPT_MAX) {
         workspace_free(given);
         return;
     }
-    pthread_mutex_lock(&self->pool->mutex);
-    given->next = self->pool->first;
-    self->pool->first = given;
-    pthread_mutex_unlock(&self->pool->mutex);
+    pthread_mutex_lock(&pool->mutex);
+    given->next = pool->first;
+    pool->first = given;
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 /* ---------------------------------------------------------------- making and freeing */
@@ -62,9 +72,9 @@ static void workspace_give_back(const text_normalizer *self, workspace *given) {
 text_normalizer *text_normalizer_create(const char *words_path, limn_error *error) {
     text_normalizer *self = limn_allocate(1, sizeof *self, error);
     if (!self) return NULL;
-    self->pool = limn_allocate(1, sizeof *self->pool, error);
-    if (self->pool) pthread_mutex_init(&self->pool->mutex, NULL);
-    if (self->pool) self->fixer = text_fixer_create(error);
+    self->pools = limn_allocate(POOLS, sizeof *self->pools, error);
+    for (size_t i = 0; self->pools && i < POOLS; i++) pthread_mutex_init(&self->pools[i].mutex, NULL);
+    if (self->pools) self->fixer = text_fixer_create(error);
     if (self->fixer && words_path) self->words = hashtag_words_read(words_path, error);
     if (self->fixer && (!words_path || self->words)) return self;
     text_normalizer_free(self);
@@ -75,21 +85,21 @@ void text_normalizer_free(text_normalizer *self) {
     if (!self) return;
     text_fixer_free(self->fixer);
     hashtag_words_free(self->words);
-    if (self->pool) {
-        for (workspace *space = self->pool->first, *next; space; space = next) {
+    for (size_t i = 0; self->pools && i < POOLS; i++) {
+        for (workspace *space = self->pools[i].first, *next; space; space = next) {
             next = space->next;
             workspace_free(space);
         }
-        pthread_mutex_destroy(&self->pool->mutex);
-        free(self->pool);
+        pthread_mutex_destroy(&self->pools[i].mutex);
     }
+    free(self->pools);
     free(self);
 }
 
 /* ---------------------------------------------------------------- one text */
 
-/* Lower-cases text that the steps before the rules would leave alone: ASCII without control characters, and no "&" that may begin an
- * entity. False, and nothing done, if it is not such. */
+/* Lower-cases text that the steps before the rules would leave alone: ASCII without control characters, and no "&" that may
+ * begin an entity. False, and nothing done, if it is not such. */
 static bool take_short_way(const char *text, size_t size, char *out) {
     for (size_t i = 0; i < size; i++) {
         unsigned char c = (unsigned char)text[i];
@@ -167,7 +177,8 @@ int text_normalize(const text_normalizer *self, const char *text, size_t size, l
 
 /* ---------------------------------------------------------------- lines */
 
-static int normalize_line(const void *self, const char *line, size_t size, id_list *scratch, limn_buffer *out, limn_error *error) {
+static int normalize_line(const void *self, const char *line, size_t size, id_list *scratch, limn_buffer *out,
+                          limn_error *error) {
     (void)scratch;
     if (text_normalize(self, line, size, out, error)) return -1;
     return limn_buffer_append(out, "\n", 1, error);

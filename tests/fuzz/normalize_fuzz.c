@@ -21,14 +21,17 @@ static bool make_seed(size_t index, limn_buffer *out) {
         "It's a #RedApple, 3.5mm & 1,234,567; 1/2 of <b>it</b> [12] http://a.example/x?y #skintone2024_x",
         "<person>, <person> and <PERSON>; then <person> 'quoted' \"twice\" a-b-c aaaa **** %%% [3] ",
         "&amp;amp;lt;b&gt; &eacute &NTILDE; &notit; &#233;&#x80;&#x110000; &CounterClockwiseContourIntegral; AT&T",
-        "caf\xC3\x83\xC2\xA9 \xC3\xA2\xE2\x82\xAC\xC5\x93like this\xC3\xA2\xE2\x82\xAC\xEF\xBF\xBD fianc\xC3\x83\xC6\x92\xC3\x82\xC2\xA9"
+        "caf\xC3\x83\xC2\xA9 \xC3\xA2\xE2\x82\xAC\xC5\x93like this\xC3\xA2\xE2\x82\xAC\xEF\xBF\xBD "
+        "fianc\xC3\x83\xC6\x92\xC3\x82\xC2\xA9"
         "e voil\xC3\x83 le \xC3\x90\xC5\x93\xC3\x90\xC2\xBE\xC3\x91 \xC2\x93so\xC2\x94",
         "\xE2\x88\x9A\xC2\xA9t\xE2\x88\x9A\xC2\xA9 \xC3\xAD\xC2\xA0\xC2\xBD\xC3\xAD\xC2\xB8\xC2\x8D \xC3\x83\xC6\x92\xC6\x92 "
         "\xD0\x93\xD1\x9E\xD0\xB2\xD0\x82\xD1\x9A",
-        "\xF0\x9F\x91\xA9\xF0\x9F\x8F\xBD\xE2\x80\x8D\xF0\x9F\x9A\x92 1\xEF\xB8\x8F\xE2\x83\xA3 \xF0\x9F\x87\xAB\xF0\x9F\x87\xB7 "
+        "\xF0\x9F\x91\xA9\xF0\x9F\x8F\xBD\xE2\x80\x8D\xF0\x9F\x9A\x92 1\xEF\xB8\x8F\xE2\x83\xA3 "
+        "\xF0\x9F\x87\xAB\xF0\x9F\x87\xB7 "
         "\xF0\x9F\x91\xA8\xE2\x80\x8D\xF0\x9F\x90\xB6 \xE2\x9D\xA4\xEF\xB8\x8E \xF0\x9F\x8F\xBE\xE2\x80\x8D\xE2\x99\x82",
         "\xEF\xBC\xAC\xEF\xBC\xAF\xEF\xBC\xB5\xE3\x80\x80\xEF\xBE\x8A\xEF\xBE\x9B \xEF\xAC\x83 e\xCC\x81\xCC\x96 "
-        "\xE1\x84\x92\xE1\x85\xA1\xE1\x86\xAB \x1B[36;44mblue\x1B[0m \xE2\x80\xA8\xE5\x8C\x97\xE4\xBA\xAC \xF0\x9D\x90\x81 \xC2\xBD",
+        "\xE1\x84\x92\xE1\x85\xA1\xE1\x86\xAB \x1B[36;44mblue\x1B[0m \xE2\x80\xA8\xE5\x8C\x97\xE4\xBA\xAC \xF0\x9D\x90\x81 "
+        "\xC2\xBD",
         "xtokxdotxtokx a.b.xtokxquotextokxs <> <>> <a<b>c> ''s 'll`",
         "red 5\r\nap\xC3\xA9ple\t4\n\x0B red\xC2\xA0"
         "3\xE2\x80\xA8skin"};
@@ -53,7 +56,8 @@ static const char *look_at(const limn_buffer *text, size_t size) {
 static const char *compare_ways(const char *data, size_t size, const limn_buffer *expected) {
     limn_buffer input = {0}, out = {0};
     for (size_t i = 0; i < size; i++)
-        if ((unsigned char)data[i] >= 0x80 || data[i] == '<') return NULL; /* œ at the end is mojibake before any other character */
+        if ((unsigned char)data[i] >= 0x80 || data[i] == '<')
+            return NULL; /* œ at the end is mojibake before any other character */
     if (limn_buffer_append(&input, data, size, NULL) || limn_buffer_append(&input, "\x7F", 1, NULL)) return "no memory";
     bool same = text_normalize(with_words, input.data, input.size, &out, NULL) == 0 && out.size == expected->size &&
                 memcmp(out.data, expected->data, out.size) == 0;
@@ -101,7 +105,8 @@ static const char *as_words(const char *data, size_t size) {
     limn_error error = {0};
     text_normalizer *made = text_normalizer_create(fuzz_file("list", data, size), &error);
     if (!made) return fuzz_check_error(&error);
-    const char *complaint = text_normalize(made, caption, sizeof caption - 1, &out, &error) ? "a hashtag is refused" : look_at(&out, 64);
+    const char *complaint =
+        text_normalize(made, caption, sizeof caption - 1, &out, &error) ? "a hashtag is refused" : look_at(&out, 64);
     limn_buffer_free(&out);
     text_normalizer_free(made);
     return complaint;

@@ -1,4 +1,4 @@
-/* golden-text DIR: encoding and training against what Hugging Face tokenizers computed, normalising against what DALL·E Mini did. */
+/* golden-text DIR: encoding and training against what Hugging Face tokenizers computed, normalising against DALL·E Mini's. */
 #include "tests/golden/golden.h"
 #include "tokenizer/tokenizer.h"
 #include <limits.h>

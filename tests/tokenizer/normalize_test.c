@@ -173,14 +173,18 @@ static void test_rows(void **state) {
 /* Python's errors="replace" first; U+FFFD then goes. Zeros are control characters. */
 static void test_bytes_that_are_not_utf8(void **state) {
     (void)state;
-    check("a\xFF\xFE" "b", 4, " ab");
+    check("a\xFF\xFE"
+          "b",
+          4, " ab");
     check("\xED\xA0\x80x", 4, " x"); /* a surrogate */
     check("\xF0\x9F\x98", 3, " ");   /* cut off */
     check("\xC0\x80 nul", 6, " nul");
     check("caf\xE9 \xE2\x82", 7, " caf");
     check("a\0b\0", 4, " ab");
     check("\xF4\x90\x80\x80z", 5, " z"); /* beyond U+10FFFF */
-    check("\xEF\xBB\xBF" "bom", 6, " bom");
+    check("\xEF\xBB\xBF"
+          "bom",
+          6, " bom");
     check("", 0, " ");
 }
 
@@ -263,13 +267,37 @@ static void check_form(const char *text, size_t size) {
 /* The first of them ten megabytes long, the others two. */
 static void test_long_texts(void **state) {
     (void)state;
-    static const char *const pieces[][2] = {
-        {"", "a"},        {"#", "redapple"}, {"&", "amp;"},  {"\xC3\x83", "\xC6\x92"}, {"", " "},  {"#", "a"}, {"", "#a"}, {"#", "1"},
-        {"", "<"},        {"", "<person>"}, {"<person>", "and"}, {"", "<person>, a"},  {"", "[1]"},    {"", "http"},
-        {"&#", "1"},     {"", "&notit"},  {"", "&CounterClockwiseContourIntegra"},   {"", "a.b"},
-        {"", "'s "},      {"", "1/2"},     {"", "%"},       {"\x1B[", "1"},            {"", "\x1B[1"}, {"", "\n"},
-        {"", "\xC3\x83\xE2\x80\x9A\xC3\x82"}, {"", "\xE2\x80\x8D"}, {"a", "\xCC\x81\xCC\x96"},
-        {"", "\xF0\x9F\x91\xA8\xE2\x80\x8D"}, {"", "\xE2\x80\x8D\xF0\x9F\x8F\xBB"}, {"", "\xEF\xBF\xA3"}, {"", "\xFF"}};
+    static const char *const pieces[][2] = {{"", "a"},
+                                            {"#", "redapple"},
+                                            {"&", "amp;"},
+                                            {"\xC3\x83", "\xC6\x92"},
+                                            {"", " "},
+                                            {"#", "a"},
+                                            {"", "#a"},
+                                            {"#", "1"},
+                                            {"", "<"},
+                                            {"", "<person>"},
+                                            {"<person>", "and"},
+                                            {"", "<person>, a"},
+                                            {"", "[1]"},
+                                            {"", "http"},
+                                            {"&#", "1"},
+                                            {"", "&notit"},
+                                            {"", "&CounterClockwiseContourIntegra"},
+                                            {"", "a.b"},
+                                            {"", "'s "},
+                                            {"", "1/2"},
+                                            {"", "%"},
+                                            {"\x1B[", "1"},
+                                            {"", "\x1B[1"},
+                                            {"", "\n"},
+                                            {"", "\xC3\x83\xE2\x80\x9A\xC3\x82"},
+                                            {"", "\xE2\x80\x8D"},
+                                            {"a", "\xCC\x81\xCC\x96"},
+                                            {"", "\xF0\x9F\x91\xA8\xE2\x80\x8D"},
+                                            {"", "\xE2\x80\x8D\xF0\x9F\x8F\xBB"},
+                                            {"", "\xEF\xBF\xA3"},
+                                            {"", "\xFF"}};
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
         size_t size, got_size;
         char *text = repeated(pieces[i][0], pieces[i][1], (i < 4 ? 10000000 : 2000000) / strlen(pieces[i][1]), &size);
@@ -306,7 +334,10 @@ static void test_word_lists(void **state) {
                  {"red 1\n \t\r\nblue 2\n", "line 2 has no word"},
                  {"red 1\nbl\xFFue 2\n", "not UTF-8"},
                  {"red\rapple\xE2\x80\xA8  blue\x1Esky\xC2\xA0 5", NULL}, /* Python's line ends and blanks */
-                 {"red\nRED 5\nr\xC3\xA9" "d\napple\n\xEF\xBB\xBF" "blue\nblue\nsky", NULL}};
+                 {"red\nRED 5\nr\xC3\xA9"
+                  "d\napple\n\xEF\xBB\xBF"
+                  "blue\nblue\nsky",
+                  NULL}};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         limn_error error = {0};
         limn_buffer out = {0};
@@ -365,9 +396,10 @@ static void test_large_list(void **state) {
 
 /* Random ASCII with what the rules are about. */
 static size_t ascii_text(char out[200], uint64_t seed) {
-    static const char *const pieces[] = {"a",  "Red", "apple", " ",  "  ", "\t", "\r\n", ".",  ",",  "'",   "'s ", "'ll", "\"", "-",
-                                         "/",  "1",   "23",    "456", "#",  "_",  "\\",   "& ", "%",  "$",   "*",   "aaaa", "!!", "?",
-                                         "[1]", "http", "://",  "xtokx", "dot", "(", ")", "~", "^", "@", "`", "{", "|"};
+    static const char *const pieces[] = {"a",   "Red", "apple", " ",    "  ", "\t", "\r\n", ".",    ",",   "'",     "'s ",
+                                         "'ll", "\"",  "-",     "/",    "1",  "23", "456",  "#",    "_",   "\\",    "& ",
+                                         "%",   "$",   "*",     "aaaa", "!!", "?",  "[1]",  "http", "://", "xtokx", "dot",
+                                         "(",   ")",   "~",     "^",    "@",  "`",  "{",    "|"};
     size_t size = 0, count = (size_t)limn_random_below(seed, 1, 0, 30);
     for (size_t i = 0; i < count; i++) {
         const char *piece = pieces[limn_random_below(seed, 2, i, sizeof pieces / sizeof pieces[0])];
@@ -462,18 +494,12 @@ static void test_lines_that_fail(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_bytes_that_are_not_utf8),
-        cmocka_unit_test(test_appending),
-        cmocka_unit_test(test_a_person_is_the_same_every_time),
-        cmocka_unit_test(test_long_texts),
-        cmocka_unit_test(test_nested_entities_and_mojibake),
-        cmocka_unit_test(test_word_lists),
-        cmocka_unit_test(test_no_words),
-        cmocka_unit_test(test_large_list),
-        cmocka_unit_test(test_the_short_way_is_the_long_way),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_lines_that_fail),
+        cmocka_unit_test(test_rows),       cmocka_unit_test(test_bytes_that_are_not_utf8),
+        cmocka_unit_test(test_appending),  cmocka_unit_test(test_a_person_is_the_same_every_time),
+        cmocka_unit_test(test_long_texts), cmocka_unit_test(test_nested_entities_and_mojibake),
+        cmocka_unit_test(test_word_lists), cmocka_unit_test(test_no_words),
+        cmocka_unit_test(test_large_list), cmocka_unit_test(test_the_short_way_is_the_long_way),
+        cmocka_unit_test(test_threads),    cmocka_unit_test(test_lines_that_fail),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
