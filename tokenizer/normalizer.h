@@ -3,11 +3,15 @@
  * A caption goes through them in this order, as in DALL·E Mini's TextNormalizer (Python's ftfy, html.unescape twice,
  * emoji.demojize, unidecode, lower case, and a chain of substitutions):
  *
- *     codes.c           bytes to code points
- *     fix_text.c        repairs: entities, mojibake (mojibake.c, charmaps.c), ligatures, widths, quotes, control characters,
- * NFC entities.c        HTML's character references emoji.c           emoji to their names transliterate.c   everything to
- * ASCII in lower case rules.c           people, tags, addresses, numbers, quotes, punctuation; hashtags.c splits #redapple
- *     normalize.c       all of it, and the short way for captions in ASCII */
+ *     codes.c      bytes to code points
+ *     fix_text.c   repairs: entities, mojibake, ligatures, widths, quotes, control characters, NFC
+ *     entities.c   HTML's character references
+ *     emoji.c      emoji to their names
+ *     codes.c      everything to ASCII in lower case
+ *     rules.c      people, tags, addresses, numbers, quotes, punctuation
+ *     normalize.c  all of it, and the short way for captions in ASCII
+ *
+ * fix_text.c has mojibake.c, badness.c and charmaps.c to help it, rules.c has hashtags.c. */
 #ifndef LIMN_TOKENIZER_NORMALIZER_H
 #define LIMN_TOKENIZER_NORMALIZER_H
 
