@@ -193,14 +193,16 @@ static int normalize(int argc, char **argv, limn_error *error) {
     const char *words = NULL, *input = NULL;
     const limn_program program = {
         .name = "limn-tokenizer normalize",
-        .summary = "Turns lines of captions into lines of the text that DALL·E Mini's encoder expects: lower case and ASCII, with "
-                   "emoji named, led by a space.",
+        .summary =
+            "Turns lines of captions into lines of the text that DALL·E Mini's encoder expects: lower case and ASCII, with "
+            "emoji named, led by a space.",
         .examples = "$ echo '3.5mm jack &amp; 50% OFF! #redapple' | limn-tokenizer normalize --words words_frequency.txt\n"
                     " 3.5mm jack & 50 % off, red apple   (plain lines: a normalised caption never has a line break)",
     };
     const limn_option options[] = {
         {"words", LIMN_OPTION_STRING, &words, "FILE",
-         "for splitting hashtags: \"word count\" on each line, the most frequent first; without it they fall into letters", false},
+         "for splitting hashtags: \"word count\" on each line, the most frequent first; without it they fall into letters",
+         false},
         {"input", LIMN_OPTION_STRING, &input, "FILE", "the lines to read; standard input when not given", false},
         {0},
     };
@@ -220,5 +222,6 @@ int main(int argc, char **argv) {
         {"normalize", "captions to the text that is encoded", normalize},
         {0},
     };
-    return limn_main_subcommands(argc, argv, "Byte-level BPE for captions: training, encoding, decoding; and normalising them.", subcommands);
+    return limn_main_subcommands(argc, argv, "Byte-level BPE for captions: training, encoding, decoding; and normalising them.",
+                                 subcommands);
 }

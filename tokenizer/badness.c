@@ -27,8 +27,7 @@ static const struct {
     {ROLE_FIRST_OF_3, U"à-ïāăąćčďēėęěģīįķĺļŕźΰ-οа-п"},
     {ROLE_FIRST_OF_4, U"ðóđğšπσру"},
     {ROLE_CONTINUATION, U" –—―‘’‚“”„•…"},
-    {ROLE_CONTINUATION | ROLE_CONTINUATION_STRICT,
-     U"\x80-¿ÆØæøĄąĽľŁłŒœŖŗŚśŞ-šŤťŸ-žƒˆˇ˘˛˜˝΄΅ΆΈΉΊΌΎΏЁ-ЌЎЏё-ќўџҐґ†‡‰‹›€№™"}};
+    {ROLE_CONTINUATION | ROLE_CONTINUATION_STRICT, U"\x80-¿ÆØæøĄąĽľŁłŒœŖŗŚśŞ-šŤťŸ-žƒˆˇ˘˛˜˝΄΅ΆΈΉΊΌΎΏЁ-ЌЎЏё-ќўџҐґ†‡‰‹›€№™"}};
 
 void badness_roles(mojibake_clues *self) {
     for (size_t i = 0; i < sizeof role_lists / sizeof role_lists[0]; i++)
@@ -70,12 +69,10 @@ static const struct {
     const char32_t *first, *second;
 } telling_pairs[] = {{U"ÂÃÎÐ", U"€œŠš¢£Ÿž\u00A0\u00AD®©°·»–—´"}, /* Windows-1252, of two bytes */
                      {U"×", U"²³"},
-                     {U"à", U"²µ¹¼½¾"}, /* Windows-1252, of South Asian alphabets */
+                     {U"à", U"²µ¹¼½¾"},       /* Windows-1252, of South Asian alphabets */
                      {U"√", U"±∂†≠®™´≤≥¥µø"}, /* MacRoman */
                      {U"≈", U"°¢"},
-                     {U"в", U"Ђ"}, /* Windows-1251, of U+2000 on */
-                     {U"Ã", U"\u00A0¡"}, /* à and á */
-                     {U"ā", U"€"}}; /* Windows-1257, of U+2000 on */
+                     {U"в", U"Ђ"}}; /* Windows-1251, of U+2000 on */
 
 static const struct {
     const char32_t *first, *second, *third;

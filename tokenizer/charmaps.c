@@ -1,5 +1,5 @@
-/* The upper halves of the encodings that mojibake comes from, 0x80 to 0xFF. A dot is the character of Latin-1, also where Windows
- * leaves a byte without one. */
+/* The upper halves of the encodings that mojibake comes from, 0x80 to 0xFF. A dot is the character of Latin-1, also where
+ * Windows leaves a byte without one. */
 #include "tokenizer/normalizer.h"
 #include <uchar.h>
 

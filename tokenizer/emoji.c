@@ -1,5 +1,5 @@
-/* Emoji to their names, as the Python package "emoji" finds them (emoji.demojize): the longest sequence of the tree counts; one that
- * zero-width joiners make of emoji, and that is not in the tree, is taken apart. */
+/* Emoji to their names, as the Python package "emoji" finds them (emoji.demojize): the longest sequence of the tree counts; one
+ * that zero-width joiners make of emoji, and that is not in the tree, is taken apart. */
 #include "tokenizer/normalizer.h"
 #include <stdlib.h>
 
@@ -44,7 +44,8 @@ static const emoji_node *match(const reader *self, size_t *end) {
     return place && place->name ? place : NULL;
 }
 
-/* The emoji that ends in a piece of the text, read anew: a character that is an emoji by itself may have been read as a character. */
+/* The emoji that ends in a piece of the text, read anew: a character that is an emoji by itself may have been read as a
+ * character. */
 static const emoji_node *emoji_of(const reader *self, const piece *last) {
     if (last->emoji) return last->emoji;
     const emoji_node *node = child_of(&emoji_nodes[0], self->codes[last->start]);

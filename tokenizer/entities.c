@@ -39,8 +39,9 @@ static int add_entity(code_list *out, const html_entity *entity, limn_error *err
 /* The ASCII letters and digits from the place on, at most `limit`; more can be no name. */
 static size_t read_name(const uint32_t *codes, size_t count, size_t limit, char *name) {
     size_t size = 0;
-    while (size < limit && size < count && ((codes[size] >= '0' && codes[size] <= '9') || (codes[size] >= 'A' && codes[size] <= 'Z') ||
-                                            (codes[size] >= 'a' && codes[size] <= 'z'))) {
+    while (size < limit && size < count &&
+           ((codes[size] >= '0' && codes[size] <= '9') || (codes[size] >= 'A' && codes[size] <= 'Z') ||
+            (codes[size] >= 'a' && codes[size] <= 'z'))) {
         name[size] = (char)codes[size];
         size++;
     }
@@ -82,7 +83,8 @@ static size_t read_number(const uint32_t *codes, size_t count, uint32_t *number)
 
 /* ---------------------------------------------------------------- html.unescape */
 
-/* A name at the place, after "&": adds what it gives and returns the characters used; 0 when there is none; SIZE_MAX with an error. */
+/* A name at the place, after "&": adds what it gives and returns the characters used; 0 when there is none; SIZE_MAX with an
+ * error. */
 static size_t unescape_name(const uint32_t *codes, size_t count, code_list *out, limn_error *error) {
     char name[NAME_MAX_HTML + 1];
     size_t size = read_name(codes, count, NAME_MAX_HTML, name);

@@ -51,9 +51,10 @@ void text_fixer_free(text_fixer *self) {
 static const struct {
     char32_t code;
     const char32_t *letters;
-} ligatures[] = {{U'Ĳ', U"IJ"}, {U'ĳ', U"ij"}, {U'ŉ', U"'n"}, {U'Ǳ', U"DZ"}, {U'ǲ', U"Dz"}, {U'ǳ', U"dz"}, {U'Ǆ', U"DŽ"}, {U'ǅ', U"Dž"},
-                 {U'ǆ', U"dž"}, {U'Ǉ', U"LJ"}, {U'ǈ', U"Lj"}, {U'ǉ', U"lj"}, {U'Ǌ', U"NJ"}, {U'ǋ', U"Nj"}, {U'ǌ', U"nj"}, {U'ﬀ', U"ff"},
-                 {U'ﬁ', U"fi"}, {U'ﬂ', U"fl"}, {U'ﬃ', U"ffi"}, {U'ﬄ', U"ffl"}, {U'ﬅ', U"ſt"}, {U'ﬆ', U"st"}};
+} ligatures[] = {{U'Ĳ', U"IJ"},  {U'ĳ', U"ij"},  {U'ŉ', U"'n"}, {U'Ǳ', U"DZ"}, {U'ǲ', U"Dz"}, {U'ǳ', U"dz"},
+                 {U'Ǆ', U"DŽ"},  {U'ǅ', U"Dž"},  {U'ǆ', U"dž"}, {U'Ǉ', U"LJ"}, {U'ǈ', U"Lj"}, {U'ǉ', U"lj"},
+                 {U'Ǌ', U"NJ"},  {U'ǋ', U"Nj"},  {U'ǌ', U"nj"}, {U'ﬀ', U"ff"}, {U'ﬁ', U"fi"}, {U'ﬂ', U"fl"},
+                 {U'ﬃ', U"ffi"}, {U'ﬄ', U"ffl"}, {U'ﬅ', U"ſt"}, {U'ﬆ', U"st"}};
 
 static const char32_t *letters_of(uint32_t code) {
     for (size_t i = 0; i < sizeof ligatures / sizeof ligatures[0]; i++)
@@ -76,8 +77,8 @@ static uint32_t straight(uint32_t code) {
 
 /* Control characters that show nothing; those of C1 are mojibake and dealt with there. */
 static bool is_control(uint32_t code) {
-    return code <= 0x08 || code == 0x0B || (code >= 0x0E && code <= 0x1F) || code == 0x7F || (code >= 0x206A && code <= 0x206F) ||
-           code == 0xFEFF || (code >= 0xFFF9 && code <= 0xFFFC);
+    return code <= 0x08 || code == 0x0B || (code >= 0x0E && code <= 0x1F) || code == 0x7F ||
+           (code >= 0x206A && code <= 0x206F) || code == 0xFEFF || (code >= 0xFFF9 && code <= 0xFFFC);
 }
 
 /* Control characters of Windows-1252, ligatures, characters of other widths, quotes and line breaks. */
@@ -96,7 +97,8 @@ static int replace_characters(const text_fixer *self, const code_list *text, cod
         } else {
             if (code >= 0x80 && code <= 0x9F) code = charmap_character(CHARMAP_1252, (unsigned char)code);
             if (code == 0x3000) code = ' ';
-            if (code != '\r' || i + 1 == text->count || text->items[i + 1] != '\n') status = codes_add(out, straight(code), error);
+            if (code != '\r' || i + 1 == text->count || text->items[i + 1] != '\n')
+                status = codes_add(out, straight(code), error);
         }
         if (status) return -1;
     }
@@ -160,7 +162,8 @@ static void sort_marks(mark *marks, size_t count, mark *scratch) {
     sort_marks(marks + half, count - half, scratch);
     if (compare_marks(&marks[half - 1], &marks[half]) <= 0) return;
     for (size_t i = 0; i < count; i++)
-        scratch[i] = right == count || (left < half && compare_marks(&marks[left], &marks[right]) <= 0) ? marks[left++] : marks[right++];
+        scratch[i] =
+            right == count || (left < half && compare_marks(&marks[left], &marks[right]) <= 0) ? marks[left++] : marks[right++];
     memcpy(marks, scratch, count * sizeof *marks);
 }
 

@@ -1,14 +1,14 @@
-/* #redapple to "red apple": the words that are most likely together, by Zipf's law from their place in a list of frequencies (the
- * method of the Python package wordninja, as DALL·E Mini changed it). */
+/* #redapple to "red apple": the words that are most likely together, by Zipf's law from their place in a list of frequencies
+ * (the method of the Python package wordninja, as DALL·E Mini changed it). */
 #include "tokenizer/normalizer.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    WORD_MAX = 100,              /* bytes; longer words of the list are left out */
-    COST_SLOTS = 128,            /* > WORD_MAX; a power of two */
-    FILTER_STEP = 3,             /* letters between two looks into the filter */
+    WORD_MAX = 100,   /* bytes; longer words of the list are left out */
+    COST_SLOTS = 128, /* > WORD_MAX; a power of two */
+    FILTER_STEP = 3,  /* letters between two looks into the filter */
 };
 static const size_t FILE_LIMIT = (size_t)1 << 30;
 static const uint64_t HASH_START = 0xCBF29CE484222325u, HASH_FACTOR = 0x100000001B3u;
@@ -23,7 +23,7 @@ typedef struct {
 struct hashtag_words {
     char *text;
     word_entry *entries;
-    size_t mask;     /* entries - 1; a power of two */
+    size_t mask;      /* entries - 1; a power of two */
     uint64_t *filter; /* bits: some word may end with letters of this hash */
     uint64_t filter_mask;
     size_t longest;
@@ -101,7 +101,8 @@ static int read_lines(hashtag_words *self, const char *path, size_t size, size_t
         for (size_t used; start < end && (used = space_length(text + start, end - start));) start += used;
         for (word_end = start; word_end < end && !space_length(text + word_end, end - word_end);) word_end++;
         if (word_end == start)
-            return limn_fail(error, "%s: line %zu has no word; expected \"word count\", the most frequent first", path, place + 1);
+            return limn_fail(error, "%s: line %zu has no word; expected \"word count\", the most frequent first", path,
+                             place + 1);
         *letters += word_end - start;
         if (self->entries) add_word(self, text + start, word_end - start, place);
     }
@@ -149,8 +150,8 @@ void hashtag_words_free(hashtag_words *self) {
 
 /* ---------------------------------------------------------------- splitting */
 
-/* The length of the last word of the cheapest split of text[0, end), and its cost. costs[i % COST_SLOTS] is that of text[0, i). Of
- * equal costs the shorter word is taken; without any word it is one letter. */
+/* The length of the last word of the cheapest split of text[0, end), and its cost. costs[i % COST_SLOTS] is that of text[0, i).
+ * Of equal costs the shorter word is taken; without any word it is one letter. */
 static size_t best_last_word(const hashtag_words *self, const char *text, size_t end, const double *costs, double *out_cost) {
     size_t best = 1, longest = self && self->longest < end ? self->longest : end;
     uint64_t hash = HASH_START;
@@ -169,7 +170,8 @@ static size_t best_last_word(const hashtag_words *self, const char *text, size_t
 }
 
 /* The words of text[0, size) are marked in `begins` by their first letters. Digits are put together again. */
-static void mark_words(const hashtag_words *self, const char *text, size_t size, unsigned char *lengths, unsigned char *begins) {
+static void mark_words(const hashtag_words *self, const char *text, size_t size, unsigned char *lengths,
+                       unsigned char *begins) {
     double costs[COST_SLOTS] = {0};
     for (size_t end = 1; end <= size; end++)
         lengths[end - 1] = (unsigned char)best_last_word(self, text, end, costs, &costs[end % COST_SLOTS]);

@@ -1,5 +1,5 @@
-/* Mojibake undone, as ftfy.fix_encoding does (Robyn Speer, Apache License 2.0): text that looks bad is put back into the bytes of an
- * encoding that has all its characters, and read as UTF-8. */
+/* Mojibake undone, as ftfy.fix_encoding does (Robyn Speer, Apache License 2.0): text that looks bad is put back into the bytes
+ * of an encoding that has all its characters, and read as UTF-8. */
 #include "tokenizer/mojibake.h"
 #include <stdlib.h>
 #include <string.h>
@@ -7,9 +7,9 @@
 enum {
     BLANK = 0x20,
     BLANK_BYTE = 0xA0,
-    LOST = 0x1A,       /* the byte that stands for U+FFFD in Windows' encodings here */
+    LOST = 0x1A, /* the byte that stands for U+FFFD in Windows' encodings here */
     REPLACEMENT = 0xFFFD,
-    DEPTH_MAX = 32     /* of mojibake within mojibake; each halves the text, so nothing gets there */
+    DEPTH_MAX = 32 /* of mojibake within mojibake; each halves the text, so nothing gets there */
 };
 
 static bool is_windows(size_t charmap) {
@@ -101,7 +101,7 @@ static size_t match_first(const char *const *patterns, const unsigned char *at, 
 /* UTF-8 where U+00A0 became a blank. */
 static const char *const blanked[] = {"a ", "b k", "dk ", "f cc", "fc c", "fcc ", NULL};
 /* UTF-8 of which bytes were lost. */
-static const char *const lossy[] = {"2l",  "s?",   "uh?uwy", "uhyuw?", "3?x", "3x?", "4?xx", "4x?x", "4xx?", "l", NULL};
+static const char *const lossy[] = {"2l", "s?", "uh?uwy", "uhyuw?", "3?x", "3x?", "4?xx", "4x?x", "4xx?", "l", NULL};
 
 static bool has_blanked(const unsigned char *bytes, size_t size) {
     for (size_t i = 0; i < size; i++)
@@ -215,7 +215,8 @@ static uint32_t common_charmaps(const mojibake_clues *self, const code_list *tex
     return common >> ROLE_BITS;
 }
 
-static int try_charmaps(const mojibake_clues *self, const code_list *text, uint32_t possible, code_list *out, limn_error *error) {
+static int try_charmaps(const mojibake_clues *self, const code_list *text, uint32_t possible, code_list *out,
+                        limn_error *error) {
     if (!(possible & ((1u << CHARMAP_COUNT) - 1))) return 0;
     unsigned char *bytes = limn_allocate(text->count, 9, error);
     int status = bytes ? 0 : -1;

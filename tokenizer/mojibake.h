@@ -39,7 +39,11 @@ struct mojibake_clues {
 
 static inline size_t clue_place(uint32_t code) {
     if (code < CLUES_DENSE) return code;
-    return code == 0xF8FF ? CLUES_DENSE : code == 0xFB01 ? CLUES_DENSE + 1 : code == 0xFB02 ? CLUES_DENSE + 2 : code == 0xFFFD ? CLUES_DENSE + 3 : CLUES_NONE;
+    return code == 0xF8FF   ? CLUES_DENSE
+           : code == 0xFB01 ? CLUES_DENSE + 1
+           : code == 0xFB02 ? CLUES_DENSE + 2
+           : code == 0xFFFD ? CLUES_DENSE + 3
+                            : CLUES_NONE;
 }
 static inline uint32_t clue_roles(const mojibake_clues *self, uint32_t code) {
     return self->roles[clue_place(code)];

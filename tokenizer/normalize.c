@@ -1,11 +1,15 @@
 /* Captions as DALL·E Mini's encoder was trained on them (see normalizer.h for the steps). */
 #include "tokenizer/internal.h"
 #include "tokenizer/normalizer.h"
+#include <omp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEPT_MAX = 1 << 20 }; /* memory of a workspace in bytes that is worth keeping for the next text */
+enum {
+    KEPT_MAX = 1 << 20, /* memory of a workspace in bytes that is worth keeping for the next text */
+    POOLS = 32          /* so that the threads of a loop do not wait for each other at every caption */
+};
 
 /* What one text needs. */
 typedef struct workspace {
@@ -22,8 +26,8 @@ typedef struct {
 
 struct text_normalizer {
     text_fixer *fixer;
-    hashtag_words *words; /* NULL: none */
-    workspace_pool *pool;
+    hashtag_words *words;  /* NULL: none */
+    workspace_pool *pools; /* (POOLS) */
 };
 
 /* ---------------------------------------------------------------- workspaces */
@@ -36,25 +40,31 @@ static void workspace_free(workspace *self) {
     free(self);
 }
 
+static workspace_pool *own_pool(const text_normalizer *self) {
+    return &self->pools[omp_get_thread_num() % POOLS];
+}
+
 static workspace *workspace_take(const text_normalizer *self, limn_error *error) {
-    pthread_mutex_lock(&self->pool->mutex);
-    workspace *taken = self->pool->first;
-    if (taken) self->pool->first = taken->next;
-    pthread_mutex_unlock(&self->pool->mutex);
+    workspace_pool *pool = own_pool(self);
+    pthread_mutex_lock(&pool->mutex);
+    workspace *taken = pool->first;
+    if (taken) pool->first = taken->next;
+    pthread_mutex_unlock(&pool->mutex);
     return taken ? taken : limn_allocate(1, sizeof *taken, error);
 }
 
 static void workspace_give_back(const text_normalizer *self, workspace *given) {
-    size_t kept = (given->codes.capacity + given->fixed.capacity) * sizeof(uint32_t) + given->bytes.a.capacity +
-                  given->bytes.b.capacity;
+    workspace_pool *pool = own_pool(self);
+    size_t kept =
+        (given->codes.capacity + given->fixed.capacity) * sizeof(uint32_t) + given->bytes.a.capacity + given->bytes.b.capacity;
     if (kept > KEPT_MAX) {
         workspace_free(given);
         return;
     }
-    pthread_mutex_lock(&self->pool->mutex);
-    given->next = self->pool->first;
-    self->pool->first = given;
-    pthread_mutex_unlock(&self->pool->mutex);
+    pthread_mutex_lock(&pool->mutex);
+    given->next = pool->first;
+    pool->first = given;
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 /* ---------------------------------------------------------------- making and freeing */
@@ -62,9 +72,9 @@ static void workspace_give_back(const text_normalizer *self, workspace *given) {
 text_normalizer *text_normalizer_create(const char *words_path, limn_error *error) {
     text_normalizer *self = limn_allocate(1, sizeof *self, error);
     if (!self) return NULL;
-    self->pool = limn_allocate(1, sizeof *self->pool, error);
-    if (self->pool) pthread_mutex_init(&self->pool->mutex, NULL);
-    if (self->pool) self->fixer = text_fixer_create(error);
+    self->pools = limn_allocate(POOLS, sizeof *self->pools, error);
+    for (size_t i = 0; self->pools && i < POOLS; i++) pthread_mutex_init(&self->pools[i].mutex, NULL);
+    if (self->pools) self->fixer = text_fixer_create(error);
     if (self->fixer && words_path) self->words = hashtag_words_read(words_path, error);
     if (self->fixer && (!words_path || self->words)) return self;
     text_normalizer_free(self);
@@ -75,21 +85,21 @@ void text_normalizer_free(text_normalizer *self) {
     if (!self) return;
     text_fixer_free(self->fixer);
     hashtag_words_free(self->words);
-    if (self->pool) {
-        for (workspace *space = self->pool->first, *next; space; space = next) {
+    for (size_t i = 0; self->pools && i < POOLS; i++) {
+        for (workspace *space = self->pools[i].first, *next; space; space = next) {
             next = space->next;
             workspace_free(space);
         }
-        pthread_mutex_destroy(&self->pool->mutex);
-        free(self->pool);
+        pthread_mutex_destroy(&self->pools[i].mutex);
     }
+    free(self->pools);
     free(self);
 }
 
 /* ---------------------------------------------------------------- one text */
 
-/* Lower-cases text that the steps before the rules would leave alone: ASCII without control characters, and no "&" that may begin an
- * entity. False, and nothing done, if it is not such. */
+/* Lower-cases text that the steps before the rules would leave alone: ASCII without control characters, and no "&" that may
+ * begin an entity. False, and nothing done, if it is not such. */
 static bool take_short_way(const char *text, size_t size, char *out) {
     for (size_t i = 0; i < size; i++) {
         unsigned char c = (unsigned char)text[i];
@@ -100,16 +110,37 @@ static bool take_short_way(const char *text, size_t size, char *out) {
     return true;
 }
 
+static bool has_code(const code_list *text, uint32_t code) {
+    for (size_t i = 0; i < text->count; i++)
+        if (text->items[i] == code) return true;
+    return false;
+}
+
+/* ASCII is emoji only with a keycap around it. */
+static bool has_emoji(const code_list *text) {
+    for (size_t i = 0; i < text->count; i++)
+        if (text->items[i] >= 0x80 && (unicode_flags(text->items[i]) & UNICODE_EMOJI)) return true;
+    return has_code(text, 0x20E3);
+}
+
+/* Runs a step from space->codes to space->fixed, and swaps them. */
+static int run_step(workspace *space, int (*step)(const uint32_t *, size_t, code_list *, limn_error *), limn_error *error) {
+    space->fixed.count = 0;
+    if (step(space->codes.items, space->codes.count, &space->fixed, error)) return -1;
+    code_list codes = space->codes;
+    space->codes = space->fixed;
+    space->fixed = codes;
+    return 0;
+}
+
 static int take_long_way(const text_normalizer *self, const char *text, size_t size, workspace *space, limn_error *error) {
-    code_list *codes = &space->codes, *fixed = &space->fixed;
-    codes->count = fixed->count = 0;
-    if (codes_decode(codes, text, size, error) || text_fix(self->fixer, codes->items, codes->count, fixed, error)) return -1;
-    codes->count = 0;
-    if (entities_unescape(fixed->items, fixed->count, codes, error)) return -1;
-    fixed->count = 0;
-    if (entities_unescape(codes->items, codes->count, fixed, error)) return -1;
-    codes->count = 0;
-    if (emoji_name(fixed->items, fixed->count, codes, error)) return -1;
+    code_list *codes = &space->codes;
+    space->fixed.count = codes->count = 0;
+    if (codes_decode(&space->fixed, text, size, error)) return -1;
+    if (text_fix(self->fixer, space->fixed.items, space->fixed.count, codes, error)) return -1;
+    for (int i = 0; i < 2; i++)
+        if (has_code(codes, '&') && run_step(space, entities_unescape, error)) return -1;
+    if (has_emoji(codes) && run_step(space, emoji_name, error)) return -1;
     return codes_transliterate(codes->items, codes->count, &space->bytes.a, error);
 }
 

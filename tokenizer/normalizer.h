@@ -1,15 +1,17 @@
 /* What the files of the text normaliser share. Nothing outside tokenizer/ includes this.
  *
- * A caption goes through them in this order, as in DALL·E Mini's TextNormalizer (Python's ftfy, html.unescape twice, emoji.demojize,
- * unidecode, lower case, and a chain of substitutions):
+ * A caption goes through them in this order, as in DALL·E Mini's TextNormalizer (Python's ftfy, html.unescape twice,
+ * emoji.demojize, unidecode, lower case, and a chain of substitutions):
  *
- *     codes.c           bytes to code points
- *     fix_text.c        repairs: entities, mojibake (mojibake.c, charmaps.c), ligatures, widths, quotes, control characters, NFC
- *     entities.c        HTML's character references
- *     emoji.c           emoji to their names
- *     transliterate.c   everything to ASCII in lower case
- *     rules.c           people, tags, addresses, numbers, quotes, punctuation; hashtags.c splits #redapple
- *     normalize.c       all of it, and the short way for captions in ASCII */
+ *     codes.c      bytes to code points
+ *     fix_text.c   repairs: entities, mojibake, ligatures, widths, quotes, control characters, NFC
+ *     entities.c   HTML's character references
+ *     emoji.c      emoji to their names
+ *     codes.c      everything to ASCII in lower case
+ *     rules.c      people, tags, addresses, numbers, quotes, punctuation
+ *     normalize.c  all of it, and the short way for captions in ASCII
+ *
+ * fix_text.c has mojibake.c, badness.c and charmaps.c to help it, rules.c has hashtags.c. */
 #ifndef LIMN_TOKENIZER_NORMALIZER_H
 #define LIMN_TOKENIZER_NORMALIZER_H
 
@@ -18,12 +20,12 @@
 /* ---------------------------------------------------------------- tables, made at build time by tables/ */
 
 enum {
-    UNICODE_WORD = 1,     /* \w of Python's re, but for the underscore */
-    UNICODE_DIGIT = 2,    /* \d */
-    UNICODE_SPACE = 4,    /* \s */
-    UNICODE_NOT_NFC = 8,  /* has to be looked at by NFC, or by its neighbours' */
+    UNICODE_WORD = 1,      /* \w of Python's re, but for the underscore */
+    UNICODE_DIGIT = 2,     /* \d */
+    UNICODE_SPACE = 4,     /* \s */
+    UNICODE_NOT_NFC = 8,   /* has to be looked at by NFC, or by its neighbours' */
     UNICODE_REPAIRED = 16, /* changed by fix_text, apart from mojibake */
-    UNICODE_EMOJI = 32    /* an emoji begins with it */
+    UNICODE_EMOJI = 32     /* an emoji begins with it */
 };
 extern const uint8_t unicode_flag_rows[][256];
 extern const uint16_t unicode_flag_row[];
@@ -117,8 +119,8 @@ typedef struct mojibake_clues mojibake_clues;
 mojibake_clues *mojibake_clues_create(limn_error *error);
 void mojibake_clues_free(mojibake_clues *self);
 
-/* Repairs go on until nothing changes, and a text can be made such that each changes next to nothing ("&amp;amp;amp;…"). What they
- * may cost together, in characters looked at, is limited; no text of less than 4,000 characters gets near the limit. */
+/* Repairs go on until nothing changes, and a text can be made such that each changes next to nothing ("&amp;amp;amp;…"). What
+ * they may cost together, in characters looked at, is limited; no text of less than 4,000 characters gets near the limit. */
 typedef struct {
     size_t left;
 } fix_budget;

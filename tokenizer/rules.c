@@ -1,14 +1,15 @@
-/* DALL·E Mini's substitutions, on ASCII in lower case. The original writes them as regular expressions that run one after another; each
- * pass here is one of them, or several that cannot get into each other's way. A pass is left out where the text has none of the
- * characters that it is about. */
+/* DALL·E Mini's substitutions, on ASCII in lower case. The original writes them as regular expressions that run one after
+ * another; each pass here is one of them, or several that cannot get into each other's way. A pass is left out where the text
+ * has none of the characters that it is about. */
 #include "tokenizer/normalizer.h"
 #include <stdlib.h>
 #include <string.h>
 
-/* The original hides the dots of numbers, the quotes of "it's" and the slashes of dates from the punctuation behind words. What is
- * in between sees these words, and so can the reader of a hashtag. */
+/* The original hides the dots of numbers, the quotes of "it's" and the slashes of dates from the punctuation behind words. What
+ * is in between sees these words, and so can the reader of a hashtag. */
 #define HIDDEN "xtokx"
-static const char hidden_dot[] = HIDDEN "dot" HIDDEN, hidden_quote[] = HIDDEN "quote" HIDDEN, hidden_slash[] = HIDDEN "slash" HIDDEN;
+static const char hidden_dot[] = HIDDEN "dot" HIDDEN, hidden_quote[] = HIDDEN "quote" HIDDEN,
+                  hidden_slash[] = HIDDEN "slash" HIDDEN;
 
 enum { HIDDEN_LENGTH = 15 }; /* of the longest */
 
@@ -223,9 +224,9 @@ static void part_words(char *text, size_t size) {
 /* Marks without meaning are blanks, all quotes are double, all other punctuation is a comma. */
 static void simplify(char *text, size_t size) {
     static const char simpler[128] = {
-        ['_'] = ' ',  ['#'] = ' ', ['\\'] = ' ', ['\''] = '"', ['`'] = '"', ['('] = ',', [')'] = ',', ['['] = ',',
-        [']'] = ',',  ['.'] = ',', ['|'] = ',',  [':'] = ',',  [';'] = ',', ['?'] = ',', ['!'] = ',', ['='] = ',',
-        ['+'] = ',',  ['~'] = ',', ['-'] = ',',  ['/'] = ',',  ['{'] = ',', ['}'] = ','};
+        ['_'] = ' ', ['#'] = ' ', ['\\'] = ' ', ['\''] = '"', ['`'] = '"', ['('] = ',', [')'] = ',', ['['] = ',',
+        [']'] = ',', ['.'] = ',', ['|'] = ',',  [':'] = ',',  [';'] = ',', ['?'] = ',', ['!'] = ',', ['='] = ',',
+        ['+'] = ',', ['~'] = ',', ['-'] = ',',  ['/'] = ',',  ['{'] = ',', ['}'] = ','};
     for (size_t i = 0; i < size; i++) {
         char to = simpler[text[i] & 127];
         if (to) text[i] = to;
@@ -262,8 +263,8 @@ static size_t run_length(span text, size_t at) {
     return end - at;
 }
 
-/* Four or more of a character are one; quotes and blanks between them are one quote between blanks, commas and blanks between them
- * one comma and a blank, blanks are one blank. Nothing at the ends, and no comma. `out` has room for twice as much. */
+/* Four or more of a character are one; quotes and blanks between them are one quote between blanks, commas and blanks between
+ * them one comma and a blank, blanks are one blank. Nothing at the ends, and no comma. `out` has room for twice as much. */
 static span merge(span text, char *out) {
     size_t written = 0;
     bool blank = false; /* one is due before the next character */

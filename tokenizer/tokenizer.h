@@ -72,14 +72,15 @@ tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabular
                                     limn_error *error);
 void tokenizer_trainer_free(tokenizer_trainer *trainer); /* NULL allowed */
 
-/* Normalising: captions to what DALL·E Mini's encoder was trained on, as its TextNormalizer does it: mojibake repaired, HTML entities
- * and tags, web addresses and Wikipedia's marks taken out, emoji named, everything in ASCII and lower case, hashtags split into words,
- * 's and 't kept, all other punctuation commas; led by a space. In one point it differs: what a single <person> becomes (a person,
- * someone, somebody) is decided by a hash of the caption and not by chance, so the same caption always gives the same text. */
+/* Normalising: captions to what DALL·E Mini's encoder was trained on, as its TextNormalizer does it: mojibake repaired, HTML
+ * entities and tags, web addresses and Wikipedia's marks taken out, emoji named, everything in ASCII and lower case, hashtags
+ * split into words, 's and 't kept, all other punctuation commas; led by a space. In one point it differs: what a single
+ * <person> becomes (a person, someone, somebody) is decided by a hash of the caption and not by chance, so the same caption
+ * always gives the same text. */
 typedef struct text_normalizer text_normalizer;
-/* words_path: a list of words for splitting hashtags, UTF-8, "word count" on each line, the most frequent first (what comes after the
- * word is not looked at; words of more than 100 bytes are left out). NULL: hashtags fall into letters, as the original's do when it
- * knows no word. Fails when the file cannot be read, is empty or not UTF-8, or has a line without a word. */
+/* words_path: a list of words for splitting hashtags, UTF-8, "word count" on each line, the most frequent first (what comes
+ * after the word is not looked at; words of more than 100 bytes are left out). NULL: hashtags fall into letters, as the
+ * original's do when it knows no word. Fails when the file cannot be read, is empty or not UTF-8, or a line has no word. */
 text_normalizer *text_normalizer_create(const char *words_path, limn_error *error);
 /* Appends the normalised text, a line without its end, of any bytes: what is not UTF-8 counts as U+FFFD, as with Python's
  * errors="replace". A text above TOKENIZER_MAX_TEXT is an error. Safe from many threads at once. */

@@ -1,4 +1,4 @@
-/* golden-text DIR: encoding and training against what Hugging Face tokenizers computed. */
+/* golden-text DIR: encoding and training against what Hugging Face tokenizers computed, normalising against DALL·E Mini's. */
 #include "tests/golden/golden.h"
 #include "tokenizer/tokenizer.h"
 #include <limits.h>
@@ -7,7 +7,7 @@
 
 enum { LIMIT = 1 << 30 };
 
-static const char *const known_names[] = {"encode", "training"};
+static const char *const known_names[] = {"encode", "training", "normalize"};
 
 /* --only takes names that are known here: a misspelt one would compare nothing and look fine. */
 static void check_names(const char *only) {
@@ -18,7 +18,7 @@ static void check_names(const char *only) {
         for (size_t i = 0; i < sizeof known_names / sizeof known_names[0]; i++)
             known = known || (strlen(known_names[i]) == length && strncmp(known_names[i], name, length) == 0);
         if (known) continue;
-        fprintf(stderr, "golden-text: --only %.*s is not known; it takes encode, training\n", (int)length, name);
+        fprintf(stderr, "golden-text: --only %.*s is not known; it takes encode, training, normalize\n", (int)length, name);
         exit(LIMN_EXIT_USAGE);
     }
 }
@@ -116,6 +116,53 @@ done:
     json_decref(vocabulary);
 }
 
+/* One row {"text", "normalized"}; a row that differs is printed with both. */
+static bool row_is_normalized(const text_normalizer *normalizer, const json_t *row, size_t number) {
+    const json_t *text = json_object_get(row, "text"), *expected = json_object_get(row, "normalized");
+    limn_buffer ours = {0};
+    limn_error error = {0};
+    if (!json_is_string(text) || !json_is_string(expected)) {
+        printf("row %zu: is not {\"text\", \"normalized\"}\n", number);
+        return false;
+    }
+    int status = text_normalize(normalizer, json_string_value(text), json_string_length(text), &ours, &error);
+    bool equal = status == 0 && ours.size == json_string_length(expected) &&
+                 memcmp(ours.data, json_string_value(expected), ours.size) == 0;
+    if (!equal)
+        printf("row %zu: \"%s\"\n    gives    \"%s\"\n    expected \"%s\"\n", number, json_string_value(text),
+               status ? error.message : ours.data, json_string_value(expected));
+    limn_buffer_free(&ours);
+    return equal;
+}
+
+/* Every row of normalize.jsonl, with words_frequency.txt beside it for the hashtags. */
+static void compare_normalizing(golden *test) {
+    char path[PATH_MAX], words[PATH_MAX], detail[256];
+    limn_error error = {0};
+    size_t size, rows = 0, wrong = 0;
+    text_normalizer *normalizer = NULL;
+    char *text = NULL;
+    if (limn_path_join(path, sizeof path, test->path, "normalize.jsonl", &error) ||
+        limn_path_join(words, sizeof words, test->path, "words_frequency.txt", &error) ||
+        !(normalizer = text_normalizer_create(words, &error)) || !(text = limn_file_read(path, LIMIT, &size, &error))) {
+        golden_error(test, &error);
+        text_normalizer_free(normalizer);
+        return;
+    }
+    for (char *line = text, *end; line < text + size; line = end + 1) {
+        end = memchr(line, '\n', (size_t)(text + size - line));
+        if (!end) end = text + size;
+        if (end == line) continue;
+        json_t *row = json_loadb(line, (size_t)(end - line), JSON_ALLOW_NUL, NULL);
+        wrong += !row_is_normalized(normalizer, row, ++rows);
+        json_decref(row);
+    }
+    snprintf(detail, sizeof detail, "%zu of %zu rows differ", wrong, rows);
+    golden_check(test, "normalize", rows > 0 && wrong == 0, detail);
+    text_normalizer_free(normalizer);
+    free(text);
+}
+
 int main(int argc, char **argv) {
     golden test;
     limn_set_log_level(LIMN_LOG_WARNING);
@@ -131,5 +178,6 @@ int main(int argc, char **argv) {
         tokenizer_free(tokens);
     }
     if (golden_wants(&test, "training")) compare_training(&test);
+    if (golden_wants(&test, "normalize")) compare_normalizing(&test);
     return golden_finish(&test);
 }

@@ -44,3 +44,14 @@ expect 1 'wrong: line 1: token id 5000' "$program" decode --tokenizer tokens --i
 code=0
 "$program" encode --tokenizer tokens --input lines --quiet >/dev/full 2>err || code=$?
 [ "$code" = 1 ] && grep -q 'cannot be written' err || fail "a full disk goes unnoticed: $(cat err)"
+
+# captions to normalised captions
+printf 'One red\302\240APPLE &amp; #redapple\r\n\ncaf\303\203\302\251 <b>x</b>' >captions
+printf 'red 2\napple 1\n' >words
+"$program" normalize --words words --input captions --quiet >normalised
+printf ' one red apple & red apple\n \n cafe x\n' | cmp - normalised || fail "normalising gives $(cat normalised)"
+"$program" normalize --quiet <captions | grep -q '^ one red apple & r e d a p p l e$' || fail "hashtags without --words"
+expect 1 'line 2 has no word' "$program" normalize --words captions --input captions
+expect 1 'absent' "$program" normalize --words absent --input captions
+expect 1 'absent' "$program" normalize --input absent
+expect 2 'tokenizer' "$program" normalize --tokenizer tokens

@@ -1,5 +1,5 @@
-/* Emoji to the names that the Python package "emoji" gives them: CLDR's English short names, as Unicode's emoji-test.txt has them,
- * with underscores. Written as a tree of code points, walked by tokenizer/emoji.c. */
+/* Emoji to the names that the Python package "emoji" gives them: CLDR's English short names, as Unicode's emoji-test.txt has
+ * them, with underscores. Written as a tree of code points, walked by tokenizer/emoji.c. */
 #include "tokenizer/normalizer.h"
 #include "tokenizer/tables/tables.h"
 #include <stdlib.h>
@@ -92,11 +92,11 @@ static int read_test(sequence_list *list, char *text, limn_error *error) {
 
 /* ---------------------------------------------------------------- newer_emoji.txt */
 
-static const char *const tone_names[] = {"light skin tone", "medium-light skin tone", "medium skin tone", "medium-dark skin tone",
-                                         "dark skin tone"};
+static const char *const tone_names[] = {"light skin tone", "medium-light skin tone", "medium skin tone",
+                                         "medium-dark skin tone", "dark skin tone"};
 
-/* The pattern with tones `first` and `second` (TONES: none) and the selectors that the bits of `selectors` say. 1: there is no such
- * sequence. */
+/* The pattern with tones `first` and `second` (TONES: none) and the selectors that the bits of `selectors` say. 1: there is no
+ * such sequence. */
 static int expand(const char *pattern, size_t first, size_t second, unsigned selectors, hex_codes *out) {
     bool used_first = first == TONES, used_second = second == TONES;
     out->count = 0;
@@ -132,8 +132,9 @@ static int add_pattern(sequence_list *list, const char *pattern, const char *nam
                 int none = expand(pattern, first, second, selectors, &codes);
                 if (none < 0) return limn_fail(error, "has a sequence that is too long at %s", pattern);
                 if (none) continue;
-                snprintf(full, sizeof full, "%s%s%s%s%s", name, first < TONES ? ": " : "", first < TONES ? tone_names[first] : "",
-                         second < TONES ? ", " : "", second < TONES ? tone_names[second] : "");
+                snprintf(full, sizeof full, "%s%s%s%s%s", name, first < TONES ? ": " : "",
+                         first < TONES ? tone_names[first] : "", second < TONES ? ", " : "",
+                         second < TONES ? tone_names[second] : "");
                 if (add_sequence(list, &codes, full, false, error)) return -1;
             }
     return 0;
@@ -199,7 +200,8 @@ static int write_tree(const sequence_list *list, FILE *out, limn_error *error) {
 
 /* ---------------------------------------------------------------- all of it */
 
-static int read_file(sequence_list *list, const char *path, int (*read)(sequence_list *, char *, limn_error *), limn_error *error) {
+static int read_file(sequence_list *list, const char *path, int (*read)(sequence_list *, char *, limn_error *),
+                     limn_error *error) {
     size_t size;
     char *text = limn_file_read(path, FILE_LIMIT, &size, error);
     if (!text) return -1;

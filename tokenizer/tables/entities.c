@@ -39,7 +39,8 @@ static int read_entities(entity_list *list, char *text, limn_error *error) {
         hex_codes codes;
         if (*line == '#' || !*line) continue;
         char *name = next_field(&line, ' ');
-        if (!line || read_codes(line, &codes) || codes.count == 0) return limn_fail(error, "has a line of another form at %s", name);
+        if (!line || read_codes(line, &codes) || codes.count == 0)
+            return limn_fail(error, "has a line of another form at %s", name);
         if (add(list, name, &codes, false, error)) return -1;
     }
     return list->count ? 0 : limn_fail(error, "has no entities");
@@ -55,8 +56,8 @@ static bool has_known_beginning(const entity_list *sorted, const char *name) {
     return false;
 }
 
-/* "&EACUTE;" is no entity, but databases in capitals are full of them: for each name in small letters that ends with a semicolon, the
- * name in capitals gives the capitals, if HTML itself would leave it alone. */
+/* "&EACUTE;" is no entity, but databases in capitals are full of them: for each name in small letters that ends with a
+ * semicolon, the name in capitals gives the capitals, if HTML itself would leave it alone. */
 static int add_capitals(entity_list *list, const unicode_data *data, limn_error *error) {
     const entity_list sorted = *list;
     for (size_t i = 0; i < sorted.count; i++) {

@@ -1,6 +1,6 @@
 /* What the files of make-normalize-tables share. That program runs when Limn is built and writes normalize_tables.c, the tables
- * of the text normaliser (tokenizer/normalizer.h), from what Debian packages hold: the Unicode character database and emoji names
- * (unicode-data), Text::Unidecode's transliteration (libtext-unidecode-perl), and NFKC (utf8proc). */
+ * of the text normaliser (tokenizer/normalizer.h), from what Debian packages hold: the Unicode character database and emoji
+ * names (unicode-data), Text::Unidecode's transliteration (libtext-unidecode-perl), and NFKC (utf8proc). */
 #ifndef LIMN_TOKENIZER_TABLES_H
 #define LIMN_TOKENIZER_TABLES_H
 
@@ -25,10 +25,10 @@ int read_codes(const char *text, hex_codes *out);
 /* UnicodeData.txt, SpecialCasing.txt and DerivedNormalizationProps.txt. */
 typedef struct {
     char *files[3];
-    const char **names;        /* (TABLES_CODE_POINTS): NULL where there is none */
-    const char **numbers;      /* (TABLES_CODE_POINTS): "10" or "1/2"; NULL where there is none */
-    hex_codes *upper;          /* (TABLES_CODE_POINTS): upper case where it differs from the character, else empty */
-    unsigned char *flags;      /* (TABLES_CODE_POINTS): UNICODE_… of tokenizer/normalizer.h */
+    const char **names;   /* (TABLES_CODE_POINTS): NULL where there is none */
+    const char **numbers; /* (TABLES_CODE_POINTS): "10" or "1/2"; NULL where there is none */
+    hex_codes *upper;     /* (TABLES_CODE_POINTS): upper case where it differs from the character, else empty */
+    unsigned char *flags; /* (TABLES_CODE_POINTS): UNICODE_… of tokenizer/normalizer.h */
 } unicode_data;
 int unicode_data_read(unicode_data *self, const char *folder, limn_error *error);
 void unicode_data_free(unicode_data *self);
@@ -48,8 +48,8 @@ size_t string_pool_add(string_pool *self, const char *text, size_t size, limn_er
 void string_pool_free(string_pool *self);
 /* `const uint32_t NAME_start[]` and `const char NAME_text[]`. */
 void string_pool_write(const string_pool *self, const char *name, FILE *out);
-/* A table with a value for every code point as `const TYPE NAME_rows[][256]` and `const uint16_t NAME_row[TABLES_ROWS]`, equal rows
- * once. */
+/* A table with a value for every code point as `const TYPE NAME_rows[][256]` and `const uint16_t NAME_row[TABLES_ROWS]`, equal
+ * rows once. */
 int write_rows(const uint16_t *values, const char *type, const char *name, FILE *out, limn_error *error);
 
 /* ---------------------------------------------------------------- the tables */

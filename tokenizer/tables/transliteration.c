@@ -1,7 +1,8 @@
-/* Characters to ASCII: Sean M. Burke's Text::Unidecode, brought to what DALL·E Mini's normaliser gave, which used that module's port
- * to Python. The port branched off long ago. Most of what it does differently follows a rule: it spells characters that are made of
- * others by their compatibility decomposition (NFKC) or by the letter in their Unicode name, and it never got what the module learnt
- * later. What is left are corrections, found by comparing what the two print and given here one by one, with the reason. */
+/* Characters to ASCII: Sean M. Burke's Text::Unidecode, brought to what DALL·E Mini's normaliser gave, which used that module's
+ * port to Python. The port branched off long ago. Most of what it does differently follows a rule: it spells characters that
+ * are made of others by their compatibility decomposition (NFKC) or by the letter in their Unicode name, and it never got what
+ * the module learnt later. What is left are corrections, found by comparing what the two print and given here one by one, with
+ * the reason. */
 #include "tokenizer/normalizer.h"
 #include "tokenizer/tables/tables.h"
 #include <ctype.h>
@@ -20,18 +21,19 @@ typedef struct {
 
 /* Spelt by their compatibility decomposition: 𝐀 ① ⓐ ⁇ ⅰ ℃ ㉑. */
 static const code_range decomposed[] = {
-    {0x1D2C, 0x1D49}, {0x1D4B, 0x1D50}, {0x1D52, 0x1D52}, {0x1D56, 0x1D60}, {0x1D62, 0x1D69}, {0x2047, 0x2047},
-    {0x2057, 0x2057}, {0x205F, 0x205F}, {0x2071, 0x2071}, {0x2090, 0x2093}, {0x2095, 0x209C}, {0x2102, 0x2103},
-    {0x2109, 0x210E}, {0x2110, 0x2115}, {0x2119, 0x2134}, {0x2139, 0x213B}, {0x2145, 0x2149}, {0x2329, 0x232A},
-    {0x2460, 0x24EA}, {0x2A74, 0x2A76}, {0x3251, 0x325F}, {0x32B1, 0x32BF}, {0x32CC, 0x32CF}, {0x3377, 0x337A},
+    {0x1D2C, 0x1D49},   {0x1D4B, 0x1D50},   {0x1D52, 0x1D52},   {0x1D56, 0x1D60},   {0x1D62, 0x1D69},  {0x2047, 0x2047},
+    {0x2057, 0x2057},   {0x205F, 0x205F},   {0x2071, 0x2071},   {0x2090, 0x2093},   {0x2095, 0x209C},  {0x2102, 0x2103},
+    {0x2109, 0x210E},   {0x2110, 0x2115},   {0x2119, 0x2134},   {0x2139, 0x213B},   {0x2145, 0x2149},  {0x2329, 0x232A},
+    {0x2460, 0x24EA},   {0x2A74, 0x2A76},   {0x3251, 0x325F},   {0x32B1, 0x32BF},   {0x32CC, 0x32CF},  {0x3377, 0x337A},
     {0x1D400, 0x1D6A5}, {0x1D7CE, 0x1D7FF}, {0x1F100, 0x1F12C}, {0x1F16A, 0x1F16C}, {0x1F190, 0x1F190}};
 
 /* Latin letters with a hook, turned, reversed, small capital: the letter in the name, where it has one or two letters. */
-static const code_range latin_letters[] = {
-    {0x1D00, 0x1D0F}, {0x1D11, 0x1D11}, {0x1D13, 0x1D15}, {0x1D18, 0x1D22}, {0x1D2F, 0x1D2F}, {0x1D3B, 0x1D3B}, {0x1D46, 0x1D46}, {0x1D4E, 0x1D4E}, {0x1D59, 0x1D59},
-    {0x1D6C, 0x1D77}, {0x1D7D, 0x1D7D}, {0x1D80, 0x1D8E}, {0x2C60, 0x2C6F}};
+static const code_range latin_letters[] = {{0x1D00, 0x1D0F}, {0x1D11, 0x1D11}, {0x1D13, 0x1D15}, {0x1D18, 0x1D22},
+                                           {0x1D2F, 0x1D2F}, {0x1D3B, 0x1D3B}, {0x1D46, 0x1D46}, {0x1D4E, 0x1D4E},
+                                           {0x1D59, 0x1D59}, {0x1D6C, 0x1D77}, {0x1D7D, 0x1D7D}, {0x1D80, 0x1D8E},
+                                           {0x2C60, 0x2C6F}};
 
-/* Greek letters of bold mathematics: the letter's name, which is the last word (of "… CAPITAL THETA SYMBOL" the last but one). */
+/* Greek letters of bold mathematics: the letter's name, the last word (of "… CAPITAL THETA SYMBOL" the last but one). */
 static const code_range greek_names[] = {{0x1D6A8, 0x1D6DA}};
 
 /* ⓫ ⓵ ⓿: the number. */
@@ -43,12 +45,14 @@ static const struct {
     char open, close;
 } enclosed_letters[] = {{0x1F130, '[', ']'}, {0x1F150, '(', ')'}, {0x1F170, '[', ']'}};
 
-/* What Text::Unidecode learnt after the port had branched off, and guesses at bytes of Windows-1252 that the port does not share. */
-static const code_range dropped[] = {
-    {0x80, 0x9F},     {0x2E5, 0x2EB},   {0x2EF, 0x2FF},   {0x3F4, 0x3F9},   {0x3FC, 0x3FF},   {0x5B0, 0x5B0},
-    {0x5BC, 0x5BC},   {0x6FF, 0x6FF},   {0xAF0, 0xAF1},   {0xAF9, 0xAF9},   {0x13F5, 0x13FD}, {0x1E9C, 0x1E9D},
-    {0x1E9F, 0x1E9F}, {0x1EFA, 0x1EFF}, {0x25F8, 0x25FF}, {0x30FF, 0x30FF}, {0xFDF0, 0xFDFD}};
+/* What Text::Unidecode learnt after the port had branched off, and guesses at bytes of Windows-1252 that the port does not
+ * share. */
+static const code_range dropped[] = {{0x80, 0x9F},     {0x2E5, 0x2EB},   {0x2EF, 0x2FF},   {0x3F4, 0x3F9},   {0x3FC, 0x3FF},
+                                     {0x5B0, 0x5B0},   {0x5BC, 0x5BC},   {0x6FF, 0x6FF},   {0xAF0, 0xAF1},   {0xAF9, 0xAF9},
+                                     {0x13F5, 0x13FD}, {0x1E9C, 0x1E9D}, {0x1E9F, 0x1E9F}, {0x1EFA, 0x1EFF}, {0x25F8, 0x25FF},
+                                     {0x30FF, 0x30FF}, {0xFDF0, 0xFDFD}};
 
+/* clang-format off */
 static const correction corrections[] = {
     /* fractions stand apart from the number before them */
     {0xBC, " 1/4"}, {0xBD, " 1/2"}, {0xBE, " 3/4"},
@@ -105,6 +109,7 @@ static const correction corrections[] = {
     {0x1F19D, "[2k]"}, {0x1F19E, "[4k]"}, {0x1F19F, "[8k]"}, {0x1F1A0, "[5.1]"}, {0x1F1A1, "[7.1]"}, {0x1F1A2, "[22.2]"},
     {0x1F1A3, "[60p]"}, {0x1F1A4, "[120p]"}, {0x1F1A5, "[d]"}, {0x1F1A6, "[hc]"}, {0x1F1A7, "[hdr]"}, {0x1F1A8, "[hi-res]"},
     {0x1F1A9, "[lossless]"}, {0x1F1AA, "[shv]"}, {0x1F1AB, "[uhd]"}, {0x1F1AC, "[vod]"}};
+/* clang-format on */
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

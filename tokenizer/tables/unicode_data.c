@@ -118,8 +118,9 @@ static int read_quick_check(unicode_data *self, char *text, limn_error *error) {
 
 /* What Python's str.isspace takes for white space. */
 static void mark_spaces(unicode_data *self) {
-    static const uint32_t ranges[][2] = {{0x9, 0xD},       {0x1C, 0x20},     {0x85, 0x85},     {0xA0, 0xA0},     {0x1680, 0x1680},
-                                         {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
+    static const uint32_t ranges[][2] = {{0x9, 0xD},       {0x1C, 0x20},     {0x85, 0x85},     {0xA0, 0xA0},
+                                         {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F},
+                                         {0x205F, 0x205F}, {0x3000, 0x3000}};
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
         for (uint32_t c = ranges[i][0]; c <= ranges[i][1]; c++) self->flags[c] |= UNICODE_SPACE;
 }

@@ -41,8 +41,7 @@ static int grow(string_pool *self, limn_error *error) {
     self->slots = slots;
     self->capacity = capacity;
     self->slot_count = 2 * capacity;
-    for (size_t i = 0; i < self->count; i++)
-        *find_slot(self, self->text.data + starts[i], starts[i + 1] - starts[i]) = i + 1;
+    for (size_t i = 0; i < self->count; i++) *find_slot(self, self->text.data + starts[i], starts[i + 1] - starts[i]) = i + 1;
     return 0;
 }
 
@@ -87,7 +86,8 @@ void string_pool_write(const string_pool *self, const char *name, FILE *out) {
 }
 
 int write_rows(const uint16_t *values, const char *type, const char *name, FILE *out, limn_error *error) {
-    size_t *places = limn_allocate(TABLES_ROWS, sizeof *places, error), *firsts = limn_allocate(TABLES_ROWS, sizeof *firsts, error);
+    size_t *places = limn_allocate(TABLES_ROWS, sizeof *places, error),
+           *firsts = limn_allocate(TABLES_ROWS, sizeof *firsts, error);
     size_t count = 0;
     if (!places || !firsts) {
         free(places);
