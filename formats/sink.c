@@ -24,6 +24,8 @@ static const char *size_text(size_t bytes, char out[32]) {
 static int fail_full(const tensor_sink *sink, limn_error *error) {
     char wanted[32], free_text[32];
     struct statvfs disk;
+    if (ftruncate(sink->descriptor, 0) != 0)
+        return limn_fail(error, "%s: the disk is full", sink->path); /* what it took counts */
     size_t available = fstatvfs(sink->descriptor, &disk) == 0 ? (size_t)disk.f_bavail * disk.f_frsize : 0;
     return limn_fail(error, "%s: the disk is too full: %s are needed and %s are free; make room, or write elsewhere",
                      sink->path, size_text(sink->size, wanted), size_text(available, free_text));
