@@ -1,5 +1,5 @@
 /* Flax's arrays above 1 GiB, which are maps of chunks: here of a few bytes. */
-#include "tests/formats/make.h"
+#include "tests/formats/check.h"
 
 #define MARK "\xb9__msgpack_chunked_array__\xc3"
 /* uint8 arrays of rank 1: two numbers, and one. */

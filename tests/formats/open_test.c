@@ -1,5 +1,5 @@
 /* tensor_file_open: forms told apart by content; indices and their shards. */
-#include "tests/formats/make.h"
+#include "tests/formats/check.h"
 
 static const char *write_text(const char *name, const char *text) {
     return scratch_write(name, text, strlen(text));

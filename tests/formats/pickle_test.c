@@ -1,5 +1,5 @@
 /* Pickles that want something executed, and pickles that lie. Each is in a checkpoint that is otherwise good. */
-#include "tests/formats/make.h"
+#include "tests/formats/check.h"
 
 static void refuse(limn_buffer *pickle, const char *part) {
     limn_error error = {0};

@@ -1,6 +1,6 @@
 /* Weights written piece by piece in each form, and what can go wrong in between. */
 #include "formats/internal.h"
-#include "tests/formats/make.h"
+#include "tests/formats/check.h"
 
 #include <dirent.h>
 #include <zlib.h>

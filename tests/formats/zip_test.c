@@ -1,5 +1,5 @@
 /* Zip files of checkpoints that lie. */
-#include "tests/formats/make.h"
+#include "tests/formats/check.h"
 
 /* A pickle of one tensor that is storage "0", four floats. */
 static limn_buffer good_pickle(void) {
