@@ -214,6 +214,7 @@ static int check_name(const writer *self, const char *name) {
 }
 
 static int check_tensors(const writer *self) {
+    size_t total = 0;
     for (size_t i = 0; i < self->count; i++) {
         const tensor *one = self->sorted[i];
         size_t count, bytes;
@@ -222,6 +223,8 @@ static int check_tensors(const writer *self) {
             return limn_fail(self->error, "%s: tensor '%s' has too many dimensions", self->path, one->name);
         if (tensor_measure(one, &count, &bytes, self->error))
             return limn_fail_context(self->error, "%s: tensor '%s'", self->path, one->name);
+        if (bytes > SINK_BYTES_MAX - total) return limn_fail(self->error, "%s: the tensors are too large", self->path);
+        total += bytes;
         if (i == 0) continue;
         const char *before = self->sorted[i - 1]->name;
         size_t length = strlen(before);

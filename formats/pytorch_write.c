@@ -255,8 +255,8 @@ static int add_entry(writer *self, const char *name, const void *content, size_t
     size_t least = one->header + LOCAL_BYTES + strlen(one->name) + (is_large(one) ? LOCAL_ZIP64_BYTES : 0) + FIELD_BYTES;
     one->data = (least + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     if (content) one->checksum = (uint32_t)crc32_z(0, content, size);
-    if (__builtin_add_overflow(one->data, size, &self->size) || self->size > (size_t)1 << 62)
-        return limn_fail(self->error, "%s: the tensors together are too large", self->path);
+    if (__builtin_add_overflow(one->data, size, &self->size) || self->size > SINK_BYTES_MAX)
+        return limn_fail(self->error, "%s: the tensors are too large", self->path);
     return 0;
 }
 

@@ -78,12 +78,17 @@ static int compare_extents(const void *a, const void *b) {
     return (x->end > y->end) - (x->end < y->end);
 }
 
-static int check_overlap(const tensor_file *file, extent *extents, size_t count, limn_error *error) {
+/* The format allows neither overlaps nor holes. */
+static int check_extents(const tensor_file *file, extent *extents, size_t count, size_t data_size, limn_error *error) {
+    size_t held = 0;
     qsort(extents, count, sizeof *extents, compare_extents);
+    for (size_t i = 0; i < count; i++) held += extents[i].end - extents[i].begin;
     for (size_t i = 1; i < count; i++)
         if (extents[i].begin < extents[i - 1].end)
             return limn_fail(error, "%s: tensors '%s' and '%s' overlap: the file is damaged", file->path, extents[i - 1].name,
                              extents[i].name);
+    if (held != data_size)
+        return limn_fail(error, "%s: %zu of its bytes belong to no tensor: the file is damaged", file->path, data_size - held);
     return 0;
 }
 
@@ -104,7 +109,7 @@ static int read_header(tensor_file *file, const json_t *header, size_t header_si
         }
         if (failed) break;
     }
-    if (!failed) failed = check_overlap(file, extents, count, error);
+    if (!failed) failed = check_extents(file, extents, count, data_size, error);
     free(extents);
     return failed;
 }
@@ -210,7 +215,7 @@ static int write_file(const char *path, const ordered *order, const limn_buffer 
     size_t total = sizeof length + header->size, elements, bytes;
     for (size_t i = 0; i < order->count; i++)
         if (tensor_measure(order->sorted[i], &elements, &bytes, error) || __builtin_add_overflow(total, bytes, &total))
-            return limn_fail(error, "%s: the tensors together are too large", path);
+            return limn_fail(error, "%s: the tensors are too large", path);
     for (size_t i = 0; i < LENGTH_BYTES; i++) length[i] = (unsigned char)(header->size >> (8 * i));
     tensor_sink sink;
     int failed = sink_open(&sink, path, total, error);

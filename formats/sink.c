@@ -24,6 +24,8 @@ static const char *size_text(size_t bytes, char out[32]) {
 static int fail_full(const tensor_sink *sink, limn_error *error) {
     char wanted[32], free_text[32];
     struct statvfs disk;
+    if (ftruncate(sink->descriptor, 0) != 0)
+        return limn_fail(error, "%s: the disk is full", sink->path); /* what it took counts */
     size_t available = fstatvfs(sink->descriptor, &disk) == 0 ? (size_t)disk.f_bavail * disk.f_frsize : 0;
     return limn_fail(error, "%s: the disk is too full: %s are needed and %s are free; make room, or write elsewhere",
                      sink->path, size_text(sink->size, wanted), size_text(available, free_text));
@@ -46,7 +48,7 @@ static int take_space(tensor_sink *sink, limn_error *error) {
 int sink_open(tensor_sink *sink, const char *path, size_t size, limn_error *error) {
     *sink = (tensor_sink){.descriptor = -1, .size = size, .until_break = SIZE_MAX};
     snprintf(sink->path, sizeof sink->path, "%s", path);
-    if (size > INT64_MAX) return limn_fail(error, "%s: a file of %zu bytes is too large", path, size);
+    if (size > SINK_BYTES_MAX) return limn_fail(error, "%s: the tensors are too large: %zu bytes", path, size);
     if (limn_atomic_name(&sink->atomic, path, error)) return -1;
     sink->descriptor = open(sink->atomic.temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (sink->descriptor < 0) {

@@ -4,6 +4,9 @@
 
 #include "formats/formats.h"
 
+/* No file is larger than this. */
+#define SINK_BYTES_MAX ((size_t)1 << 50)
+
 struct tensor_sink {
     limn_atomic_file atomic;
     char path[4096];

@@ -22,6 +22,15 @@ static unsigned char first_visible(const limn_mapping *mapping) {
     return at < mapping->size ? mapping->data[at] : 0;
 }
 
+/* A map of msgpack, whose first key is a text (many files begin with 0x89, which alone would be a map). */
+static bool begins_msgpack(const limn_mapping *mapping) {
+    unsigned char first = mapping->data[0];
+    size_t key = (first & 0xf0) == 0x80 ? 1 : first == 0xde ? 3 : first == 0xdf ? 5 : 0;
+    if (key == 0) return false;
+    return mapping->size <= key || (mapping->data[key] & 0xe0) == 0xa0 ||
+           (mapping->data[key] >= 0xd9 && mapping->data[key] <= 0xdb);
+}
+
 static content recognise(const limn_mapping *mapping) {
     uint64_t length = 0;
     for (size_t i = 8; i-- > 0 && mapping->size > 8;) length = length << 8 | mapping->data[i];
@@ -32,8 +41,7 @@ static content recognise(const limn_mapping *mapping) {
     if (mapping->size == 0) return CONTENT_UNKNOWN;
     /* 0x80 begins a pickle of protocol 2 or later, and is msgpack's empty map. */
     if (mapping->data[0] == 0x80 && mapping->size > 1) return CONTENT_PYTORCH;
-    if ((mapping->data[0] & 0xf0) == 0x80 || mapping->data[0] == 0xde || mapping->data[0] == 0xdf) return CONTENT_FLAX;
-    return CONTENT_UNKNOWN;
+    return begins_msgpack(mapping) ? CONTENT_FLAX : CONTENT_UNKNOWN;
 }
 
 static void fail_unknown(const limn_mapping *mapping, const char *path, limn_error *error) {

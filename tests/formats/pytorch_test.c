@@ -1,5 +1,5 @@
 /* PyTorch's checkpoints that are as they should be: both forms, views, names, and what else stands in them. */
-#include "tests/formats/make.h"
+#include "tests/formats/check.h"
 
 static tensor_file *open_checkpoint(limn_buffer *pickle, size_t count) {
     limn_error error = {0};
