@@ -1,6 +1,6 @@
-/* Large files at the speed of the disk: the space is taken first, large pieces go straight to the system, and each is sent on
- * to the disk when it is there, so that the fsync at the end has little left to do. Writing one file with several threads is
- * no faster, since the file's lock is held during a write. */
+/* Large files at the speed of the disk. Bytes are gathered in two rooms; a thread writes one of them while the other is being
+ * filled, past the page cache where the file system allows it (O_DIRECT): the processor copies each byte once, the pages of what is
+ * being read stay in memory, and the fsync at the end has nothing left to do. */
 #include "formats/sink.h"
 
 #include <errno.h>
@@ -11,7 +11,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
-enum { ROOM = 4 << 20, LARGE = 1 << 20, SEND_EVERY = 16 << 20 };
+/* A thread and O_DIRECT are for files of SINK_LARGE bytes or more. Rooms begin and end at multiples of any disk's block. */
+enum { ROOM = 16 << 20, ROOM_ALIGNMENT = 4096, SINK_LARGE = 64 << 20, CHECKSUM_PIECE = 16 << 20 };
 
 static const char *size_text(size_t bytes, char out[32]) {
     if (bytes < 10000000)
@@ -45,61 +46,146 @@ static int take_space(tensor_sink *sink, limn_error *error) {
     return 0;
 }
 
+/* Returns 0 or the errno. */
+static int write_whole(tensor_sink *sink, size_t at, const unsigned char *data, size_t bytes) {
+    while (bytes > 0) {
+        ssize_t done = pwrite(sink->descriptor, data, bytes, (off_t)at);
+        if (done < 0 && errno == EINTR) continue;
+        if (done < 0 && errno == EINVAL && sink->direct) { /* opened so, but not written so */
+            sink->direct = false;
+            if (fcntl(sink->descriptor, F_SETFL, 0) == 0) continue;
+        }
+        if (done <= 0) return done < 0 ? errno : ENOSPC;
+        data += done;
+        at += (size_t)done;
+        bytes -= (size_t)done;
+    }
+    return 0;
+}
+
+/* ---------------------------------------------------------------- the thread that writes */
+
+static void *write_rooms(void *context) {
+    tensor_sink *sink = context;
+    pthread_mutex_lock(&sink->lock);
+    for (;;) {
+        while (!sink->handed && !sink->ending) pthread_cond_wait(&sink->changed, &sink->lock);
+        if (!sink->handed) break;
+        pthread_mutex_unlock(&sink->lock);
+        int why = write_whole(sink, sink->handed_at, sink->handed, ROOM);
+        pthread_mutex_lock(&sink->lock);
+        if (why && !sink->why) sink->why = why;
+        sink->handed = NULL;
+        pthread_cond_signal(&sink->changed);
+    }
+    pthread_mutex_unlock(&sink->lock);
+    return NULL;
+}
+
+static void start_thread(tensor_sink *sink) {
+    if (posix_memalign((void **)&sink->rooms[1], ROOM_ALIGNMENT, ROOM)) {
+        sink->rooms[1] = NULL;
+        return;
+    }
+    pthread_mutex_init(&sink->lock, NULL);
+    pthread_cond_init(&sink->changed, NULL);
+    sink->threaded = pthread_create(&sink->thread, NULL, write_rooms, sink) == 0; /* without it everything is only slower */
+}
+
+static void end_thread(tensor_sink *sink) {
+    if (!sink->threaded) return;
+    pthread_mutex_lock(&sink->lock);
+    sink->ending = true;
+    pthread_cond_signal(&sink->changed);
+    pthread_mutex_unlock(&sink->lock);
+    pthread_join(sink->thread, NULL);
+    sink->threaded = false;
+    pthread_cond_destroy(&sink->changed);
+    pthread_mutex_destroy(&sink->lock);
+}
+
+/* A full room is on its way to the disk, and another is there to be filled. */
+static int hand_over(tensor_sink *sink, limn_error *error) {
+    unsigned char *full = sink->rooms[sink->filling];
+    int why;
+    if (sink->threaded) {
+        pthread_mutex_lock(&sink->lock);
+        while (sink->handed) pthread_cond_wait(&sink->changed, &sink->lock);
+        sink->handed = full;
+        sink->handed_at = sink->at - sink->used;
+        why = sink->why;
+        pthread_cond_signal(&sink->changed);
+        pthread_mutex_unlock(&sink->lock);
+        sink->filling ^= 1;
+    } else {
+        why = sink->why = write_whole(sink, sink->at - sink->used, full, ROOM);
+    }
+    sink->used = 0;
+    return why ? fail_write(sink, why, error) : 0;
+}
+
+/* ---------------------------------------------------------------- */
+
 int sink_open(tensor_sink *sink, const char *path, size_t size, limn_error *error) {
     *sink = (tensor_sink){.descriptor = -1, .size = size, .until_break = SIZE_MAX};
     snprintf(sink->path, sizeof sink->path, "%s", path);
-    if (size > SINK_BYTES_MAX) return limn_fail(error, "%s: the tensors are too large: %zu bytes", path, size);
+    if (size > INT64_MAX) return limn_fail(error, "%s: a file of %zu bytes is too large", path, size);
     if (limn_atomic_name(&sink->atomic, path, error)) return -1;
-    sink->descriptor = open(sink->atomic.temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int flags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC;
+    if (size >= SINK_LARGE) sink->descriptor = open(sink->atomic.temporary, flags | O_DIRECT, 0666);
+    sink->direct = sink->descriptor >= 0;
+    if (!sink->direct) sink->descriptor = open(sink->atomic.temporary, flags, 0666);
     if (sink->descriptor < 0) {
         sink->atomic.temporary[0] = '\0';
         return limn_fail(error, "%s: cannot write: %s", path, strerror(errno));
     }
-    sink->room = limn_allocate(ROOM, 1, error);
-    return sink->room ? take_space(sink, error) : -1;
-}
-
-static int write_whole(tensor_sink *sink, size_t at, const unsigned char *data, size_t bytes, limn_error *error) {
-    while (bytes > 0) {
-        ssize_t done = pwrite(sink->descriptor, data, bytes < SEND_EVERY ? bytes : SEND_EVERY, (off_t)at);
-        if (done < 0 && errno == EINTR) continue;
-        if (done <= 0) return fail_write(sink, done < 0 ? errno : ENOSPC, error);
-        data += done;
-        at += (size_t)done;
-        bytes -= (size_t)done;
-        if (at > sink->written && at - sink->written >= SEND_EVERY) {
-            /* Only a start: whether it works shows in fsync. */
-            (void)sync_file_range(sink->descriptor, (off_t)sink->written, (off_t)(at - sink->written), SYNC_FILE_RANGE_WRITE);
-            sink->written = at;
-        }
+    if (take_space(sink, error)) return -1;
+    if (posix_memalign((void **)&sink->rooms[0], ROOM_ALIGNMENT, ROOM)) {
+        sink->rooms[0] = NULL;
+        return limn_fail(error, "%s: not enough memory for %d bytes to be written", path, ROOM);
     }
+    if (size >= SINK_LARGE) start_thread(sink);
     return 0;
 }
 
-static int flush(tensor_sink *sink, limn_error *error) {
-    size_t used = sink->used;
-    sink->used = 0;
-    return write_whole(sink, sink->at - used, sink->room, used, error);
-}
-
 int sink_put(tensor_sink *sink, const void *data, size_t bytes, limn_error *error) {
-    if (bytes == 0) return 0;
+    const unsigned char *from = data;
     if (bytes > sink->size - sink->at) return limn_fail(error, "%s: more bytes than were announced", sink->path);
-    if (bytes > ROOM - sink->used && flush(sink, error)) return -1;
-    if (bytes >= LARGE) {
-        if (flush(sink, error) || write_whole(sink, sink->at, data, bytes, error)) return -1;
-    } else {
-        memcpy(sink->room + sink->used, data, bytes);
-        sink->used += bytes;
+    while (bytes > 0) {
+        size_t part = bytes < ROOM - sink->used ? bytes : ROOM - sink->used;
+        memcpy(sink->rooms[sink->filling] + sink->used, from, part);
+        sink->used += part;
+        sink->at += part;
+        from += part;
+        bytes -= part;
+        if (sink->used == ROOM && hand_over(sink, error)) return -1;
     }
-    sink->at += bytes;
     return 0;
 }
 
 int sink_put_at(tensor_sink *sink, size_t at, const void *data, size_t bytes, limn_error *error) {
+    const sink_correction head = {at, bytes};
     if (at > sink->at || bytes > sink->at - at) return limn_fail(error, "%s: bytes put before they were there", sink->path);
-    if (flush(sink, error)) return -1;
-    return write_whole(sink, at, data, bytes, error);
+    return limn_buffer_append(&sink->corrections, &head, sizeof head, error) ||
+                   limn_buffer_append(&sink->corrections, data, bytes, error)
+               ? -1
+               : 0;
+}
+
+/* What the last room holds, and what was put over other bytes: pieces of no particular size, through the page cache. */
+static int write_rest(tensor_sink *sink) {
+    if (sink->direct && fcntl(sink->descriptor, F_SETFL, 0) != 0) return errno;
+    sink->direct = false;
+    int why = sink->why;
+    if (!why) why = write_whole(sink, sink->at - sink->used, sink->rooms[sink->filling], sink->used);
+    for (size_t read = 0; !why && read < sink->corrections.size;) {
+        sink_correction head;
+        memcpy(&head, sink->corrections.data + read, sizeof head);
+        read += sizeof head;
+        why = write_whole(sink, head.at, (const unsigned char *)sink->corrections.data + read, head.bytes);
+        read += head.bytes;
+    }
+    return why;
 }
 
 int tensor_sink_write(tensor_sink *sink, const void *data, size_t bytes, limn_error *error) {
@@ -109,9 +195,9 @@ int tensor_sink_write(tensor_sink *sink, const void *data, size_t bytes, limn_er
         if (sink->until_break == 0 && sink->on_break(sink, error)) return -1;
         size_t part = bytes < sink->until_break ? bytes : sink->until_break;
         if (sink->checked)
-            for (size_t done = 0; done < part; done += SEND_EVERY)
-                sink->checksum =
-                    (uint32_t)crc32(sink->checksum, from + done, (uInt)(part - done < SEND_EVERY ? part - done : SEND_EVERY));
+            for (size_t done = 0; done < part; done += CHECKSUM_PIECE)
+                sink->checksum = (uint32_t)crc32(sink->checksum, from + done,
+                                                 (uInt)(part - done < CHECKSUM_PIECE ? part - done : CHECKSUM_PIECE));
         if (sink_put(sink, from, part, error)) return -1;
         from += part;
         bytes -= part;
@@ -134,12 +220,15 @@ int sink_put_tensor(tensor_sink *sink, const tensor *tensors, size_t index, size
 }
 
 int sink_close(tensor_sink *sink, int failed, limn_error *error) {
+    end_thread(sink);
     if (!failed && sink->at != sink->size)
         failed = limn_fail(error, "%s: %zu bytes were announced but %zu written", sink->path, sink->size, sink->at);
-    if (!failed) failed = flush(sink, error);
-    if (!failed && fsync(sink->descriptor) != 0) failed = fail_write(sink, errno, error);
+    int why = failed ? 0 : write_rest(sink);
+    if (!failed && !why && fsync(sink->descriptor) != 0) why = errno;
+    if (why) failed = fail_write(sink, why, error);
     if (sink->descriptor >= 0 && close(sink->descriptor) != 0 && !failed) failed = fail_write(sink, errno, error);
-    free(sink->room);
+    for (size_t i = 0; i < 2; i++) free(sink->rooms[i]);
+    limn_buffer_free(&sink->corrections);
     if (!failed) return limn_atomic_publish(&sink->atomic, error);
     limn_atomic_discard(&sink->atomic);
     return -1;

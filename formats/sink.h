@@ -4,17 +4,32 @@
 
 #include "formats/formats.h"
 
+#include <pthread.h>
+
 /* No file is larger than this. */
 #define SINK_BYTES_MAX ((size_t)1 << 50)
+
+typedef struct {
+    size_t at, bytes;
+} sink_correction;
 
 struct tensor_sink {
     limn_atomic_file atomic;
     char path[4096];
     int descriptor;
     size_t size, at;     /* of the whole file; where the next byte goes */
-    unsigned char *room; /* small pieces, not yet written: `used` bytes that end at `at` */
-    size_t used;
-    size_t written; /* up to here the system has been asked to write to disk */
+    unsigned char *rooms[2];   /* rooms[filling] holds `used` bytes that end at `at` and are not yet written */
+    size_t filling, used;
+    limn_buffer corrections; /* sink_put_at's, each a sink_correction and its bytes */
+    bool direct;             /* written past the page cache: by whole rooms only */
+    /* the thread that writes, of large files */
+    bool threaded, ending;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    const unsigned char *handed; /* a room that is being written, which belongs at handed_at; NULL: none */
+    size_t handed_at;
+    int why; /* errno of the first write that failed */
     /* of the tensor at work */
     size_t left;        /* bytes that it still needs */
     bool checked;       /* whether `checksum` is wanted */
@@ -27,7 +42,7 @@ struct tensor_sink {
 /* Begins a file that will have `size` bytes, whose space is taken at once where the file system can. */
 int sink_open(tensor_sink *sink, const char *path, size_t size, limn_error *error);
 int sink_put(tensor_sink *sink, const void *data, size_t bytes, limn_error *error);
-/* Over bytes that were put before. */
+/* Over bytes that were put before; written when the file is closed. */
 int sink_put_at(tensor_sink *sink, size_t at, const void *data, size_t bytes, limn_error *error);
 /* Asks the producer for tensor `index`, which has `bytes` bytes. */
 int sink_put_tensor(tensor_sink *sink, const tensor *tensors, size_t index, size_t bytes, tensor_producer producer,
