@@ -14,6 +14,7 @@ typedef struct {
     int lie;            /* bytes that each tensor of several gets too many (or too few) */
     size_t fails_at;    /* the call that fails; 0: none */
     bool without_words; /* fails without an error */
+    size_t limits_at;   /* from this byte of a tensor on no file may grow beyond what it has; 0: never */
 } source;
 
 static int produce(void *context, size_t index, tensor_sink *sink, limn_error *error) {
@@ -27,6 +28,7 @@ static int produce(void *context, size_t index, tensor_sink *sink, limn_error *e
     if (self->fails_at == self->asked_count) return self->without_words ? 7 : limn_fail(error, "the source is dry");
     for (size_t at = 0, part; at < bytes; at += part) {
         part = bytes - at < self->piece ? bytes - at : self->piece;
+        if (self->limits_at && at >= self->limits_at) scratch_limit_files(self->limits_at);
         if (tensor_sink_write(sink, (const char *)one->data + at, part, error)) return -1;
     }
     return 0;
@@ -120,33 +122,49 @@ static void test_round_trips(void **state) {
     unlink(scratch_path("model"));
 }
 
-/* Pieces that go straight to the file, and small ones before and after them. */
+/* `bytes` (count) twice, with a small tensor in between, in pieces of this size. */
+static void check_large(const uint8_t *bytes, size_t count, size_t piece) {
+    const tensor tensors[] = {{.name = "a", .type = TENSOR_U8, .rank = 1, .shape = {count}, .data = bytes},
+                              {.name = "b", .type = TENSOR_U8, .rank = 1, .shape = {7}, .data = bytes},
+                              {.name = "c", .type = TENSOR_U8, .rank = 2, .shape = {2, count / 2}, .data = bytes}};
+    limn_error error;
+    for (form which = SAFETENSORS; which < FORMS; which++) {
+        source from = {.piece = piece};
+        assert_int_equal(write_form(which, scratch_path("large"), tensors, 3, &from, &error), 0);
+        tensor_file *file = tensor_file_open(scratch_path("large"), &error);
+        assert_string_equal(error.message, "");
+        for (size_t i = 0; i < 3; i += 2) assert_memory_equal(tensor_file_at(file, i)->data, bytes, count);
+        assert_memory_equal(tensor_file_at(file, 1)->data, bytes, 7);
+        tensor_file_close(file);
+    }
+    unlink(scratch_path("large"));
+}
+
+/* Files of one room and of several; the largest is written by the thread, past the page cache. */
 static void test_large_pieces(void **state) {
     (void)state;
-    enum { COUNT = 9 << 20 };
+    enum { COUNT = 37 << 20 };
     uint8_t *bytes = malloc(COUNT);
     for (size_t i = 0; i < COUNT; i++) bytes[i] = (uint8_t)(i * 2654435761u >> 24);
-    const tensor tensors[] = {{.name = "a", .type = TENSOR_U8, .rank = 1, .shape = {COUNT}, .data = bytes},
-                              {.name = "b", .type = TENSOR_U8, .rank = 1, .shape = {7}, .data = bytes},
-                              {.name = "c", .type = TENSOR_U8, .rank = 2, .shape = {2, COUNT / 2}, .data = bytes}};
-    char expected[65], found[65];
-    limn_sha256(bytes, COUNT, expected);
-    limn_error error;
-    for (form which = SAFETENSORS; which < FORMS; which++)
-        for (size_t piece = 300000; piece <= 9 << 20; piece *= 3) {
-            source from = {.piece = piece};
-            assert_int_equal(write_form(which, scratch_path("large"), tensors, 3, &from, &error), 0);
-            tensor_file *file = tensor_file_open(scratch_path("large"), &error);
-            assert_string_equal(error.message, "");
-            for (size_t i = 0; i < 3; i += 2) {
-                limn_sha256(tensor_file_at(file, i)->data, COUNT, found);
-                assert_string_equal(found, expected);
-            }
-            assert_memory_equal(tensor_file_at(file, 1)->data, bytes, 7);
-            tensor_file_close(file);
-        }
+    for (size_t piece = 300000; piece <= 9 << 20; piece *= 3) check_large(bytes, 9 << 20, piece);
+    check_large(bytes, COUNT, 5000003);
     free(bytes);
-    unlink(scratch_path("large"));
+}
+
+/* A disk that is full although there seemed to be room: found by the thread, and said by the writer. */
+static void test_a_write_that_fails_late(void **state) {
+    (void)state;
+    enum { COUNT = 90 << 20 };
+    uint8_t *bytes = calloc(COUNT, 1);
+    const tensor one = {.name = "w", .type = TENSOR_U8, .rank = 1, .shape = {COUNT}, .data = bytes};
+    limn_error error;
+    size_t before = count_files();
+    source from = {.piece = 1 << 20, .limits_at = 20 << 20};
+    assert_int_equal(write_form(SAFETENSORS, scratch_path("late"), &one, 1, &from, &error), -1);
+    scratch_limit_files(RLIM_INFINITY);
+    assert_contains(error.message, "late: ");
+    assert_int_equal(count_files(), before);
+    free(bytes);
 }
 
 /* ---------------------------------------------------------------- Flax */
@@ -398,6 +416,7 @@ static void test_any_layout(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trips),          cmocka_unit_test(test_large_pieces),
+        cmocka_unit_test(test_a_write_that_fails_late),
         cmocka_unit_test(test_flax_bytes),           cmocka_unit_test(test_flax_lengths),
         cmocka_unit_test(test_names_that_cannot_be), cmocka_unit_test(test_pytorch_zip),
         cmocka_unit_test(test_producers_that_lie),   cmocka_unit_test(test_full_disk),
