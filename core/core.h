@@ -244,7 +244,7 @@ int limn_remove_tree(const char *path, limn_error *error);
 int limn_lock(const char *directory, int *out_lock, limn_error *error);
 void limn_unlock(int lock);
 
-/* A read-only mapping of a whole file. */
+/* A read-only mapping of a whole file; of an empty one `data` is not NULL either. */
 typedef struct {
     const unsigned char *data;
     size_t size;

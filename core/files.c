@@ -201,6 +201,7 @@ int limn_map(limn_mapping *mapping, const char *path, limn_error *error) {
         failed = limn_fail(error, "%s: %s", path, strerror(errno));
     else if (!S_ISREG(status.st_mode))
         failed = limn_fail(error, "%s: not a file", path);
+    if (!failed && status.st_size == 0) mapping->data = (const unsigned char *)""; /* a pointer that may be added to */
     if (!failed && status.st_size > 0) {
         void *data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, file, 0);
         if (data == MAP_FAILED) {
@@ -215,6 +216,6 @@ int limn_map(limn_mapping *mapping, const char *path, limn_error *error) {
 }
 
 void limn_unmap(limn_mapping *mapping) {
-    if (mapping->data) munmap((void *)(uintptr_t)mapping->data, mapping->size);
+    if (mapping->size > 0) munmap((void *)(uintptr_t)mapping->data, mapping->size);
     *mapping = (limn_mapping){0};
 }

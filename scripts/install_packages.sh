@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs the Debian packages that are missing: those that Limn is built and tested with, and with `pictures` also those that the
-# quickstart's pictures are made from. Asks for no input; says what to do when it may not install.
+# Installs the Debian packages that are missing: those that Limn is built and tested with, with `pictures` also those that the
+# quickstart's pictures are made from, and with `fuzz` the clang that fuzzing needs. Asks for no input; says what to do when it may
+# not install.
 set -eu
 
 packages="build-essential cmake pkg-config libopenblas-pthread-dev libhdf5-dev libjansson-dev libyaml-dev libzimg-dev
@@ -8,6 +9,9 @@ libcurl4-openssl-dev libarchive-dev libjpeg62-turbo-dev libpng-dev libwebp-dev z
 libutf8proc-dev unicode-data libtext-unidecode-perl"
 if [ "${1:-}" = pictures ]; then
     packages="$packages python3-pil fonts-noto-color-emoji unicode-cldr-core tuxpaint-stamps-default"
+fi
+if [ "${1:-}" = fuzz ]; then
+    packages="$packages clang libclang-rt-dev libomp-dev"
 fi
 
 missing=

@@ -141,6 +141,7 @@ static void test_read_and_map(void **state) {
     limn_unmap(&mapping);
     limn_unmap(&mapping);
     assert_int_equal(limn_map(&mapping, scratch_path("empty"), &error), 0);
+    assert_non_null(mapping.data);
     assert_int_equal(mapping.size, 0);
     limn_unmap(&mapping);
     assert_int_equal(limn_map(&mapping, scratch_path("absent"), &error), -1);

@@ -11,6 +11,13 @@ static const char *const seeds[] = {
     "model:\n  base_learning_rate: 4.5e-06\n  params: &p\n    embed_dim: 256\n    attn: [ 16, -3, 0x10 ]\n    double_z: False\n"
     "  again: *p\n  text: |\n    lines\n    more\n  quoted: \"\\x41\\u263A\"\n",
     "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: [*b, *b, {k: *a}]\n",
+    /* the forms of taming-transformers' configurations: dotted class names, lists of one, comments, tabs in none */
+    "model:\n  base_learning_rate: 4.5e-6\n  target: taming.models.vqgan.VQModel\n  params:\n    embed_dim: 256\n    n_embed: "
+    "1024\n    ddconfig:\n      double_z: False\n      ch_mult: [ 1,1,2,2,4]  # num_down = len(ch_mult)-1\n      "
+    "attn_resolutions: [16]\n      dropout: 0.0\n    lossconfig: {target: a.b.C, params: {disc_weight: 0.8}}\n\ndata:\n- &x "
+    "'it''s'\n- ? key\n  : !!str 12\n- >-\n  folded\n  text\n",
+    "\xEF\xBB\xBF[{\"a\": -0, \"b\": 1E400}, [[]], \"\\ud83d\\ude00\", 9223372036854775807, -9223372036854775808]",
+    "%YAML 1.1\n---\n~: null\n\"\\u263a\\x41\": 0o17\n'a': .inf\n...\n",
 };
 
 static bool make_seed(size_t index, limn_buffer *out) {

@@ -2,12 +2,17 @@
  *
  *     int main(int argc, char **argv) { return fuzz_main(argc, argv, make_seed, target); }
  *
- * Run without files it makes mutations of its seeds (bits, bytes, numbers, lengths, pieces cut out, doubled, swapped between
- * seeds; all a function of --seed and the number of the mutation) and gives each to the target, in a child process: a crash, a
- * failed sanitizer, a hang of 20 seconds or more than 2 GiB of memory fails the run and is named with the command that
- * repeats it. Run with files, it gives these to the target as they are.
+ * Run without files it makes mutations of its seeds and gives each to the target, in a child process: a crash, a failed
+ * sanitizer, a complaint of the target's, a hang of 20 seconds or more than 2 GiB of memory fails the run and is named with the
+ * command that repeats it. Run with files, it gives these to the target as they are.
  *
- *     fuzz-tar [--count N] [--seed N] [--from N] [FILES]                    1000 mutations unless told otherwise
+ *     fuzz-tar [--count N] [--seconds S] [--seed N] [FILES]        1000 mutations unless told otherwise
+ *
+ * Two makers of mutations, chosen when it is built:
+ * - mutations.c, in every build and thus under ctest: bits, bytes, numbers, lengths, pieces cut out, doubled, swapped between
+ *   seeds; all a function of --seed and the number of the mutation. `--from N` begins at mutation N.
+ * - libfuzzer.c, in the preset fuzz: LLVM's libFuzzer, which keeps what reaches new code. `--corpus DIR` keeps that for the
+ * next run; a finding is written to `--findings DIR` (here unless given).
  *
  * A new one: tests/fuzz/NAME_fuzz.c and a line in tests/fuzz/CMakeLists.txt. */
 #ifndef LIMN_TESTS_FUZZ_H
