@@ -49,3 +49,10 @@ int id_list_reserve(id_list *list, size_t more, limn_error *error) {
     list->capacity = capacity;
     return 0;
 }
+
+int id_list_append(id_list *list, const int32_t *ids, size_t count, limn_error *error) {
+    if (id_list_reserve(list, count, error)) return -1;
+    if (count) memcpy(list->items + list->count, ids, count * sizeof *ids);
+    list->count += count;
+    return 0;
+}
