@@ -16,12 +16,15 @@ static int compare_added(const void *a, const void *b, void *context) {
     return memcmp(string_list_at(&self->texts, (size_t)left->id), string_list_at(&self->texts, (size_t)right->id), left_size);
 }
 
+/* Tokens of the model's own vocabulary are found in the text only when they are special ones, as in tokenizers 0.13. */
 int added_tokens_sort(tokenizer *self, const char *where, limn_error *error) {
+    size_t count = 0;
     self->added_sorted = limn_allocate(self->added_count, sizeof *self->added_sorted, error);
     if (!self->added_sorted) return -1;
-    for (size_t i = 0; i < self->added_count; i++) self->added_sorted[i] = (uint32_t)i;
-    qsort_r(self->added_sorted, self->added_count, sizeof *self->added_sorted, compare_added, self);
-    for (size_t i = 0; i < self->added_count; i++) {
+    for (size_t i = 0; i < self->added_count; i++)
+        if (self->added[i].special || self->added[i].beyond) self->added_sorted[count++] = (uint32_t)i;
+    qsort_r(self->added_sorted, count, sizeof *self->added_sorted, compare_added, self);
+    for (size_t i = 0; i < count; i++) {
         const added_token *token = &self->added[self->added_sorted[i]];
         const char *text = string_list_at(&self->texts, (size_t)token->id);
         added_level *level = &self->levels[token->normalized];

@@ -84,11 +84,11 @@ static int encode_level(const encoding *e, int level, const char *text, size_t s
         size_t start = position, end = position + string_list_size_at(&self->texts, (size_t)token->id);
         position = end;
         if (token->single_word && inside_a_word(self, text, size, start, end)) continue;
-        if (token->lstrip && start > done) start = leftmost_space(self, text, done, start);
+        if (token->lstrip) start = start > done ? leftmost_space(self, text, done, start) : done;
         if (token->rstrip) end = rightmost_space(self, text, size, end);
         if (start > done && encode_level(e, level + 1, text + done, start - done)) return -1;
-        if (id_list_reserve(e->out, 1, e->error)) return -1;
-        e->out->items[e->out->count++] = token->id;
+        /* A token of blanks alone may have been swallowed by the one before. */
+        if (start < end && id_list_append(e->out, &token->id, 1, e->error)) return -1;
         done = end;
     }
     return done < size ? encode_level(e, level + 1, text + done, size - done) : 0;

@@ -66,6 +66,7 @@ static inline uint64_t pair_hash(uint64_t pair) {
 typedef struct {
     int32_t id;
     bool special;        /* left out by decoding */
+    bool beyond;         /* not in the model's vocabulary */
     bool normalized;     /* looked for in what the others leave */
     bool single_word;    /* not where a word goes on before or after it */
     bool lstrip, rstrip; /* swallows the white space before, after */

@@ -156,18 +156,22 @@ int32_t tokenizer_whole_word(const tokenizer *self, const char *word, size_t siz
     return self->ignore_merges ? self->whole_words[whole_word_slot(self, word, size)] - 1 : -1;
 }
 
+/* All tokens of the model's vocabulary that are made of bytes. */
 static int index_whole_words(tokenizer *self, limn_error *error) {
     size_t slots = 16;
     while (slots < 2 * self->texts.count) slots *= 2;
     self->whole_words = limn_allocate(slots, sizeof *self->whole_words, error);
-    if (!self->whole_words) return -1;
+    bool *beyond = limn_allocate(self->texts.count, sizeof *beyond, error);
+    for (size_t i = 0; beyond && i < self->added_count; i++) beyond[self->added[i].id] = self->added[i].beyond;
     self->whole_mask = slots - 1;
-    for (size_t id = 0; id < self->texts.count; id++) {
-        if (!is_of_bytes(self, id)) continue;
+    for (size_t id = 0; beyond && self->whole_words && id < self->texts.count; id++) {
+        if (beyond[id] || !is_of_bytes(self, id)) continue;
         size_t slot = whole_word_slot(self, string_list_at(&self->bytes, id), string_list_size_at(&self->bytes, id));
         self->whole_words[slot] = (int32_t)id + 1;
     }
-    return 0;
+    bool known = beyond && self->whole_words;
+    free(beyond);
+    return known ? 0 : -1;
 }
 
 /* ---------------------------------------------------------------- completing */

@@ -67,11 +67,12 @@ static int read_json_merges(tokenizer *self, const json_t *vocabulary, const jso
 
 /* ---------------------------------------------------------------- added tokens */
 
-static int read_added(tokenizer *self, const json_t *added, const char *path, limn_error *error) {
+static int read_added(tokenizer *self, const json_t *added, const json_t *vocabulary, const char *path, limn_error *error) {
     size_t i;
     const json_t *item;
     json_array_foreach(added, i, item) {
-        added_token token = {.id = (int32_t)json_integer_value(json_object_get(item, "id"))};
+        added_token token = {.id = (int32_t)json_integer_value(json_object_get(item, "id")),
+                             .beyond = !json_object_get(vocabulary, json_string_value(json_object_get(item, "content")))};
         if (limn_json_get_bool(item, path, "single_word", &token.single_word, error) ||
             limn_json_get_bool(item, path, "special", &token.special, error) ||
             limn_json_get_bool(item, path, "normalized", &token.normalized, error) ||
@@ -200,13 +201,14 @@ static int read_splitting(tokenizer *self, const json_t *root, const char *path,
 }
 
 static int read_parts(tokenizer *self, const json_t *root, const char *path, limn_error *error) {
-    const json_t *model = json_object_get(root, "model"), *added = json_object_get(root, "added_tokens"),
-                 *processor = json_object_get(root, "post_processor");
+    const json_t *model = json_object_get(root, "model"), *vocabulary = json_object_get(model, "vocab"),
+                 *added = json_object_get(root, "added_tokens"), *processor = json_object_get(root, "post_processor");
     if (added && !json_is_array(added)) return limn_fail(error, "%s: its \"added_tokens\" are not a list", path);
     if (check_model(model, path, error) || read_splitting(self, root, path, error) ||
-        read_tokens(self, json_object_get(model, "vocab"), added, path, error) ||
-        read_json_merges(self, json_object_get(model, "vocab"), json_object_get(model, "merges"), path, error) ||
-        limn_json_get_bool(model, path, "ignore_merges", &self->ignore_merges, error) || read_added(self, added, path, error))
+        read_tokens(self, vocabulary, added, path, error) ||
+        read_json_merges(self, vocabulary, json_object_get(model, "merges"), path, error) ||
+        limn_json_get_bool(model, path, "ignore_merges", &self->ignore_merges, error) ||
+        read_added(self, added, vocabulary, path, error))
         return -1;
     if (read_processor(self, processor, path, error)) return -1;
     return keep_processor(self, processor, error);
