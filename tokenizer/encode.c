@@ -158,7 +158,7 @@ int tokenizer_decode(const tokenizer *self, const int32_t *ids, size_t count, li
             return limn_fail(error, "token id %d is not in the vocabulary, whose ids are 0 to %zu", (int)ids[i],
                              self->texts.count - 1);
         size_t id = (size_t)ids[i];
-        if (self->is_special[id]) continue;
+        if (self->kinds[id] & TOKEN_SPECIAL) continue;
         if (limn_buffer_append(out, string_list_at(&self->bytes, id), string_list_size_at(&self->bytes, id), error)) return -1;
     }
     return 0;

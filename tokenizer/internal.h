@@ -89,6 +89,9 @@ int id_list_append(id_list *list, const int32_t *ids, size_t count, limn_error *
 
 typedef struct word_cache word_cache;
 
+/* SPECIAL: left out by decoding. BEYOND: an added token that the model's own vocabulary does not have. */
+enum { TOKEN_SPECIAL = 1, TOKEN_BEYOND = 2 };
+
 struct tokenizer {
     string_list texts;  /* every token as vocab.json spells it */
     string_list bytes;  /* every token as it decodes */
@@ -98,9 +101,9 @@ struct tokenizer {
     int32_t byte_ids[256];
     added_token *added; /* in the order of the file */
     size_t added_count, added_capacity;
-    uint32_t *added_sorted;    /* indices into added, for finding */
-    added_level levels[2];     /* those looked for in the raw text, and the normalized ones */
-    unsigned char *is_special; /* (count): decoding leaves it out */
+    uint32_t *added_sorted; /* indices into added, for finding */
+    added_level levels[2];  /* those looked for in the raw text, and the normalized ones */
+    unsigned char *kinds;   /* of each token, TOKEN_SPECIAL and TOKEN_BEYOND */
     bool add_prefix_space, use_regex, ignore_merges;
     int32_t *whole_words; /* with ignore_merges: open addressing by bytes, id + 1 */
     size_t whole_mask;

@@ -22,12 +22,16 @@ static int write_token(limn_buffer *out, const tokenizer *self, size_t id, limn_
     return write_string(out, string_list_at(&self->texts, id), string_list_size_at(&self->texts, id), error);
 }
 
-/* Every token and its id, in the order of ids: `before` before each, `colon` between, commas after all but the last. */
+/* Every token of the model's vocabulary and its id, in the order of ids: `before` before each, `colon` between. */
 static int write_vocabulary(limn_buffer *out, const tokenizer *self, const char *before, const char *colon, limn_error *error) {
-    for (size_t id = 0; id < self->texts.count; id++)
-        if (limn_buffer_printf(out, error, "%s", before) || write_token(out, self, id, error) ||
-            limn_buffer_printf(out, error, "%s%zu%s", colon, id, id + 1 < self->texts.count ? "," : ""))
+    const char *comma = "";
+    for (size_t id = 0; id < self->texts.count; id++) {
+        if (self->kinds[id] & TOKEN_BEYOND) continue;
+        if (limn_buffer_printf(out, error, "%s%s", comma, before) || write_token(out, self, id, error) ||
+            limn_buffer_printf(out, error, "%s%zu", colon, id))
             return -1;
+        comma = ",";
+    }
     return 0;
 }
 

@@ -20,7 +20,7 @@ void tokenizer_free(tokenizer *self) {
     free(self->added);
     free(self->added_sorted);
     free(self->whole_words);
-    free(self->is_special);
+    free(self->kinds);
     free(self->before.items);
     free(self->after.items);
     free(self->processor);
@@ -161,17 +161,14 @@ static int index_whole_words(tokenizer *self, limn_error *error) {
     size_t slots = 16;
     while (slots < 2 * self->texts.count) slots *= 2;
     self->whole_words = limn_allocate(slots, sizeof *self->whole_words, error);
-    bool *beyond = limn_allocate(self->texts.count, sizeof *beyond, error);
-    for (size_t i = 0; beyond && i < self->added_count; i++) beyond[self->added[i].id] = self->added[i].beyond;
+    if (!self->whole_words) return -1;
     self->whole_mask = slots - 1;
-    for (size_t id = 0; beyond && self->whole_words && id < self->texts.count; id++) {
-        if (beyond[id] || !is_of_bytes(self, id)) continue;
+    for (size_t id = 0; id < self->texts.count; id++) {
+        if (self->kinds[id] & TOKEN_BEYOND || !is_of_bytes(self, id)) continue;
         size_t slot = whole_word_slot(self, string_list_at(&self->bytes, id), string_list_size_at(&self->bytes, id));
         self->whole_words[slot] = (int32_t)id + 1;
     }
-    bool known = beyond && self->whole_words;
-    free(beyond);
-    return known ? 0 : -1;
+    return 0;
 }
 
 /* ---------------------------------------------------------------- completing */
@@ -213,14 +210,15 @@ int tokenizer_complete(tokenizer *self, const char *where, limn_error *error) {
     if (!self->before.count && !self->after.count && !self->processor && /* as RobertaProcessing does */
         (id_list_append(&self->before, &self->bos, 1, error) || id_list_append(&self->after, &self->eos, 1, error)))
         return -1;
-    if (self->ignore_merges && index_whole_words(self, error)) return -1;
-    self->is_special = limn_allocate(self->texts.count, 1, error);
+    self->kinds = limn_allocate(self->texts.count, 1, error);
     self->cache = word_cache_create(error);
     self->classes = unicode_classes_create(error);
-    if (!self->is_special || !self->cache || !self->classes) return -1;
-    for (size_t i = 0; i < self->added_count; i++)
-        if (self->added[i].special) self->is_special[self->added[i].id] = 1;
-    return 0;
+    if (!self->kinds || !self->cache || !self->classes) return -1;
+    for (size_t i = 0; i < self->added_count; i++) {
+        const added_token *token = &self->added[i];
+        self->kinds[token->id] |= (unsigned char)((token->special ? TOKEN_SPECIAL : 0) | (token->beyond ? TOKEN_BEYOND : 0));
+    }
+    return self->ignore_merges ? index_whole_words(self, error) : 0;
 }
 
 size_t tokenizer_vocabulary_size(const tokenizer *self) {
