@@ -43,6 +43,7 @@ typedef struct {
     size_t size, room; /* bytes used of data, and allocated */
 } string_list;
 int string_list_add(string_list *list, const char *text, size_t size, limn_error *error);
+void string_list_shorten(string_list *list, size_t size); /* the last string, to its first `size` bytes */
 const char *string_list_at(const string_list *list, size_t index);
 size_t string_list_size_at(const string_list *list, size_t index); /* without the NUL */
 void string_list_free(string_list *list);

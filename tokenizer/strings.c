@@ -26,6 +26,12 @@ int string_list_add(string_list *list, const char *text, size_t size, limn_error
     return 0;
 }
 
+void string_list_shorten(string_list *list, size_t size) {
+    list->size = list->offsets[list->count - 1] + size + 1;
+    list->offsets[list->count] = list->size;
+    list->data[list->size - 1] = '\0';
+}
+
 const char *string_list_at(const string_list *list, size_t index) {
     return list->data + list->offsets[index];
 }

@@ -29,30 +29,6 @@ void tokenizer_free(tokenizer *self) {
     free(self);
 }
 
-/* The bytes that a token's characters stand for; false: one of them stands for none. */
-static bool spell_bytes(const char *text, size_t size, char *bytes, size_t *count) {
-    *count = 0;
-    for (size_t position = 0, length; position < size; position += length) {
-        uint32_t character = 0;
-        length = limn_utf8_decode(text + position, size - position, &character);
-        int byte = length ? character_byte(character) : -1;
-        if (byte < 0) return false;
-        bytes[(*count)++] = (char)byte;
-    }
-    return true;
-}
-
-/* What a token decodes to: its bytes, or its own UTF-8 where it is not made of them. */
-static int add_decoded(tokenizer *self, const char *text, size_t size, limn_error *error) {
-    char *bytes = limn_allocate(size, 1, error);
-    if (!bytes) return -1;
-    size_t count;
-    bool spelled = spell_bytes(text, size, bytes, &count);
-    int status = string_list_add(&self->bytes, spelled ? bytes : text, spelled ? count : size, error);
-    free(bytes);
-    return status;
-}
-
 /* Whether the token's characters all stand for bytes. */
 static bool is_of_bytes(const tokenizer *self, size_t id) {
     const char *text = string_list_at(&self->texts, id);
@@ -65,11 +41,27 @@ static bool is_of_bytes(const tokenizer *self, size_t id) {
     return true;
 }
 
+/* What the token decodes to: the bytes that its characters stand for, or its own UTF-8 where one of them stands for none. */
+static int add_decoded(tokenizer *self, size_t id, limn_error *error) {
+    const char *text = string_list_at(&self->texts, id);
+    size_t size = string_list_size_at(&self->texts, id), count = 0;
+    if (string_list_add(&self->bytes, text, size, error)) return -1;
+    if (!is_of_bytes(self, id)) return 0;
+    char *bytes = self->bytes.data + self->bytes.offsets[id];
+    for (size_t position = 0; position < size;) {
+        uint32_t character = 0;
+        position += limn_utf8_decode(text + position, size - position, &character);
+        bytes[count++] = (char)character_byte(character);
+    }
+    string_list_shorten(&self->bytes, count);
+    return 0;
+}
+
 int tokenizer_add_token(tokenizer *self, const char *text, size_t size, limn_error *error) {
     if (size == 0) return limn_fail(error, "token %zu is empty: no text gives it", self->texts.count);
     if (self->texts.count >= INT32_MAX) return limn_fail(error, "more than %d tokens", INT32_MAX);
     if (string_list_add(&self->texts, text, size, error)) return -1;
-    return add_decoded(self, text, size, error);
+    return add_decoded(self, self->texts.count - 1, error);
 }
 
 int32_t tokenizer_find(const tokenizer *self, const char *text) {
