@@ -223,11 +223,14 @@ static void test_no_such_file(void **state) {
     limn_error error = {0};
     snprintf(path, sizeof path, "%s/absent", folder);
     free(turn(tokenizer_encode_lines, -1, &error));
-    assert_non_null(strstr(error.message, "absent"));
+    if (!strstr(error.message, "absent: cannot be opened")) fail_msg("%s", error.message);
     tokenizer_trainer *trainer = tokenizer_trainer_create(NULL);
     tokenizer_corpus corpus = {0};
     assert_int_equal(tokenizer_trainer_add_file(trainer, path, &corpus, NULL, &error), -1);
     tokenizer_trainer_free(trainer);
+    snprintf(path, sizeof path, "%s", folder);
+    free(turn(tokenizer_encode_lines, -1, &error));
+    if (!strstr(error.message, "cannot be read")) fail_msg("%s", error.message);
     snprintf(path, sizeof path, "%s/lines", folder);
 }
 
