@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <omp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -47,14 +48,24 @@ static int make_room(limn_buffer *buffer, limn_error *error) {
     return 0;
 }
 
+/* Waits for something to read. Ctrl-C may wake another thread than this one, so it looks up now and then. */
+static int wait_for_input(const line_reader *reader, limn_error *error) {
+    enum { MILLISECONDS = 100 };
+    struct pollfd input = {.fd = reader->file, .events = POLLIN};
+    while (poll(&input, 1, MILLISECONDS) <= 0)
+        if (limn_stop_requested()) return limn_fail(error, "%s: stopped", reader->name);
+    return 0;
+}
+
 /* Reads a piece of the file behind what the buffer has. At the end of the file it reads nothing and sets `ended`. */
 static int read_piece(line_reader *reader, limn_buffer *buffer, limn_error *error) {
     ssize_t got;
     if (make_room(buffer, error)) return limn_fail_context(error, "%s", reader->name);
-    while ((got = read(reader->file, buffer->data + buffer->size, BLOCK_BYTES)) < 0) {
-        if (errno != EINTR) return limn_fail(error, "%s: cannot be read: %s", reader->name, strerror(errno));
-        if (limn_stop_requested()) return limn_fail(error, "%s: stopped", reader->name);
-    }
+    do {
+        if (wait_for_input(reader, error)) return -1;
+        got = read(reader->file, buffer->data + buffer->size, BLOCK_BYTES);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0) return limn_fail(error, "%s: cannot be read: %s", reader->name, strerror(errno));
     reader->ended = got == 0;
     buffer->size += (size_t)got;
     return 0;

@@ -188,6 +188,11 @@ static void merge_word(const tokenizer *self, const char *word, size_t size, few
 /* The caller has made room for `size` ids. */
 static int encode_word(const tokenizer *self, const split_word *word, id_list *out, limn_error *error) {
     few_symbols symbols;
+    int32_t whole = tokenizer_whole_word(self, word->text, word->size);
+    if (whole >= 0) {
+        out->items[out->count++] = whole;
+        return 0;
+    }
     if (word->size > FEW) return encode_long_word(self, word->text, word->size, out, error);
     merge_word(self, word->text, word->size, &symbols);
     memcpy(out->items + out->count, symbols.ids, symbols.count * sizeof *symbols.ids);

@@ -69,36 +69,14 @@ static bool inside_a_word(const tokenizer *self, const char *text, size_t size, 
            class_after(self, text + end, size - end, &length) & CLASS_WORD;
 }
 
-/* Where the next byte is, from `position` on, that begins an added token of this level. */
-static size_t next_added_byte(const tokenizer *self, int level, const char *text, size_t size, size_t position) {
-    if (self->added_firsts[level] == 0) return size;
-    if (self->added_firsts[level] == 1) { /* mostly they all begin with < */
-        const char *found = memchr(text + position, self->added_last_first[level], size - position);
-        return found ? (size_t)(found - text) : size;
-    }
-    while (position < size && !self->added_first[level][(unsigned char)text[position]]) position++;
-    return position;
-}
-
-/* The longest added token of this level at the beginning of text, or NULL. */
-static const added_token *added_at(const tokenizer *self, int level, const char *text, size_t size) {
-    for (size_t i = 0; i < self->added_count; i++) {
-        size_t length = string_list_size_at(&self->texts, (size_t)self->added[i].id);
-        if (self->added[i].normalized == (level == 1) && length <= size &&
-            memcmp(text, string_list_at(&self->texts, (size_t)self->added[i].id), length) == 0)
-            return &self->added[i];
-    }
-    return NULL;
-}
-
 /* Splits out the added tokens of one level, leftmost and longest first: first those that are looked for in the raw text, then,
  * in what they leave, the "normalized" ones. */
 static int encode_level(const encoding *e, int level, const char *text, size_t size) {
     if (level == 2) return encode_plain(e, text, size);
     const tokenizer *self = e->self;
     size_t done = 0, position = 0;
-    while ((position = next_added_byte(self, level, text, size, position)) < size && e->out->count < e->enough) {
-        const added_token *token = added_at(self, level, text + position, size - position);
+    while ((position = added_token_byte(self, level, text, size, position)) < size && e->out->count < e->enough) {
+        const added_token *token = added_token_at(self, level, text + position, size - position);
         if (!token) {
             position++;
             continue;
@@ -106,11 +84,11 @@ static int encode_level(const encoding *e, int level, const char *text, size_t s
         size_t start = position, end = position + string_list_size_at(&self->texts, (size_t)token->id);
         position = end;
         if (token->single_word && inside_a_word(self, text, size, start, end)) continue;
-        if (token->lstrip && start > done) start = leftmost_space(self, text, done, start);
+        if (token->lstrip) start = start > done ? leftmost_space(self, text, done, start) : done;
         if (token->rstrip) end = rightmost_space(self, text, size, end);
         if (start > done && encode_level(e, level + 1, text + done, start - done)) return -1;
-        if (id_list_reserve(e->out, 1, e->error)) return -1;
-        e->out->items[e->out->count++] = token->id;
+        /* A token of blanks alone may have been swallowed by the one before. */
+        if (start < end && id_list_append(e->out, &token->id, 1, e->error)) return -1;
         done = end;
     }
     return done < size ? encode_level(e, level + 1, text + done, size - done) : 0;
@@ -121,19 +99,12 @@ static int check_size(size_t size, limn_error *error) {
     return limn_fail(error, "a text of %zu bytes is longer than the %d that a caption may have", size, TOKENIZER_MAX_TEXT);
 }
 
-static int append_ids(id_list *out, const id_list *ids, limn_error *error) {
-    if (id_list_reserve(out, ids->count, error)) return -1;
-    if (ids->count) memcpy(out->items + out->count, ids->items, ids->count * sizeof *ids->items);
-    out->count += ids->count;
-    return 0;
-}
-
 int encode_text(const tokenizer *self, const char *text, size_t size, size_t readable, id_list *out, limn_error *error) {
     out->count = 0;
-    if (check_size(size, error) || append_ids(out, &self->before, error) ||
+    if (check_size(size, error) || id_list_append(out, self->before.items, self->before.count, error) ||
         encode_level(&(encoding){self, text + readable, out, SIZE_MAX, error}, 0, text, size))
         return -1;
-    return append_ids(out, &self->after, error);
+    return id_list_append(out, self->after.items, self->after.count, error);
 }
 
 int tokenizer_encode(const tokenizer *self, const char *text, size_t size, int32_t **ids, size_t *capacity, size_t *out_count,
@@ -146,35 +117,38 @@ int tokenizer_encode(const tokenizer *self, const char *text, size_t size, int32
     return status;
 }
 
-/* The model's captions always stand between two tokens, also where the tokenizer's file puts none around a text. */
+/* The ids of a text led by a space, as many as fit before the `after` ones. */
+static int encode_led(const tokenizer *self, const char *text, size_t size, size_t fit, id_list *out, limn_error *error) {
+    encoding e = {self, text + size, out, fit, error};
+    if (size == 0 || text[0] == ' ') return encode_level(&e, 0, text, size);
+    char *led = lead_by_space(text, size, error);
+    if (!led) return -1;
+    e.readable = led + 1 + size + sizeof(short_word);
+    int status = encode_level(&e, 0, led, size + 1);
+    free(led);
+    return status;
+}
+
+/* The model's captions stand between two tokens even where the tokenizer's file puts none around a text. */
 int tokenizer_encode_caption(const tokenizer *self, const char *text, size_t size, int32_t *ids, int32_t *mask, size_t length,
                              limn_error *error) {
     int32_t bos = self->bos, eos = self->eos;
     const id_list *before = self->before.count ? &self->before : &(id_list){&bos, 1, 1},
                   *after = self->after.count ? &self->after : &(id_list){&eos, 1, 1};
-    size_t around = before->count + after->count;
-    if (length < around) return limn_fail(error, "%zu text tokens leave no room for <s> and </s>", length);
-    if (check_size(size, error)) return -1;
-    char *led = size > 0 && text[0] != ' ' ? lead_by_space(text, size, error) : NULL;
-    if (size > 0 && text[0] != ' ') {
-        if (!led) return -1;
-        text = led;
-        size++;
-    }
-    const char *readable = text + size + (led ? sizeof(short_word) : 0);
+    if (length < before->count + after->count)
+        return limn_fail(error, "%zu text tokens leave no room for <s> and </s>", length);
+    size_t fit = length - after->count;
     id_list out = {0};
-    int status = append_ids(&out, before, error);
-    if (status == 0) status = encode_level(&(encoding){self, readable, &out, length - after->count, error}, 0, text, size);
-    if (status == 0) {
-        if (out.count > length - after->count) out.count = length - after->count;
-        status = append_ids(&out, after, error);
-    }
+    int status = check_size(size, error);
+    if (status == 0) status = id_list_append(&out, before->items, before->count, error);
+    if (status == 0) status = encode_led(self, text, size, fit, &out, error);
+    if (out.count > fit) out.count = fit;
+    if (status == 0) status = id_list_append(&out, after->items, after->count, error);
     for (size_t i = 0; i < length && status == 0; i++) {
         ids[i] = i < out.count ? out.items[i] : self->pad;
         mask[i] = i < out.count;
     }
     free(out.items);
-    free(led);
     return status;
 }
 
@@ -184,7 +158,7 @@ int tokenizer_decode(const tokenizer *self, const int32_t *ids, size_t count, li
             return limn_fail(error, "token id %d is not in the vocabulary, whose ids are 0 to %zu", (int)ids[i],
                              self->texts.count - 1);
         size_t id = (size_t)ids[i];
-        if (self->is_special[id]) continue;
+        if (self->kinds[id] & TOKEN_SPECIAL) continue;
         if (limn_buffer_append(out, string_list_at(&self->bytes, id), string_list_size_at(&self->bytes, id), error)) return -1;
     }
     return 0;

@@ -1,4 +1,4 @@
-/* vocab.json, merges.txt and tokenizer.json, as Hugging Face tokenizers 0.13 writes them. */
+/* Loading a tokenizer: vocab.json and merges.txt, and what stands beside them and beside tokenizer.json. */
 #include "tokenizer/internal.h"
 #include <limits.h>
 #include <stdlib.h>
@@ -6,13 +6,11 @@
 
 enum { FILE_LIMIT = 64 << 20 };
 
-/* ---------------------------------------------------------------- reading */
+/* ---------------------------------------------------------------- tokens and merges */
 
-static const char *const special_names[] = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
+const char *const special_names[TOKENIZER_SPECIALS] = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
 
-/* Adds the tokens of a vocabulary (text to id) and of added tokens beyond it, in the order of their ids. Every id from 0 on
- * must be there once. */
-static int read_tokens(tokenizer *self, const json_t *vocabulary, const json_t *added, const char *where, limn_error *error) {
+int read_tokens(tokenizer *self, const json_t *vocabulary, const json_t *added, const char *where, limn_error *error) {
     size_t count = json_object_size(vocabulary), i;
     const char *text;
     const json_t *id, *item;
@@ -67,328 +65,149 @@ done:
     return status;
 }
 
-/* Looks up "left" and "right" (not NUL-terminated) and what they make. */
-static int read_merge(merge_rule *rule, const json_t *vocabulary, const char *left, size_t left_size, const char *right,
-                      size_t right_size, limn_buffer *scratch, const char *where, size_t number, limn_error *error) {
-    const struct {
-        const char *text;
-        size_t size;
-    } parts[2] = {{left, left_size}, {right, right_size}};
-    int32_t ids[3];
-    for (size_t i = 0; i < 3; i++) {
-        scratch->size = 0;
-        for (size_t part = 0; part < 2; part++)
-            if ((i == 2 || i == part) && limn_buffer_append(scratch, parts[part].text, parts[part].size, error)) return -1;
-        const json_t *id = json_object_get(vocabulary, scratch->data);
-        if (!id)
-            return limn_fail(error,
-                             "%s: merge %zu (\"%.*s\" and \"%.*s\") needs a token \"%.80s\" that the vocabulary does not have",
-                             where, number, left_size < 40 ? (int)left_size : 40, left, right_size < 40 ? (int)right_size : 40,
-                             right, scratch->data);
-        ids[i] = (int32_t)json_integer_value(id);
-    }
-    *rule = (merge_rule){ids[0], ids[1], ids[2]};
+/* The id of left and right, or of both joined, whichever sizes are given. */
+static int find_part(merge_reader *reader, const char *left, size_t left_size, const char *right, size_t right_size,
+                     int32_t *id, limn_error *error) {
+    reader->scratch.size = 0;
+    if (limn_buffer_append(&reader->scratch, left, left_size, error) ||
+        limn_buffer_append(&reader->scratch, right, right_size, error))
+        return -1;
+    const json_t *found = json_object_get(reader->vocabulary, reader->scratch.data);
+    *id = found ? (int32_t)json_integer_value(found) : -1;
     return 0;
 }
 
-static int read_merge_text(merge_rule *rule, const json_t *vocabulary, const char *text, size_t size, limn_buffer *scratch,
-                           const char *where, size_t number, limn_error *error) {
+int read_merge(merge_reader *reader, const char *left, size_t left_size, const char *right, size_t right_size, size_t number,
+               merge_rule *rule, limn_error *error) {
+    int32_t *ids[3] = {&rule->left, &rule->right, &rule->result};
+    for (size_t i = 0; i < 3; i++) {
+        if (find_part(reader, left, i == 1 ? 0 : left_size, right, i == 0 ? 0 : right_size, ids[i], error)) return -1;
+        if (*ids[i] < 0)
+            return limn_fail(error,
+                             "%s: merge %zu (\"%.*s\" and \"%.*s\") needs a token \"%.80s\" that the vocabulary does not have; "
+                             "both must come from one training",
+                             reader->where, number, left_size < 40 ? (int)left_size : 40, left,
+                             right_size < 40 ? (int)right_size : 40, right, reader->scratch.data);
+    }
+    return 0;
+}
+
+int read_merge_text(merge_reader *reader, const char *text, size_t size, size_t number, merge_rule *rule, limn_error *error) {
     const char *space = memchr(text, ' ', size);
     size_t left = space ? (size_t)(space - text) : 0, right = space ? size - left - 1 : 0;
     if (left == 0 || right == 0 || memchr(space + 1, ' ', right) || memchr(text, '\0', size))
-        return limn_fail(error, "%s: merge %zu is not two tokens with a space between: \"%.*s\"", where, number,
+        return limn_fail(error, "%s: merge %zu is not two tokens with a space between: \"%.*s\"", reader->where, number,
                          size < 80 ? (int)size : 80, text);
-    return read_merge(rule, vocabulary, text, left, space + 1, right, scratch, where, number, error);
+    return read_merge(reader, text, left, space + 1, right, number, rule, error);
 }
 
-/* The merges of tokenizer.json: "a b" as until 0.19, or ["a", "b"] as since. */
-static int read_json_merges(tokenizer *self, const json_t *vocabulary, const json_t *merges, const char *where,
-                            limn_error *error) {
-    merge_rule *rules = limn_allocate(json_array_size(merges) + 1, sizeof *rules, error);
-    limn_buffer scratch = {0};
-    int status = rules ? 0 : -1;
-    size_t i;
-    const json_t *item;
-    if (status == 0) {
-        json_array_foreach(merges, i, item) {
-            const json_t *left = json_array_get(item, 0), *right = json_array_get(item, 1);
-            if (json_is_string(item))
-                status = read_merge_text(&rules[i], vocabulary, json_string_value(item), json_string_length(item), &scratch,
-                                         where, i + 1, error);
-            else if (json_array_size(item) == 2 && json_string_length(left) && json_string_length(right))
-                status = read_merge(&rules[i], vocabulary, json_string_value(left), json_string_length(left),
-                                    json_string_value(right), json_string_length(right), &scratch, where, i + 1, error);
-            else
-                status = limn_fail(error, "%s: merge %zu is neither \"a b\" nor [\"a\", \"b\"]", where, i + 1);
-            if (status) break;
-        }
-    }
-    if (status == 0) status = tokenizer_set_merges(self, rules, json_array_size(merges), error);
-    limn_buffer_free(&scratch);
-    free(rules);
-    return status;
-}
+/* ---------------------------------------------------------------- merges.txt */
 
-/* The lines of merges.txt: "a b", and comments that begin with #version. */
-static int read_text_merges(tokenizer *self, const json_t *vocabulary, const char *path, limn_error *error) {
-    size_t size, count = 0, capacity = 0;
-    char *text = limn_file_read(path, FILE_LIMIT, &size, error);
-    if (!text) return -1;
-    merge_rule *rules = NULL;
-    limn_buffer scratch = {0};
-    int status = 0;
-    for (size_t start = 0, end; start < size && status == 0; start = end + 1) {
+/* The lines: "a b", and comments that begin with #version. The rules are the caller's. */
+static int read_merge_lines(merge_reader *reader, const char *text, size_t size, merge_list *merges, limn_error *error) {
+    for (size_t start = 0, end; start < size; start = end + 1) {
         const char *newline = memchr(text + start, '\n', size - start);
         end = newline ? (size_t)(newline - text) : size;
         size_t length = end - start;
         if (length > 0 && text[end - 1] == '\r') length--;
         if (length >= 8 && memcmp(text + start, "#version", 8) == 0) continue;
-        if (count == capacity) {
-            capacity = 2 * capacity + 1024;
-            merge_rule *more = realloc(rules, capacity * sizeof *rules);
-            if (!more) {
-                status = limn_fail(error, "not enough memory for %zu merges", capacity);
-                break;
-            }
-            rules = more;
+        if (merges->count == merges->room) {
+            size_t room = 2 * merges->room + 1024;
+            merge_rule *rules = realloc(merges->rules, room * sizeof *rules);
+            if (!rules) return limn_fail(error, "not enough memory for %zu merges", room);
+            merges->rules = rules;
+            merges->room = room;
         }
-        status = read_merge_text(&rules[count], vocabulary, text + start, length, &scratch, path, count + 1, error);
-        count++;
+        if (read_merge_text(reader, text + start, length, merges->count + 1, &merges->rules[merges->count], error)) return -1;
+        merges->count++;
     }
-    if (status == 0) status = tokenizer_set_merges(self, rules, count, error);
-    limn_buffer_free(&scratch);
-    free(rules);
+    return 0;
+}
+
+static int read_merges_file(tokenizer *self, const json_t *vocabulary, const char *path, limn_error *error) {
+    size_t size;
+    char *text = limn_file_read(path, FILE_LIMIT, &size, error);
+    if (!text) return -1;
+    merge_reader reader = {.vocabulary = vocabulary, .where = path};
+    merge_list merges = {0};
+    int status = size ? 0 : limn_fail(error, "%s: is empty; a file without merges has the line #version: 0.2", path);
+    if (status == 0) status = read_merge_lines(&reader, text, size, &merges, error);
+    if (status == 0 && tokenizer_set_merges(self, merges.rules, merges.count, error))
+        status = limn_fail_context(error, "%s", path);
+    limn_buffer_free(&reader.scratch);
+    free(merges.rules);
     free(text);
     return status;
 }
 
-static tokenizer *load_plain(const char *vocabulary_path, const char *merges_path, limn_error *error) {
+static int read_plain(tokenizer *self, const char *vocabulary_path, const char *merges_path, limn_error *error) {
     json_t *vocabulary = limn_json_load(vocabulary_path, error);
-    tokenizer *self = NULL;
-    if (!vocabulary) return NULL;
-    if (!json_is_object(vocabulary)) {
-        limn_fail(error, "%s: not an object of tokens and their ids", vocabulary_path);
-        goto failed;
-    }
-    self = tokenizer_create(error);
-    if (!self || read_tokens(self, vocabulary, NULL, vocabulary_path, error) ||
-        read_text_merges(self, vocabulary, merges_path, error))
-        goto failed;
-    for (size_t i = 0; i < sizeof special_names / sizeof special_names[0]; i++) {
+    if (!vocabulary) return -1;
+    int status =
+        json_is_object(vocabulary) ? 0 : limn_fail(error, "%s: not an object of tokens and their ids", vocabulary_path);
+    if (status == 0) status = read_tokens(self, vocabulary, NULL, vocabulary_path, error);
+    if (status == 0) status = read_merges_file(self, vocabulary, merges_path, error);
+    for (size_t i = 0; i < TOKENIZER_SPECIALS && status == 0; i++) {
         added_token token = {.id = tokenizer_find(self, special_names[i]), .special = true};
-        if (token.id >= 0 && tokenizer_add_special(self, &token, error)) goto failed;
+        if (token.id >= 0) status = tokenizer_add_added(self, &token, error);
     }
-    if (tokenizer_complete(self, vocabulary_path, error)) goto failed;
     json_decref(vocabulary);
-    return self;
-failed:
-    json_decref(vocabulary);
-    tokenizer_free(self);
-    return NULL;
+    return status;
 }
 
-/* What a tokenizer.json may ask for beyond byte-level BPE is refused by name rather than left undone. */
-static int check_supported(const json_t *root, const json_t *model, const char *path, limn_error *error) {
-    static const char *const parts[][3] = {
-        {"pre_tokenizer", "ByteLevel", ""}, {"post_processor", "RobertaProcessing", "ByteLevel"}, {"decoder", "ByteLevel", ""}};
-    const json_t *normalizer = json_object_get(root, "normalizer");
-    if (normalizer && !json_is_null(normalizer))
-        return limn_fail(error, "%s: its \"normalizer\" is not supported; captions are normalised before", path);
-    for (size_t i = 0; i < 3; i++) {
-        const json_t *part = json_object_get(root, parts[i][0]);
-        const char *type = json_string_value(json_object_get(part, "type"));
-        if (i > 0 && (!part || json_is_null(part))) continue;
-        if (!type || (strcmp(type, parts[i][1]) != 0 && strcmp(type, parts[i][2]) != 0))
-            return limn_fail(error, "%s: %s is \"%.40s\"; only \"%s\" is supported", path, parts[i][0], type ? type : "null",
-                             parts[i][1]);
-    }
-    const char *type = json_string_value(json_object_get(model, "type"));
-    if (type && strcmp(type, "BPE") != 0)
-        return limn_fail(error, "%s: its model is \"%.40s\"; only \"BPE\" is supported", path, type);
-    static const char *const unsupported[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix"};
-    for (size_t i = 0; i < 3; i++) {
-        const json_t *value = json_object_get(model, unsupported[i]);
-        bool off = !value || json_is_null(value) || (json_is_string(value) && json_string_length(value) == 0) ||
-                   (json_is_number(value) && json_number_value(value) <= 0);
-        if (!off) return limn_fail(error, "%s: the model's \"%s\" is not supported", path, unsupported[i]);
-    }
+/* ---------------------------------------------------------------- what stands beside */
+
+/* bos_token and the like: a text, or an object whose "content" is the text. */
+static int read_special(const tokenizer *self, const json_t *settings, const char *key, const char *path, int32_t *id,
+                        limn_error *error) {
+    const json_t *value = json_object_get(settings, key);
+    if (json_is_object(value)) value = json_object_get(value, "content");
+    if (*id >= 0 || !value || json_is_null(value)) return 0;
+    if (!json_is_string(value)) return limn_fail(error, "%s: its \"%s\" is neither a text nor has a \"content\"", path, key);
+    *id = tokenizer_find(self, json_string_value(value));
+    if (*id < 0)
+        return limn_fail(error, "%s: its \"%s\" is \"%.40s\", which the vocabulary does not have", path, key,
+                         json_string_value(value));
     return 0;
 }
 
-static int read_added(tokenizer *self, const json_t *added, const char *path, limn_error *error) {
-    size_t i;
-    const json_t *item;
-    json_array_foreach(added, i, item) {
-        bool single_word = false;
-        added_token token = {.id = (int32_t)json_integer_value(json_object_get(item, "id"))};
-        if (limn_json_get_bool(item, path, "single_word", &single_word, error) ||
-            limn_json_get_bool(item, path, "special", &token.special, error) ||
-            limn_json_get_bool(item, path, "normalized", &token.normalized, error) ||
-            limn_json_get_bool(item, path, "lstrip", &token.lstrip, error) ||
-            limn_json_get_bool(item, path, "rstrip", &token.rstrip, error))
-            return -1;
-        if (single_word)
-            return limn_fail(error, "%s: added token %zu has \"single_word\": true, which is not supported", path, i);
-        if (tokenizer_add_special(self, &token, error)) return -1;
-    }
-    return 0;
-}
-
-/* "cls" or "sep" of RobertaProcessing: ["<s>", 0]. */
-static int read_boundary(const tokenizer *self, const json_t *processor, const char *key, int32_t *id, const char *path,
-                         limn_error *error) {
-    const json_t *pair = json_object_get(processor, key);
-    const char *text = json_string_value(json_array_get(pair, 0));
-    json_int_t value = json_integer_value(json_array_get(pair, 1));
-    if (!pair) return 0;
-    if (!text || value < 0 || (size_t)value >= self->texts.count ||
-        strcmp(string_list_at(&self->texts, (size_t)value), text) != 0)
-        return limn_fail(error, "%s: post_processor's \"%s\" is not a token of the vocabulary with its id", path, key);
-    *id = (int32_t)value;
-    return 0;
-}
-
-static tokenizer *load_json(const char *path, limn_error *error) {
-    json_t *root = limn_json_load(path, error);
-    tokenizer *self = NULL;
-    if (!root) return NULL;
-    const json_t *model = json_object_get(root, "model"), *vocabulary = json_object_get(model, "vocab"),
-                 *merges = json_object_get(model, "merges"), *added = json_object_get(root, "added_tokens"),
-                 *before = json_object_get(root, "pre_tokenizer"), *after = json_object_get(root, "post_processor");
-    if (!json_is_object(vocabulary) || !json_is_array(merges) || (added && !json_is_array(added))) {
-        limn_fail(error, "%s: no \"model\" with \"vocab\" and \"merges\"; not a byte-level BPE tokenizer", path);
-        goto failed;
-    }
-    if (check_supported(root, model, path, error)) goto failed;
-    self = tokenizer_create(error);
-    if (!self || read_tokens(self, vocabulary, added, path, error) || read_json_merges(self, vocabulary, merges, path, error) ||
-        read_added(self, added, path, error) ||
-        limn_json_get_bool(before, path, "add_prefix_space", &self->add_prefix_space, error) ||
-        limn_json_get_bool(before, path, "use_regex", &self->use_regex, error) ||
-        read_boundary(self, after, "cls", &self->bos, path, error) ||
-        read_boundary(self, after, "sep", &self->eos, path, error) || tokenizer_complete(self, path, error))
-        goto failed;
-    json_decref(root);
-    return self;
-failed:
-    json_decref(root);
-    tokenizer_free(self);
-    return NULL;
+/* What transformers' tokenizer classes keep beside the tokenizer: the names of special tokens, and whether a text is led by a
+ * space, which goes before what tokenizer.json says. Of the names, the first that is found counts. */
+static int read_settings(tokenizer *self, const char *path, limn_error *error) {
+    if (!limn_file_exists(path)) return 0;
+    json_t *settings = limn_json_load(path, error);
+    if (!settings) return -1;
+    int status = json_is_object(settings) ? 0 : limn_fail(error, "%s: not an object of settings", path);
+    if (status == 0) status = read_special(self, settings, "bos_token", path, &self->bos, error);
+    if (status == 0) status = read_special(self, settings, "eos_token", path, &self->eos, error);
+    if (status == 0) status = read_special(self, settings, "pad_token", path, &self->pad, error);
+    if (status == 0) status = limn_json_get_bool(settings, path, "add_prefix_space", &self->add_prefix_space, error);
+    json_decref(settings);
+    return status;
 }
 
 tokenizer *tokenizer_load(const char *directory, limn_error *error) {
-    char whole[PATH_MAX], vocabulary[PATH_MAX], merges[PATH_MAX];
-    if (limn_path_join(whole, sizeof whole, directory, "tokenizer.json", error) ||
-        limn_path_join(vocabulary, sizeof vocabulary, directory, "vocab.json", error) ||
-        limn_path_join(merges, sizeof merges, directory, "merges.txt", error))
+    static const char *const names[] = {"tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json",
+                                        "tokenizer_config.json"};
+    enum { WHOLE, VOCABULARY, MERGES, SPECIALS, SETTINGS, FILES };
+    char paths[FILES][PATH_MAX];
+    for (size_t i = 0; i < FILES; i++)
+        if (limn_path_join(paths[i], sizeof paths[i], directory, names[i], error)) return NULL;
+    bool whole = limn_file_exists(paths[WHOLE]);
+    if (!whole && !(limn_file_exists(paths[VOCABULARY]) && limn_file_exists(paths[MERGES]))) {
+        limn_fail(error, "%s has neither tokenizer.json nor vocab.json and merges.txt; make them with limn-tokenizer train",
+                  directory);
         return NULL;
-    if (limn_file_exists(whole)) return load_json(whole, error);
-    if (limn_file_exists(vocabulary) && limn_file_exists(merges)) return load_plain(vocabulary, merges, error);
-    limn_fail(error, "%s has neither tokenizer.json nor vocab.json and merges.txt; make them with limn-tokenizer train",
-              directory);
-    return NULL;
-}
-
-/* ---------------------------------------------------------------- writing */
-
-/* A JSON string as serde writes it: characters outside ASCII as they are. */
-static int write_string(limn_buffer *out, const char *text, size_t size, limn_error *error) {
-    static const char plain[] = "\b\f\n\r\t\"\\", escaped[] = "bfnrt\"\\";
-    if (limn_buffer_append(out, "\"", 1, error)) return -1;
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)text[i];
-        const char *found = c ? strchr(plain, c) : NULL;
-        int status = found     ? limn_buffer_printf(out, error, "\\%c", escaped[found - plain])
-                     : c < ' ' ? limn_buffer_printf(out, error, "\\u%04x", c)
-                               : limn_buffer_append(out, text + i, 1, error);
-        if (status) return -1;
     }
-    return limn_buffer_append(out, "\"", 1, error);
-}
-
-static int write_token(limn_buffer *out, const tokenizer *self, size_t id, limn_error *error) {
-    return write_string(out, string_list_at(&self->texts, id), string_list_size_at(&self->texts, id), error);
-}
-
-/* Every token and its id, in the order of ids: `before` before each, `colon` between, commas after all but the last. */
-static int write_vocabulary(limn_buffer *out, const tokenizer *self, const char *before, const char *colon, limn_error *error) {
-    for (size_t id = 0; id < self->texts.count; id++)
-        if (limn_buffer_printf(out, error, "%s", before) || write_token(out, self, id, error) ||
-            limn_buffer_printf(out, error, "%s%zu%s", colon, id, id + 1 < self->texts.count ? "," : ""))
-            return -1;
-    return 0;
-}
-
-static const char *json_bool(bool value) {
-    return value ? "true" : "false";
-}
-
-static int write_added(limn_buffer *out, const tokenizer *self, limn_error *error) {
-    for (size_t i = 0; i < self->added_count; i++) {
-        const added_token *token = self->added;
-        while ((size_t)token->id != self->added_order[i]) token++;
-        if (limn_buffer_printf(out, error, "%s\n    {\n      \"id\": %d,\n      \"content\": ", i ? "," : "", (int)token->id) ||
-            write_token(out, self, (size_t)token->id, error) ||
-            limn_buffer_printf(out, error,
-                               ",\n      \"single_word\": false,\n      \"lstrip\": %s,\n      \"rstrip\": %s,\n"
-                               "      \"normalized\": %s,\n      \"special\": %s\n    }",
-                               json_bool(token->lstrip), json_bool(token->rstrip), json_bool(token->normalized),
-                               json_bool(token->special)))
-            return -1;
-    }
-    return limn_buffer_printf(out, error, "%s],\n", self->added_count ? "\n  " : "");
-}
-
-static int write_boundary(limn_buffer *out, const tokenizer *self, const char *key, int32_t id, limn_error *error) {
-    if (limn_buffer_printf(out, error, "    \"%s\": [\n      ", key) || write_token(out, self, (size_t)id, error)) return -1;
-    return limn_buffer_printf(out, error, ",\n      %d\n    ],\n", (int)id);
-}
-
-static int write_json(limn_buffer *out, const tokenizer *self, limn_error *error) {
-    const char *prefix = json_bool(self->add_prefix_space);
-    if (limn_buffer_printf(
-            out, error, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [") ||
-        write_added(out, self, error) ||
-        limn_buffer_printf(out, error,
-                           "  \"normalizer\": null,\n"
-                           "  \"pre_tokenizer\": {\n    \"type\": \"ByteLevel\",\n    \"add_prefix_space\": %s,\n"
-                           "    \"trim_offsets\": true,\n    \"use_regex\": %s\n  },\n"
-                           "  \"post_processor\": {\n    \"type\": \"RobertaProcessing\",\n",
-                           prefix, json_bool(self->use_regex)) ||
-        write_boundary(out, self, "sep", self->eos, error) || write_boundary(out, self, "cls", self->bos, error) ||
-        limn_buffer_printf(out, error,
-                           "    \"trim_offsets\": true,\n    \"add_prefix_space\": %s\n  },\n"
-                           "  \"decoder\": {\n    \"type\": \"ByteLevel\",\n    \"add_prefix_space\": true,\n"
-                           "    \"trim_offsets\": true,\n    \"use_regex\": true\n  },\n"
-                           "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n"
-                           "    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n"
-                           "    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n    \"vocab\": {",
-                           prefix) ||
-        write_vocabulary(out, self, "\n      ", ": ", error) || limn_buffer_printf(out, error, "\n    },\n    \"merges\": ["))
-        return -1;
-    for (size_t i = 0; i < self->merges.count; i++)
-        if (limn_buffer_printf(out, error, "%s\n      ", i ? "," : "") ||
-            write_string(out, string_list_at(&self->merges, i), string_list_size_at(&self->merges, i), error))
-            return -1;
-    return limn_buffer_printf(out, error, "%s]\n  }\n}", self->merges.count ? "\n    " : "");
-}
-
-/* tokenizer.json comes last: where it is, the other two are. */
-int tokenizer_save(const tokenizer *self, const char *directory, limn_error *error) {
-    static const char *const names[3] = {"vocab.json", "merges.txt", "tokenizer.json"};
-    limn_buffer out[3] = {{0}};
-    char path[PATH_MAX];
-    int status = limn_make_directories(directory, error);
+    tokenizer *self = tokenizer_create(error);
+    int status = self ? 0 : -1;
     if (status == 0)
-        status = limn_buffer_printf(&out[0], error, "{") || write_vocabulary(&out[0], self, "", ":", error) ||
-                 limn_buffer_printf(&out[0], error, "}") || limn_buffer_printf(&out[1], error, "#version: 0.2\n");
-    for (size_t i = 0; i < self->merges.count && status == 0; i++)
-        status = limn_buffer_printf(&out[1], error, "%s\n", string_list_at(&self->merges, i));
-    if (status == 0) status = write_json(&out[2], self, error);
-    for (size_t i = 0; i < 3; i++) {
-        if (status == 0) status = limn_path_join(path, sizeof path, directory, names[i], error);
-        if (status == 0) status = limn_atomic_write(path, out[i].data, out[i].size, error);
-        limn_buffer_free(&out[i]);
-    }
-    return status ? -1 : 0;
+        status =
+            whole ? read_tokenizer_json(self, paths[WHOLE], error) : read_plain(self, paths[VOCABULARY], paths[MERGES], error);
+    if (status == 0) status = read_settings(self, paths[SPECIALS], error);
+    if (status == 0) status = read_settings(self, paths[SETTINGS], error);
+    if (status == 0) status = tokenizer_complete(self, paths[whole ? WHOLE : VOCABULARY], error);
+    if (status == 0) return self;
+    tokenizer_free(self);
+    return NULL;
 }

@@ -43,6 +43,7 @@ typedef struct {
     size_t size, room; /* bytes used of data, and allocated */
 } string_list;
 int string_list_add(string_list *list, const char *text, size_t size, limn_error *error);
+void string_list_shorten(string_list *list, size_t size); /* the last string, to its first `size` bytes */
 const char *string_list_at(const string_list *list, size_t index);
 size_t string_list_size_at(const string_list *list, size_t index); /* without the NUL */
 void string_list_free(string_list *list);
@@ -66,18 +67,31 @@ static inline uint64_t pair_hash(uint64_t pair) {
 typedef struct {
     int32_t id;
     bool special;        /* left out by decoding */
+    bool beyond;         /* not in the model's vocabulary */
     bool normalized;     /* looked for in what the others leave */
     bool single_word;    /* not where a word goes on before or after it */
     bool lstrip, rstrip; /* swallows the white space before, after */
 } added_token;
+
+/* The added tokens of one level, which stand together when they are sorted. */
+typedef struct {
+    size_t start, count;
+    bool begins[256];        /* whether one of them begins with this byte */
+    size_t beginnings;       /* how many such bytes there are */
+    unsigned char beginning; /* one of them */
+} added_level;
 
 typedef struct {
     int32_t *items;
     size_t count, capacity;
 } id_list;
 int id_list_reserve(id_list *list, size_t more, limn_error *error);
+int id_list_append(id_list *list, const int32_t *ids, size_t count, limn_error *error);
 
 typedef struct word_cache word_cache;
+
+/* SPECIAL: left out by decoding. BEYOND: an added token that the model's own vocabulary does not have. */
+enum { TOKEN_SPECIAL = 1, TOKEN_BEYOND = 2 };
 
 struct tokenizer {
     string_list texts;  /* every token as vocab.json spells it */
@@ -86,18 +100,16 @@ struct tokenizer {
     merge_entry *table; /* open addressing */
     size_t table_mask;  /* entries - 1; a power of two */
     int32_t byte_ids[256];
-    added_token *added; /* longest first */
-    size_t added_count;
-    bool added_first[2][256];          /* whether a token of level raw, normalized begins with this byte */
-    size_t added_firsts[2];            /* how many such bytes there are */
-    unsigned char added_last_first[2]; /* one of them */
-    size_t *added_order;               /* indices into added, as the file lists them (for writing) */
-    unsigned char *is_special;         /* (count): decoding leaves it out */
-    bool add_prefix_space, use_regex;
-    int32_t *whole_words; /* with ignore_merges: open addressing by bytes, id + 1; else NULL */
+    added_token *added; /* in the order of the file */
+    size_t added_count, added_capacity;
+    uint32_t *added_sorted; /* indices into added, for finding */
+    added_level levels[2];  /* those looked for in the raw text, and the normalized ones */
+    unsigned char *kinds;   /* of each token, TOKEN_SPECIAL and TOKEN_BEYOND */
+    bool add_prefix_space, use_regex, ignore_merges;
+    int32_t *whole_words; /* with ignore_merges: open addressing by bytes, id + 1 */
     size_t whole_mask;
     id_list before, after; /* what is put around a text */
-    bool framed;           /* whether a file said what */
+    char *processor;       /* the JSON that says so, where it is not RobertaProcessing with bos and eos */
     int32_t bos, eos, pad;
     unsigned char *classes;
     word_cache *cache;
@@ -108,17 +120,24 @@ struct tokenizer {
 /* An empty tokenizer; then tokens in the order of their ids, added tokens, merges, and at last tokenizer_complete. */
 tokenizer *tokenizer_create(limn_error *error);
 int tokenizer_add_token(tokenizer *self, const char *text, size_t size, limn_error *error);
-int tokenizer_add_special(tokenizer *self, const added_token *token, limn_error *error);
+int tokenizer_add_added(tokenizer *self, const added_token *token, limn_error *error);
 typedef struct {
     int32_t left, right, result;
 } merge_rule;
-/* Rules in order of rank. Of a pair that comes twice, the last counts, as in Hugging Face tokenizers. */
+typedef struct {
+    merge_rule *rules;
+    size_t count, room;
+} merge_list;
+/* Rules in order of rank. Of a pair that comes twice, the last counts, as in Hugging Face tokenizers; more rules than the
+ * tokens have ways to be made of two are an error. */
 int tokenizer_set_merges(tokenizer *self, const merge_rule *rules, size_t count, limn_error *error);
 /* Checks that all bytes have a token and that <s>, </s> and <pad> (when bos, eos are not set yet) are there; `where` names the
  * file. */
 int tokenizer_complete(tokenizer *self, const char *where, limn_error *error);
 /* The id of a token by its text, -1 when there is none. Slow: for the few special ones. */
 int32_t tokenizer_find(const tokenizer *self, const char *text);
+/* With ignore_merges: the token that is the whole word, or -1. */
+int32_t tokenizer_whole_word(const tokenizer *self, const char *word, size_t size);
 static inline merge_entry *tokenizer_find_merge(const tokenizer *self, uint64_t pair) {
     size_t slot = (size_t)pair_hash(pair) & self->table_mask;
     while (self->table[slot].pair != pair) {
@@ -127,6 +146,35 @@ static inline merge_entry *tokenizer_find_merge(const tokenizer *self, uint64_t 
     }
     return &self->table[slot];
 }
+
+/* ---------------------------------------------------------------- files.c and tokenizer_json.c: reading */
+
+/* <s> <pad> </s> <unk> <mask> */
+extern const char *const special_names[TOKENIZER_SPECIALS];
+
+/* Adds the tokens of a vocabulary (text to id) and of added tokens (NULL, or the list of tokenizer.json) beyond it, in the
+ * order of their ids. Every id from 0 on must be there once. */
+int read_tokens(tokenizer *self, const json_t *vocabulary, const json_t *added, const char *where, limn_error *error);
+/* One merge of the vocabulary's tokens, or -1; `number` counts from 1. */
+typedef struct {
+    const json_t *vocabulary;
+    const char *where;
+    limn_buffer scratch;
+} merge_reader;
+int read_merge(merge_reader *reader, const char *left, size_t left_size, const char *right, size_t right_size, size_t number,
+               merge_rule *rule, limn_error *error);
+int read_merge_text(merge_reader *reader, const char *text, size_t size, size_t number, merge_rule *rule, limn_error *error);
+/* The vocabulary, merges and everything else of a tokenizer.json; then tokenizer_complete is due. */
+int read_tokenizer_json(tokenizer *self, const char *path, limn_error *error);
+
+/* ---------------------------------------------------------------- added.c: finding added tokens */
+
+/* Fails, naming `where`, when one comes twice. */
+int added_tokens_sort(tokenizer *self, const char *where, limn_error *error);
+/* Where the next byte is, from `position` on, that begins an added token of this level; `size` when there is none. */
+size_t added_token_byte(const tokenizer *self, int level, const char *text, size_t size, size_t position);
+/* The longest added token of this level at the beginning of the text, or NULL. */
+const added_token *added_token_at(const tokenizer *self, int level, const char *text, size_t size);
 
 /* ---------------------------------------------------------------- words.c: short words, and counting */
 
@@ -192,10 +240,6 @@ void word_counts_free(word_counts *self);
 
 /* ---------------------------------------------------------------- merges.c: learning the merges */
 
-typedef struct {
-    merge_rule *rules;
-    size_t count, room;
-} merge_list;
 /* The merges that these words teach, and after the tokens that there are, the bytes among them, one for each merge: until there
  * are vocabulary_size or no pair occurs min_frequency times. */
 int make_merges(const word_counts *words, size_t vocabulary_size, size_t min_frequency, string_list *tokens, merge_list *merges,

@@ -104,8 +104,9 @@ static void answer_block(void *context, size_t thread, const line_block *block) 
 }
 
 static int write_answer(void *context, size_t thread, const char *name, uint64_t *line, limn_error *error) {
-    const line_turning *turning = context;
+    line_turning *turning = context;
     const line_answer *to = &turning->answers[thread];
+    if (!turning->progress) turning->progress = limn_progress_start("captions", "lines", 0, 0);
     if ((to->out.size && fwrite(to->out.data, 1, to->out.size, turning->out) != to->out.size) || fflush(turning->out))
         return limn_fail(error, "standard output cannot be written: %s", strerror(errno));
     *line += to->lines;
@@ -118,7 +119,6 @@ int turn_lines(line_turning *turning, const char *path, limn_error *error) {
     size_t threads = limn_get_threads();
     turning->answers = limn_allocate(threads, sizeof *turning->answers, error);
     if (!turning->answers) return -1;
-    turning->progress = limn_progress_start("captions", "lines", 0, 0);
     int status = for_each_block(path, threads, &(line_work){turning, answer_block, write_answer}, error);
     limn_progress_finish(turning->progress);
     for (size_t i = 0; i < threads; i++) {

@@ -26,6 +26,12 @@ int string_list_add(string_list *list, const char *text, size_t size, limn_error
     return 0;
 }
 
+void string_list_shorten(string_list *list, size_t size) {
+    list->size = list->offsets[list->count - 1] + size + 1;
+    list->offsets[list->count] = list->size;
+    list->data[list->size - 1] = '\0';
+}
+
 const char *string_list_at(const string_list *list, size_t index) {
     return list->data + list->offsets[index];
 }
@@ -47,5 +53,12 @@ int id_list_reserve(id_list *list, size_t more, limn_error *error) {
     if (!items) return limn_fail(error, "not enough memory for %zu token ids", capacity);
     list->items = items;
     list->capacity = capacity;
+    return 0;
+}
+
+int id_list_append(id_list *list, const int32_t *ids, size_t count, limn_error *error) {
+    if (id_list_reserve(list, count, error)) return -1;
+    if (count) memcpy(list->items + list->count, ids, count * sizeof *ids);
+    list->count += count;
     return 0;
 }

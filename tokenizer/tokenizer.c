@@ -18,42 +18,50 @@ void tokenizer_free(tokenizer *self) {
     string_list_free(&self->merges);
     free(self->table);
     free(self->added);
-    free(self->added_order);
-    free(self->is_special);
+    free(self->added_sorted);
+    free(self->whole_words);
+    free(self->kinds);
     free(self->before.items);
     free(self->after.items);
+    free(self->processor);
     free(self->classes);
     word_cache_free(self->cache);
     free(self);
 }
 
-/* What a token decodes to: its characters' bytes, or its own UTF-8 where one of them stands for no byte. */
-static int add_decoded(tokenizer *self, const char *text, size_t size, limn_error *error) {
-    char *bytes = limn_allocate(size + 1, 1, error);
-    if (!bytes) return -1;
-    size_t count = 0;
+/* Whether the token's characters all stand for bytes. */
+static bool is_of_bytes(const tokenizer *self, size_t id) {
+    const char *text = string_list_at(&self->texts, id);
+    size_t size = string_list_size_at(&self->texts, id);
+    for (size_t position = 0, length; position < size; position += length) {
+        uint32_t character = 0;
+        length = limn_utf8_decode(text + position, size - position, &character);
+        if (length == 0 || character_byte(character) < 0) return false;
+    }
+    return true;
+}
+
+/* What the token decodes to: the bytes that its characters stand for, or its own UTF-8 where one of them stands for none. */
+static int add_decoded(tokenizer *self, size_t id, limn_error *error) {
+    const char *text = string_list_at(&self->texts, id);
+    size_t size = string_list_size_at(&self->texts, id), count = 0;
+    if (string_list_add(&self->bytes, text, size, error)) return -1;
+    if (!is_of_bytes(self, id)) return 0;
+    char *bytes = self->bytes.data + self->bytes.offsets[id];
     for (size_t position = 0; position < size;) {
         uint32_t character = 0;
-        size_t length = limn_utf8_decode(text + position, size - position, &character);
-        int byte = length ? character_byte(character) : -1;
-        if (byte < 0) {
-            count = size;
-            memcpy(bytes, text, size);
-            break;
-        }
-        bytes[count++] = (char)byte;
-        position += length;
+        position += limn_utf8_decode(text + position, size - position, &character);
+        bytes[count++] = (char)character_byte(character);
     }
-    int status = string_list_add(&self->bytes, bytes, count, error);
-    free(bytes);
-    return status;
+    string_list_shorten(&self->bytes, count);
+    return 0;
 }
 
 int tokenizer_add_token(tokenizer *self, const char *text, size_t size, limn_error *error) {
     if (size == 0) return limn_fail(error, "token %zu is empty: no text gives it", self->texts.count);
     if (self->texts.count >= INT32_MAX) return limn_fail(error, "more than %d tokens", INT32_MAX);
     if (string_list_add(&self->texts, text, size, error)) return -1;
-    return add_decoded(self, text, size, error);
+    return add_decoded(self, self->texts.count - 1, error);
 }
 
 int32_t tokenizer_find(const tokenizer *self, const char *text) {
@@ -64,29 +72,45 @@ int32_t tokenizer_find(const tokenizer *self, const char *text) {
     return -1;
 }
 
-int tokenizer_add_special(tokenizer *self, const added_token *token, limn_error *error) {
-    size_t count = self->added_count;
-    added_token *added = realloc(self->added, (count + 1) * sizeof *added);
-    if (added) self->added = added;
-    size_t *order = realloc(self->added_order, (count + 1) * sizeof *order);
-    if (order) self->added_order = order;
-    if (!added || !order) return limn_fail(error, "not enough memory for %zu added tokens", count + 1);
-    order[count] = (size_t)token->id;
-    size_t size = string_list_size_at(&self->texts, (size_t)token->id), place = count;
-    for (; place > 0 && string_list_size_at(&self->texts, (size_t)added[place - 1].id) < size; place--)
-        added[place] = added[place - 1];
-    added[place] = *token;
-    self->added_count++;
-    unsigned char first = (unsigned char)string_list_at(&self->texts, (size_t)token->id)[0];
-    if (!self->added_first[token->normalized][first]) self->added_firsts[token->normalized]++;
-    self->added_first[token->normalized][first] = true;
-    self->added_last_first[token->normalized] = first;
+int tokenizer_add_added(tokenizer *self, const added_token *token, limn_error *error) {
+    if (self->added_count == self->added_capacity) {
+        size_t capacity = 2 * self->added_capacity + 8;
+        added_token *added = realloc(self->added, capacity * sizeof *added);
+        if (!added) return limn_fail(error, "not enough memory for %zu added tokens", capacity);
+        self->added = added;
+        self->added_capacity = capacity;
+    }
+    self->added[self->added_count++] = *token;
     return 0;
 }
 
+/* ---------------------------------------------------------------- merges */
+
+/* How many ways there are to make the tokens of two: a token of n characters has n - 1. */
+static size_t count_splits(const tokenizer *self) {
+    size_t splits = 0;
+    for (size_t i = 0; i < self->texts.count; i++) {
+        const char *text = string_list_at(&self->texts, i);
+        for (size_t byte = 1; byte < string_list_size_at(&self->texts, i); byte++) splits += (text[byte] & 0xC0) != 0x80;
+    }
+    return splits;
+}
+
+static int add_merge_text(tokenizer *self, const merge_rule *rule, limn_buffer *text, limn_error *error) {
+    const size_t ids[2] = {(size_t)rule->left, (size_t)rule->right};
+    text->size = 0;
+    for (size_t i = 0; i < 2; i++)
+        if ((i && limn_buffer_append(text, " ", 1, error)) ||
+            limn_buffer_append(text, string_list_at(&self->texts, ids[i]), string_list_size_at(&self->texts, ids[i]), error))
+            return -1;
+    return string_list_add(&self->merges, text->data, text->size, error);
+}
+
 int tokenizer_set_merges(tokenizer *self, const merge_rule *rules, size_t count, limn_error *error) {
-    if (count >= UINT32_MAX) return limn_fail(error, "%zu merges are too many", count);
-    size_t entries = 16;
+    size_t possible = count_splits(self), entries = 16;
+    if (count >= UINT32_MAX || count > possible)
+        return limn_fail(error, "%zu merges, but its tokens can be made of two in %zu ways only: some come twice", count,
+                         possible);
     while (entries < 2 * count) entries *= 2;
     self->table = limn_allocate(entries, sizeof *self->table, error);
     if (!self->table) return -1;
@@ -101,54 +125,92 @@ int tokenizer_set_merges(tokenizer *self, const merge_rule *rules, size_t count,
     }
     limn_buffer text = {0};
     int status = 0;
-    for (size_t i = 0; i < count && status == 0; i++) {
-        if (tokenizer_find_merge(self, pair_key(rules[i].left, rules[i].right))->rank != i) continue;
-        text.size = 0;
-        status = limn_buffer_printf(&text, error, "%s %s", string_list_at(&self->texts, (size_t)rules[i].left),
-                                    string_list_at(&self->texts, (size_t)rules[i].right));
-        if (status == 0) status = string_list_add(&self->merges, text.data, text.size, error);
-    }
+    for (size_t i = 0; i < count && status == 0; i++)
+        if (tokenizer_find_merge(self, pair_key(rules[i].left, rules[i].right))->rank == i)
+            status = add_merge_text(self, &rules[i], &text, error);
     limn_buffer_free(&text);
     return status;
 }
 
-int tokenizer_complete(tokenizer *self, const char *where, limn_error *error) {
+/* ---------------------------------------------------------------- whole words */
+
+/* The slot of the token that is these bytes, or the empty one where it would be. */
+static size_t whole_word_slot(const tokenizer *self, const char *word, size_t size) {
+    size_t slot = (size_t)hash_bytes(word, size) & self->whole_mask;
+    for (; self->whole_words[slot]; slot = (slot + 1) & self->whole_mask) {
+        size_t id = (size_t)self->whole_words[slot] - 1;
+        if (string_list_size_at(&self->bytes, id) == size && memcmp(string_list_at(&self->bytes, id), word, size) == 0) break;
+    }
+    return slot;
+}
+
+int32_t tokenizer_whole_word(const tokenizer *self, const char *word, size_t size) {
+    return self->ignore_merges ? self->whole_words[whole_word_slot(self, word, size)] - 1 : -1;
+}
+
+/* All tokens of the model's vocabulary that are made of bytes. */
+static int index_whole_words(tokenizer *self, limn_error *error) {
+    size_t slots = 16;
+    while (slots < 2 * self->texts.count) slots *= 2;
+    self->whole_words = limn_allocate(slots, sizeof *self->whole_words, error);
+    if (!self->whole_words) return -1;
+    self->whole_mask = slots - 1;
+    for (size_t id = 0; id < self->texts.count; id++) {
+        if (self->kinds[id] & TOKEN_BEYOND || !is_of_bytes(self, id)) continue;
+        size_t slot = whole_word_slot(self, string_list_at(&self->bytes, id), string_list_size_at(&self->bytes, id));
+        self->whole_words[slot] = (int32_t)id + 1;
+    }
+    return 0;
+}
+
+/* ---------------------------------------------------------------- completing */
+
+/* Every byte needs a token, or some text had no ids. */
+static int find_bytes(tokenizer *self, const char *where, limn_error *error) {
     for (int byte = 0; byte < 256; byte++) self->byte_ids[byte] = -1;
-    for (size_t i = 0; i < self->texts.count; i++) {
-        uint32_t character;
-        size_t size = string_list_size_at(&self->texts, i);
-        if (limn_utf8_decode(string_list_at(&self->texts, i), size, &character) != size) continue;
-        int byte = character_byte(character);
-        if (byte >= 0) self->byte_ids[byte] = (int32_t)i;
+    for (size_t id = 0; id < self->texts.count; id++)
+        if (string_list_size_at(&self->bytes, id) == 1 && is_of_bytes(self, id))
+            self->byte_ids[(unsigned char)string_list_at(&self->bytes, id)[0]] = (int32_t)id;
+    for (int byte = 0; byte < 256; byte++) {
+        if (self->byte_ids[byte] >= 0) continue;
+        char name[5] = "";
+        limn_utf8_encode(byte_character((unsigned char)byte), name);
+        return limn_fail(error, "%s: the vocabulary has no token \"%s\" for byte %d; it is not byte-level", where, name, byte);
     }
-    for (int byte = 0; byte < 256; byte++)
-        if (self->byte_ids[byte] < 0) {
-            char name[5] = "";
-            limn_utf8_encode(byte_character((unsigned char)byte), name);
-            return limn_fail(error, "%s: the vocabulary has no token \"%s\" for byte %d; it is not byte-level", where, name,
-                             byte);
-        }
-    if (self->bos < 0) self->bos = tokenizer_find(self, "<s>");
-    if (self->eos < 0) self->eos = tokenizer_find(self, "</s>");
-    self->pad = tokenizer_find(self, "<pad>");
-    if (self->bos < 0 || self->eos < 0 || self->pad < 0)
-        return limn_fail(error, "%s: the vocabulary has no token %s; train it with limn-tokenizer, or add it to the file",
-                         where,
-                         self->bos < 0   ? "<s>"
-                         : self->eos < 0 ? "</s>"
-                                         : "<pad>");
-    if (!self->framed) { /* nothing says otherwise: as RobertaProcessing does */
-        if (id_list_reserve(&self->before, 1, error) || id_list_reserve(&self->after, 1, error)) return -1;
-        self->before.items[self->before.count++] = self->bos;
-        self->after.items[self->after.count++] = self->eos;
+    return 0;
+}
+
+/* <s>, </s> and <pad>, where no file has named others. */
+static int find_specials(tokenizer *self, const char *where, limn_error *error) {
+    const struct {
+        int32_t *id;
+        const char *name;
+    } specials[] = {{&self->bos, "<s>"}, {&self->eos, "</s>"}, {&self->pad, "<pad>"}};
+    for (size_t i = 0; i < 3; i++) {
+        if (*specials[i].id < 0) *specials[i].id = tokenizer_find(self, specials[i].name);
+        if (*specials[i].id < 0)
+            return limn_fail(error,
+                             "%s: the vocabulary has no token %s; name another in special_tokens_map.json, or train one with "
+                             "limn-tokenizer",
+                             where, specials[i].name);
     }
-    self->is_special = limn_allocate(self->texts.count, 1, error);
+    return 0;
+}
+
+int tokenizer_complete(tokenizer *self, const char *where, limn_error *error) {
+    if (find_bytes(self, where, error) || find_specials(self, where, error) || added_tokens_sort(self, where, error)) return -1;
+    if (!self->before.count && !self->after.count && !self->processor && /* as RobertaProcessing does */
+        (id_list_append(&self->before, &self->bos, 1, error) || id_list_append(&self->after, &self->eos, 1, error)))
+        return -1;
+    self->kinds = limn_allocate(self->texts.count, 1, error);
     self->cache = word_cache_create(error);
     self->classes = unicode_classes_create(error);
-    if (!self->is_special || !self->cache || !self->classes) return -1;
-    for (size_t i = 0; i < self->added_count; i++)
-        if (self->added[i].special) self->is_special[self->added[i].id] = 1;
-    return 0;
+    if (!self->kinds || !self->cache || !self->classes) return -1;
+    for (size_t i = 0; i < self->added_count; i++) {
+        const added_token *token = &self->added[i];
+        self->kinds[token->id] |= (unsigned char)((token->special ? TOKEN_SPECIAL : 0) | (token->beyond ? TOKEN_BEYOND : 0));
+    }
+    return self->ignore_merges ? index_whole_words(self, error) : 0;
 }
 
 size_t tokenizer_vocabulary_size(const tokenizer *self) {

@@ -194,7 +194,7 @@ static tokenizer *build(const string_list *tokens, const merge_list *merges, lim
         if (tokenizer_add_token(self, text.data, text.size, error)) goto failed;
     }
     for (size_t id = 0; id < TOKENIZER_SPECIALS; id++)
-        if (tokenizer_add_special(self, &(added_token){.id = (int32_t)id, .special = true}, error)) goto failed;
+        if (tokenizer_add_added(self, &(added_token){.id = (int32_t)id, .special = true}, error)) goto failed;
     if (tokenizer_set_merges(self, merges->rules, merges->count, error) ||
         tokenizer_complete(self, "the trained tokenizer", error))
         goto failed;
@@ -208,7 +208,6 @@ failed:
 
 tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabulary_size, size_t min_frequency,
                                     limn_error *error) {
-    static const char *const specials[TOKENIZER_SPECIALS] = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
     if (vocabulary_size < TOKENIZER_BASE || vocabulary_size > INT32_MAX) {
         limn_fail_usage(error,
                         "a vocabulary of %zu tokens is not possible: it has %d special ones and bytes, and at most %d tokens",
@@ -226,7 +225,7 @@ tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabular
         word_counts_free(&trainer->counts[i]);
     }
     for (size_t i = 0; i < TOKENIZER_SPECIALS && status == 0; i++)
-        status = string_list_add(&tokens, specials[i], strlen(specials[i]), error);
+        status = string_list_add(&tokens, special_names[i], strlen(special_names[i]), error);
     for (size_t i = 0; i < 256 && status == 0; i++) status = string_list_add(&tokens, (const char *)&order[i], 1, error);
     if (status == 0) status = make_merges(&trainer->counts[0], vocabulary_size, min_frequency, &tokens, &merges, error);
     if (status == 0) self = build(&tokens, &merges, error);

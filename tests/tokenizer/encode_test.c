@@ -146,6 +146,38 @@ static void test_equals_the_definition(void **state) {
     pcre2_code_free(compiled);
 }
 
+/* Runs of letters of every length around the eight that are looked at at once, and what may follow them; in memory that ends
+ * with the text, and in memory that goes on. */
+static void test_words_of_every_length(void **state) {
+    (void)state;
+    static const char *const after[] = {"",         " ", "1", "'s", "!", "\xC3\xA9", "\xC3\xA9z ", "\xE2\x80\xA6",
+                                        "\xC2\xA0", "@", "[", "`",  "{"};
+    int code;
+    size_t where;
+    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &where, NULL);
+    assert_non_null(compiled);
+    for (size_t length = 1; length < 80; length++)
+        for (size_t i = 0; i < sizeof after / sizeof after[0]; i++) {
+            char text[100];
+            int32_t expected[100], got[100];
+            text[0] = ' ';
+            for (size_t k = 1; k <= length; k++) text[k] = "apletdqZ"[limn_random_below(length, 8, k, 8)];
+            strcpy(text + 1 + length, after[i]);
+            for (size_t start = 0; start < 2; start++) { /* with the blank and without */
+                size_t size = 1 + length + strlen(after[i]) - start, count = slow_text(compiled, text + start, size, expected);
+                char *exact = malloc(size);
+                assert_non_null(exact);
+                memcpy(exact, text + start, size);
+                assert_int_equal(encode_inner(tokens, exact, size, got, 100), count);
+                assert_memory_equal(got, expected, count * sizeof *got);
+                assert_int_equal(encode_inner(tokens, text + start, size, got, 100), count);
+                assert_memory_equal(got, expected, count * sizeof *got);
+                free(exact);
+            }
+        }
+    pcre2_code_free(compiled);
+}
+
 /* ---------------------------------------------------------------- and back */
 
 static void test_decoding_gives_back_every_text(void **state) {
@@ -287,10 +319,15 @@ static void test_many_threads_at_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_merging_equals_the_definition),  cmocka_unit_test(test_equals_the_definition),
-        cmocka_unit_test(test_decoding_gives_back_every_text), cmocka_unit_test(test_every_byte_alone),
-        cmocka_unit_test(test_ids_outside_the_vocabulary),     cmocka_unit_test(test_a_caption_of_10_megabytes),
-        cmocka_unit_test(test_a_text_beyond_the_limit),        cmocka_unit_test(test_captions_have_a_fixed_length),
+        cmocka_unit_test(test_words_of_every_length),
+        cmocka_unit_test(test_merging_equals_the_definition),
+        cmocka_unit_test(test_equals_the_definition),
+        cmocka_unit_test(test_decoding_gives_back_every_text),
+        cmocka_unit_test(test_every_byte_alone),
+        cmocka_unit_test(test_ids_outside_the_vocabulary),
+        cmocka_unit_test(test_a_caption_of_10_megabytes),
+        cmocka_unit_test(test_a_text_beyond_the_limit),
+        cmocka_unit_test(test_captions_have_a_fixed_length),
         cmocka_unit_test(test_many_threads_at_once),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -59,6 +59,108 @@ static void test_many_lines_there_and_back(void **state) {
     free(back);
 }
 
+/* Several blocks, lines of all lengths, one longer than a block: the same bytes whoever reads which block. */
+static void test_the_same_with_any_number_of_threads(void **state) {
+    (void)state;
+    limn_buffer all = {0};
+    limn_error error = {0};
+    for (uint64_t seed = 0; all.size < 6 << 20; seed++) {
+        char text[400];
+        size_t size = random_text(text, seed, true);
+        assert_int_equal(limn_buffer_append(&all, text, size, NULL), 0);
+        assert_int_equal(limn_buffer_append(&all, seed % 3 ? "\n" : "\r\n", seed % 3 ? 1 : 2, NULL), 0);
+        for (size_t i = 0; seed == 7000 && i < 300000; i++) assert_int_equal(limn_buffer_append(&all, " apple", 6, NULL), 0);
+    }
+    write_file(folder, "lines", all.data, all.size);
+    limn_buffer_free(&all);
+    limn_set_threads(1);
+    char *one = turn(tokenizer_encode_lines, 0, &error);
+    for (size_t threads = 2; threads < 8; threads += 3) {
+        limn_set_threads(threads);
+        char *many = turn(tokenizer_encode_lines, 0, &error);
+        assert_int_equal(strlen(one), strlen(many));
+        assert_memory_equal(one, many, strlen(one));
+        free(many);
+    }
+    free(one);
+}
+
+/* The first line that cannot be turned ends it, although threads work on later ones. */
+static void test_the_first_wrong_line_counts(void **state) {
+    (void)state;
+    limn_buffer all = {0};
+    for (size_t i = 1; all.size < 5 << 20; i++) {
+        const char *line = i == 200000 || i == 300000 ? "[99999]" : i == 400000 ? "x" : "[5, 6]";
+        assert_int_equal(limn_buffer_printf(&all, NULL, "%s\n", line), 0);
+    }
+    write_file(folder, "lines", all.data, all.size);
+    limn_buffer_free(&all);
+    limn_set_threads(4);
+    limn_error error = {0};
+    char *out = turn(tokenizer_decode_lines, -1, &error);
+    assert_int_equal(strlen(out), 199999 * 3); /* !"\n */
+    if (!strstr(error.message, "line 200000: ")) fail_msg("%s", error.message);
+    free(out);
+}
+
+/* Ids of six digits are written by another way. */
+static void test_ids_of_six_digits(void **state) {
+    (void)state;
+    tokenizer *before = tokens;
+    json_t *root, *added;
+    assert_int_equal(tokenizer_save(tokens, folder, NULL), 0);
+    root = read_json(folder, "tokenizer.json");
+    added = json_object_get(root, "added_tokens");
+    for (int32_t id = (int32_t)tokenizer_vocabulary_size(tokens); id < 100003; id++) {
+        char name[32];
+        snprintf(name, sizeof name, "<x%d>", (int)id);
+        json_array_append_new(added, json_pack("{s:i, s:s, s:b}", "id", (int)id, "content", name, "special", 0));
+    }
+    write_json(folder, "tokenizer.json", root);
+    tokens = load_folder(folder);
+    write_text(folder, "lines", "<x99999><x100000>!<x100002>\n");
+    limn_error error = {0};
+    char *ids = turn(tokenizer_encode_lines, 0, &error);
+    assert_string_equal(ids, "{\"ids\": [0, 99999, 100000, 5, 100002, 2]}\n");
+    free(ids);
+    tokenizer_free(tokens);
+    tokens = before;
+}
+
+static void test_a_line_beyond_all_bounds(void **state) {
+    (void)state;
+    size_t size = (64 << 20) + (4 << 20);
+    char *text = malloc(size);
+    limn_error error = {0};
+    assert_non_null(text);
+    memset(text, 'a', size);
+    memcpy(text, "!\n!\n", 4);
+    write_file(folder, "lines", text, size);
+    free(text);
+    limn_set_threads(3);
+    char *out = turn(tokenizer_encode_lines, -1, &error);
+    assert_string_equal(out, "{\"ids\": [0, 5, 2]}\n{\"ids\": [0, 5, 2]}\n");
+    if (!strstr(error.message, "line 3 is longer than")) fail_msg("%s", error.message);
+    free(out);
+    tokenizer_trainer *trainer = tokenizer_trainer_create(NULL);
+    tokenizer_corpus corpus = {0};
+    assert_int_equal(tokenizer_trainer_add_file(trainer, path, &corpus, NULL, &error), -1);
+    if (!strstr(error.message, "line 3 is longer than")) fail_msg("%s", error.message);
+    tokenizer_trainer_free(trainer);
+    write_text(folder, "lines", "");
+}
+
+static void test_a_full_disk(void **state) {
+    (void)state;
+    FILE *full = fopen("/dev/full", "w");
+    if (!full) skip();
+    limn_error error = {0};
+    write_text(folder, "lines", "a\nb\n");
+    assert_int_equal(tokenizer_encode_lines(tokens, path, full, &error), -1);
+    assert_non_null(strstr(error.message, "cannot be written"));
+    fclose(full);
+}
+
 static void test_the_form_of_a_line(void **state) {
     (void)state;
     limn_error error = {0};
@@ -121,11 +223,14 @@ static void test_no_such_file(void **state) {
     limn_error error = {0};
     snprintf(path, sizeof path, "%s/absent", folder);
     free(turn(tokenizer_encode_lines, -1, &error));
-    assert_non_null(strstr(error.message, "absent"));
+    if (!strstr(error.message, "absent: cannot be opened")) fail_msg("%s", error.message);
     tokenizer_trainer *trainer = tokenizer_trainer_create(NULL);
     tokenizer_corpus corpus = {0};
     assert_int_equal(tokenizer_trainer_add_file(trainer, path, &corpus, NULL, &error), -1);
     tokenizer_trainer_free(trainer);
+    snprintf(path, sizeof path, "%s", folder);
+    free(turn(tokenizer_encode_lines, -1, &error));
+    if (!strstr(error.message, "cannot be read")) fail_msg("%s", error.message);
     snprintf(path, sizeof path, "%s/lines", folder);
 }
 
@@ -175,6 +280,11 @@ static void test_training_on_a_tar_and_on_lines(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_many_lines_there_and_back),
+        cmocka_unit_test(test_the_same_with_any_number_of_threads),
+        cmocka_unit_test(test_the_first_wrong_line_counts),
+        cmocka_unit_test(test_ids_of_six_digits),
+        cmocka_unit_test(test_a_line_beyond_all_bounds),
+        cmocka_unit_test(test_a_full_disk),
         cmocka_unit_test(test_the_form_of_a_line),
         cmocka_unit_test(test_wrong_lines_are_named),
         cmocka_unit_test(test_a_line_that_is_too_long),

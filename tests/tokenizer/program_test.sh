@@ -31,6 +31,24 @@ printf ' a red apple\n\ncaf\303\251 <mask>\n' >lines
 "$program" decode --tokenizer tokens --quiet <ids >back
 printf ' a red apple\n\ncaf\303\251 \n' | cmp - back || fail "decoding does not give back the lines"
 
+# a pipe's lines are answered as they come, and Ctrl-C ends the waiting for more
+mkfifo pipe
+"$program" encode --tokenizer tokens --quiet <pipe >answers 2>err &
+waiting=$!
+exec 3>pipe
+echo ' a red apple' >&3
+tries=0
+until [ -s answers ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 200 ] || fail "a line in a pipe is not answered"
+    sleep 0.05
+done
+kill -INT $waiting
+code=0
+wait $waiting || code=$?
+exec 3>&-
+[ "$code" = 130 ] || fail "Ctrl-C while waiting for a line ends with $code: $(cat err)"
+
 # wrong use and wrong input
 expect 2 '--tokenizer' "$program" encode
 expect 1 'nowhere' "$program" encode --tokenizer nowhere

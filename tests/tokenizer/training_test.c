@@ -16,7 +16,7 @@ static int setup(void **state) {
 
 /* ---------------------------------------------------------------- the definition, slowly */
 
-enum { WORDS = 400, LENGTH = 24, TOKENS = 700 };
+enum { WORDS = 400, LENGTH = 40, TOKENS = 700 }; /* words of both tables, short and long */
 
 typedef struct {
     int32_t words[WORDS][LENGTH];
