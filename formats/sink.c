@@ -1,6 +1,7 @@
-/* Large files at the speed of the disk: the space is taken first, large pieces go straight to the system, and each is sent on
- * to the disk when it is there, so that the fsync at the end has little left to do. Writing one file with several threads is
- * no faster, since the file's lock is held during a write. */
+/* Large files at the speed of the disk: the space is taken first, and what is written is sent on to the disk early, so that
+ * the fsync at the end has little left to do. Everything goes through a small buffer that stays in the cache, so that the
+ * system gets whole aligned pages: half its time, for a copy that costs a tenth of it. Writing one file with several threads
+ * is no faster, since the file's lock is held during a write. */
 #include "formats/sink.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-enum { ROOM = 4 << 20, LARGE = 1 << 20, SEND_EVERY = 16 << 20 };
+enum { ROOM = 1 << 20, START_EVERY = 16 << 20, PART = 64 << 10 };
 
 static const char *size_text(size_t bytes, char out[32]) {
     if (bytes < 10000000)
@@ -55,51 +56,61 @@ int sink_open(tensor_sink *sink, const char *path, size_t size, limn_error *erro
         sink->atomic.temporary[0] = '\0';
         return limn_fail(error, "%s: cannot write: %s", path, strerror(errno));
     }
-    sink->room = limn_allocate(ROOM, 1, error);
-    return sink->room ? take_space(sink, error) : -1;
+    sink->room = aligned_alloc(4096, ROOM);
+    if (!sink->room) return limn_fail(error, "%s: out of memory", path);
+    return take_space(sink, error);
 }
 
-static int write_whole(tensor_sink *sink, size_t at, const unsigned char *data, size_t bytes, limn_error *error) {
+static int write_at(tensor_sink *sink, size_t at, const unsigned char *data, size_t bytes, limn_error *error) {
     while (bytes > 0) {
-        ssize_t done = pwrite(sink->descriptor, data, bytes < SEND_EVERY ? bytes : SEND_EVERY, (off_t)at);
+        ssize_t done = pwrite(sink->descriptor, data, bytes, (off_t)at);
         if (done < 0 && errno == EINTR) continue;
         if (done <= 0) return fail_write(sink, done < 0 ? errno : ENOSPC, error);
         data += done;
         at += (size_t)done;
         bytes -= (size_t)done;
-        if (at > sink->written && at - sink->written >= SEND_EVERY) {
-            /* Only a start: whether it works shows in fsync. */
-            (void)sync_file_range(sink->descriptor, (off_t)sink->written, (off_t)(at - sink->written), SYNC_FILE_RANGE_WRITE);
-            sink->written = at;
-        }
     }
     return 0;
 }
 
+/* Writes what the buffer holds, and empties it when it is full: so it always begins at a multiple of its size. */
 static int flush(tensor_sink *sink, limn_error *error) {
-    size_t used = sink->used;
-    sink->used = 0;
-    return write_whole(sink, sink->at - used, sink->room, used, error);
+    if (write_at(sink, sink->base + sink->sent, sink->room + sink->sent, sink->used - sink->sent, error)) return -1;
+    sink->sent = sink->used;
+    if (sink->used < ROOM) return 0;
+    sink->base += ROOM;
+    sink->used = sink->sent = 0;
+    if (sink->base - sink->started >= START_EVERY) {
+        /* Only a start: whether it works shows in fsync. */
+        (void)sync_file_range(sink->descriptor, (off_t)sink->started, (off_t)(sink->base - sink->started),
+                              SYNC_FILE_RANGE_WRITE);
+        sink->started = sink->base;
+    }
+    return 0;
 }
 
 int sink_put(tensor_sink *sink, const void *data, size_t bytes, limn_error *error) {
-    if (bytes == 0) return 0;
+    const unsigned char *from = data;
     if (bytes > sink->size - sink->at) return limn_fail(error, "%s: more bytes than were announced", sink->path);
-    if (bytes > ROOM - sink->used && flush(sink, error)) return -1;
-    if (bytes >= LARGE) {
-        if (flush(sink, error) || write_whole(sink, sink->at, data, bytes, error)) return -1;
-    } else {
-        memcpy(sink->room + sink->used, data, bytes);
-        sink->used += bytes;
+    while (bytes > 0) {
+        size_t part = bytes < ROOM - sink->used ? bytes : ROOM - sink->used;
+        memcpy(sink->room + sink->used, from, part);
+        sink->used += part;
+        sink->at += part;
+        from += part;
+        bytes -= part;
+        if (sink->used == ROOM && flush(sink, error)) return -1;
     }
-    sink->at += bytes;
     return 0;
 }
 
 int sink_put_at(tensor_sink *sink, size_t at, const void *data, size_t bytes, limn_error *error) {
     if (at > sink->at || bytes > sink->at - at) return limn_fail(error, "%s: bytes put before they were there", sink->path);
-    if (flush(sink, error)) return -1;
-    return write_whole(sink, at, data, bytes, error);
+    if (at >= sink->base + sink->sent) {
+        memcpy(sink->room + (at - sink->base), data, bytes);
+        return 0;
+    }
+    return flush(sink, error) || write_at(sink, at, data, bytes, error) ? -1 : 0;
 }
 
 int tensor_sink_write(tensor_sink *sink, const void *data, size_t bytes, limn_error *error) {
@@ -108,10 +119,8 @@ int tensor_sink_write(tensor_sink *sink, const void *data, size_t bytes, limn_er
     while (bytes > 0) {
         if (sink->until_break == 0 && sink->on_break(sink, error)) return -1;
         size_t part = bytes < sink->until_break ? bytes : sink->until_break;
-        if (sink->checked)
-            for (size_t done = 0; done < part; done += SEND_EVERY)
-                sink->checksum =
-                    (uint32_t)crc32(sink->checksum, from + done, (uInt)(part - done < SEND_EVERY ? part - done : SEND_EVERY));
+        if (part > PART) part = PART; /* stays in the cache between the two passes over it */
+        if (sink->checked) sink->checksum = (uint32_t)crc32(sink->checksum, from, (uInt)part);
         if (sink_put(sink, from, part, error)) return -1;
         from += part;
         bytes -= part;

@@ -11,10 +11,11 @@ struct tensor_sink {
     limn_atomic_file atomic;
     char path[4096];
     int descriptor;
-    size_t size, at;     /* of the whole file; where the next byte goes */
-    unsigned char *room; /* small pieces, not yet written: `used` bytes that end at `at` */
-    size_t used;
-    size_t written; /* up to here the system has been asked to write to disk */
+    size_t size, at; /* of the whole file; where the next byte goes */
+    unsigned char
+        *room; /* what comes next: its first byte is the file's at `base`, `used` are filled, `sent` of them written */
+    size_t base, used, sent;
+    size_t started; /* up to here the system has been asked to write to disk */
     /* of the tensor at work */
     size_t left;        /* bytes that it still needs */
     bool checked;       /* whether `checksum` is wanted */
