@@ -139,7 +139,7 @@ bool tensor_file_find_prefix(const tensor_file *file, const char *name, char out
  * Data comes from a producer, called once per tensor in the order of the file: `index` is the tensor's place in the array that
  * the writer was given. It writes exactly the tensor's bytes (row-major, little-endian, its own type), in pieces of any
  * size, and returns 0; what it returns otherwise, with its error, ends the writing. So a model of any size is written in the
- * memory of one piece. Large pieces (16 MiB) are written at the speed of the disk, and straight from the caller's memory. */
+ * memory of one piece. Pieces of a few kilobytes up are all written at the speed of the disk. */
 typedef struct tensor_sink tensor_sink;
 int tensor_sink_write(tensor_sink *sink, const void *data, size_t bytes, limn_error *error);
 typedef int (*tensor_producer)(void *context, size_t index, tensor_sink *sink, limn_error *error);
