@@ -14,6 +14,7 @@ enum { TOKENIZER_SPECIALS = 5, TOKENIZER_BASE = TOKENIZER_SPECIALS + 256 };
 #define TEXT_NORMALIZER_WORDS "enwiki-words-frequency.txt"
 
 typedef struct tokenizer tokenizer;
+typedef struct text_normalizer text_normalizer;
 
 /* A folder with tokenizer.json, or with vocab.json and merges.txt. Fails with one line that names the file when ids have gaps
  * or come twice, a merge names an unknown token, one of the 256 bytes or <s>, </s>, <pad> is missing, or tokenizer.json asks
@@ -67,6 +68,8 @@ typedef struct {
  * tokenizer_encode_caption does. Adds to *corpus; progress (NULL allowed) gets the captions read. */
 int tokenizer_trainer_add_file(tokenizer_trainer *trainer, const char *path, tokenizer_corpus *corpus, limn_progress *progress,
                                limn_error *error);
+/* From here on texts are normalised before they are learnt; the normaliser must live as long as the trainer. */
+void tokenizer_trainer_normalize(tokenizer_trainer *trainer, const text_normalizer *normalizer);
 /* Uses up what was added: call once. A vocabulary_size below TOKENIZER_BASE is a usage error. */
 tokenizer *tokenizer_trainer_finish(tokenizer_trainer *trainer, size_t vocabulary_size, size_t min_frequency,
                                     limn_error *error);
@@ -77,7 +80,6 @@ void tokenizer_trainer_free(tokenizer_trainer *trainer); /* NULL allowed */
  * split into words, 's and 't kept, all other punctuation commas; led by a space. In one point it differs: what a single
  * <person> becomes (a person, someone, somebody) is decided by a hash of the caption and not by chance, so the same caption
  * always gives the same text. */
-typedef struct text_normalizer text_normalizer;
 /* words_path: a list of words for splitting hashtags, UTF-8, "word count" on each line, the most frequent first (what comes
  * after the word is not looked at; words of more than 100 bytes are left out). NULL: hashtags fall into letters, as the
  * original's do when it knows no word. Fails when the file cannot be read, is empty or not UTF-8, or a line has no word. */

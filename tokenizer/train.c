@@ -14,6 +14,8 @@ struct tokenizer_trainer {
     unsigned char *classes;
     word_counts *counts; /* one for each thread */
     size_t threads;
+    const text_normalizer *normalizer; /* NULL: texts are learnt as they are */
+    limn_buffer *normal;               /* of each thread */
 };
 
 tokenizer_trainer *tokenizer_trainer_create(limn_error *error) {
@@ -22,7 +24,8 @@ tokenizer_trainer *tokenizer_trainer_create(limn_error *error) {
     self->threads = limn_get_threads();
     self->classes = unicode_classes_create(error);
     self->counts = limn_allocate(self->threads, sizeof *self->counts, error);
-    if (!self->classes || !self->counts) {
+    self->normal = limn_allocate(self->threads, sizeof *self->normal, error);
+    if (!self->classes || !self->counts || !self->normal) {
         tokenizer_trainer_free(self);
         return NULL;
     }
@@ -32,11 +35,26 @@ tokenizer_trainer *tokenizer_trainer_create(limn_error *error) {
 void tokenizer_trainer_free(tokenizer_trainer *self) {
     if (!self) return;
     for (size_t i = 0; self->counts && i < self->threads; i++) word_counts_free(&self->counts[i]);
+    for (size_t i = 0; self->normal && i < self->threads; i++) limn_buffer_free(&self->normal[i]);
     free(self->counts);
+    free(self->normal);
     free(self->classes);
     free(self->ends);
     limn_buffer_free(&self->batch);
     free(self);
+}
+
+void tokenizer_trainer_normalize(tokenizer_trainer *self, const text_normalizer *normalizer) {
+    self->normalizer = normalizer;
+}
+
+/* A text's words, by thread number `thread`; bytes up to text[readable) may be looked at. */
+static int count_text(tokenizer_trainer *self, size_t thread, const char *text, size_t size, size_t readable, limn_error *error) {
+    limn_buffer *normal = &self->normal[thread];
+    if (!self->normalizer) return word_counts_add_text(&self->counts[thread], self->classes, text, size, readable, error);
+    normal->size = 0;
+    if (text_normalize(self->normalizer, text, size, normal, error)) return -1;
+    return word_counts_add_text(&self->counts[thread], self->classes, normal->data, normal->size, normal->size, error);
 }
 
 /* ---------------------------------------------------------------- one text at a time */
@@ -48,8 +66,8 @@ static int count_batch(tokenizer_trainer *self, limn_error *error) {
     for (size_t i = 0; i < self->texts; i++) {
         limn_error mine = {0};
         size_t start = i ? self->ends[i - 1] : 0;
-        if (word_counts_add_text(&self->counts[omp_get_thread_num()], self->classes, self->batch.data + start,
-                                 self->ends[i] - start, self->batch.size - start, &mine)) {
+        if (count_text(self, (size_t)omp_get_thread_num(), self->batch.data + start, self->ends[i] - start,
+                       self->batch.size - start, &mine)) {
 #pragma omp critical(limn_tokenizer_count)
             {
                 failed = 1;
@@ -146,8 +164,7 @@ static void count_block(void *context, size_t thread, const line_block *block) {
         const char *line = block->data + start;
         size_t length = line_length(block, start, &next);
         if (note_caption(&found->corpus, line, length))
-            found->status = word_counts_add_text(&trainer->counts[thread], trainer->classes, line, length,
-                                                 block->readable - start, &found->error);
+            found->status = count_text(trainer, thread, line, length, block->readable - start, &found->error);
         found->lines++;
     }
 }

@@ -73,3 +73,15 @@ expect 1 'line 2 has no word' "$program" normalize --words captions --input capt
 expect 1 'absent' "$program" normalize --words absent --input captions
 expect 1 'absent' "$program" normalize --input absent
 expect 2 'tokenizer' "$program" normalize --tokenizer tokens
+
+# training on captions that are normalised is training on the normalised captions
+"$program" train --quiet --input captions --vocab-size 275 --min-frequency 1 --normalize yes --words words --output from-raw
+"$program" train --quiet --input normalised --vocab-size 275 --min-frequency 1 --output from-normalised
+cmp from-raw/merges.txt from-normalised/merges.txt || fail "other merges from captions that are normalised on the way"
+cmp from-raw/enwiki-words-frequency.txt words || fail "the word list does not go with the tokenizer"
+[ ! -e from-normalised/enwiki-words-frequency.txt ] || fail "a word list from nowhere"
+printf '{"tokenizer": {"vocab_size": 275, "min_frequency": 1}, "seq2seq": {"normalize_text": true}}' >config.json
+"$program" train --quiet --input captions --config config.json --words words --output from-config
+cmp from-raw/merges.txt from-config/merges.txt || fail "normalize_text of the configuration is not followed"
+expect 2 'another normalize' "$program" train --quiet --input captions --config config.json --normalize no --output from-raw
+expect 2 'goes with --normalize yes' "$program" train --input captions --vocab-size 275 --words words --output x
