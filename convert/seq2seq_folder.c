@@ -12,10 +12,10 @@ static bool belongs(const char *name, const char *part) {
     return !part || strncmp(name, part, strlen(part)) == 0;
 }
 
-/* One file of weights under the naming `to`; of min-dalle's two, `part` ("encoder.") begins the names in this one and is left out
- * of them. directory NULL only counts. */
-static int write_weights(conversion *run, const model_source *source, const char *directory, const char *name, seq2seq_naming to,
-                         const char *part, write_form form, limn_error *error) {
+/* One file of weights under the naming `to`; of min-dalle's two, `part` ("encoder.") begins the names in this one and is left
+ * out of them. directory NULL only counts. */
+static int write_weights(conversion *run, const model_source *source, const char *directory, const char *name,
+                         seq2seq_naming to, const char *part, write_form form, limn_error *error) {
     const parameters *set = seq2seq_get_parameters(source->seq2seq);
     weight_moves moves;
     if (weight_moves_begin(&moves, source, set->count, run->options->bf16 ? TENSOR_BF16 : TENSOR_F32, error)) return -1;

@@ -34,9 +34,9 @@ uint64_t weight_moves_bytes(const weight_moves *moves) {
 
 typedef struct {
     weight_moves *moves;
-    const size_t *first;        /* (tensors+1): the moves of each tensor of the output */
-    float *in, *out;            /* a whole weight, or a piece of one */
-    uint16_t *packed;           /* the same in a type of two bytes */
+    const size_t *first; /* (tensors+1): the moves of each tensor of the output */
+    float *in, *out;     /* a whole weight, or a piece of one */
+    uint16_t *packed;    /* the same in a type of two bytes */
     limn_error *error;
 } writing;
 

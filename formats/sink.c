@@ -1,6 +1,6 @@
 /* Large files at the speed of the disk. Bytes are gathered in two rooms; a thread writes one of them while the other is being
- * filled, past the page cache where the file system allows it (O_DIRECT): the processor copies each byte once, the pages of what is
- * being read stay in memory, and the fsync at the end has nothing left to do. */
+ * filled, past the page cache where the file system allows it (O_DIRECT): the processor copies each byte once, the pages of
+ * what is being read stay in memory, and the fsync at the end has nothing left to do. */
 #include "formats/sink.h"
 
 #include <errno.h>

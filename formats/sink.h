@@ -17,8 +17,8 @@ struct tensor_sink {
     limn_atomic_file atomic;
     char path[4096];
     int descriptor;
-    size_t size, at;     /* of the whole file; where the next byte goes */
-    unsigned char *rooms[2];   /* rooms[filling] holds `used` bytes that end at `at` and are not yet written */
+    size_t size, at;         /* of the whole file; where the next byte goes */
+    unsigned char *rooms[2]; /* rooms[filling] holds `used` bytes that end at `at` and are not yet written */
     size_t filling, used;
     limn_buffer corrections; /* sink_put_at's, each a sink_correction and its bytes */
     bool direct;             /* written past the page cache: by whole rooms only */

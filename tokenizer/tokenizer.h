@@ -105,8 +105,8 @@ typedef struct {
 /* The tokenizer of a model folder, and its word frequencies when there are any. */
 int caption_encoder_load(caption_encoder *self, const char *directory, bool normalize, limn_error *error);
 /* Into exactly `length` places, as tokenizer_encode_caption. */
-int caption_encoder_encode(const caption_encoder *self, const char *text, size_t size, int32_t *ids, int32_t *mask, size_t length,
-                           limn_error *error);
+int caption_encoder_encode(const caption_encoder *self, const char *text, size_t size, int32_t *ids, int32_t *mask,
+                           size_t length, limn_error *error);
 /* The empty caption of guidance, which is never normalised: <s></s> and padding. */
 int caption_encoder_encode_blank(const caption_encoder *self, int32_t *ids, int32_t *mask, size_t length, limn_error *error);
 void caption_encoder_free(caption_encoder *self);
