@@ -22,7 +22,7 @@ static int write_weights(conversion *run, const model_source *source, const char
                          write_form form, limn_error *error) {
     const parameters *set = vqgan_get_parameters(source->vqgan);
     weight_moves moves;
-    if (weight_moves_begin(&moves, source, set->count, run->options->bf16 ? TENSOR_BF16 : TENSOR_F32, error)) return -1;
+    if (weight_moves_begin(&moves, run, source, set->count, error)) return -1;
     for (size_t i = 0; i < set->count; i++) {
         weight_move *move = &moves.moves[moves.count];
         if (to == VQGAN_MIN_DALLE && !is_of_detokenizer(set->list[i].name)) continue;
@@ -33,18 +33,7 @@ static int write_weights(conversion *run, const model_source *source, const char
         if (to == VQGAN_MIN_DALLE) scale_last_layer(move, vqgan_get_config(source->vqgan));
         moves.count++;
     }
-    int status = 0;
-    if (!directory) {
-        run->bytes_total += weight_moves_bytes(&moves);
-    } else {
-        char path[4096];
-        moves.progress = run->progress;
-        moves.bytes_done = &run->bytes_done;
-        status = limn_path_join(path, sizeof path, directory, name, error);
-        if (status == 0) status = weight_moves_write(&moves, path, form, error);
-    }
-    weight_moves_free(&moves);
-    return status;
+    return weight_moves_finish(&moves, run, directory, name, form, error);
 }
 
 static int append_sizes(limn_buffer *out, const char *key, const size_t *sizes, size_t count, limn_error *error) {
