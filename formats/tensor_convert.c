@@ -3,8 +3,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 /* ---------------------------------------------------------------- layouts */
 
@@ -93,25 +91,6 @@ void tensor_copy(const tensor *source, size_t start, size_t count, void *out) {
         start += run;
         count -= run;
     }
-}
-
-static void prefetch(const unsigned char *data, size_t bytes) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data / page * page;
-    if (bytes) madvise((void *)begin, (uintptr_t)data + bytes - begin, MADV_WILLNEED); /* it is only a wish */
-}
-
-void tensor_prefetch(const tensor *source) {
-    size_t size = tensor_type_size(source->type), extent = 1;
-    const tensor_layout *layout = source->layout;
-    if (source->count == 0) return;
-    if (!layout) {
-        prefetch(source->data, source->count * size);
-        return;
-    }
-    for (size_t i = 0, begin = 0; i < layout->chunk_count; begin = layout->chunks[i++].end)
-        prefetch(layout->chunks[i].data, (layout->chunks[i].end - begin) * size);
-    for (size_t d = 0; d < source->rank; d++) extent += (source->shape[d] - 1) * layout->strides[d];
-    if (layout->base) prefetch(layout->base, extent * size);
 }
 
 /* ---------------------------------------------------------------- one type to another */
