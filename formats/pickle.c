@@ -20,7 +20,7 @@ static int fail_short(const pickle *self) {
 
 /* ---------------------------------------------------------------- memory */
 
-/* Makes room for one more than `count`; *array holds `size` bytes each. */
+/* Makes room for `needed` elements of `size` bytes in *array. */
 static int reserve(const pickle *self, void *array, size_t *room, size_t needed, size_t size) {
     if (needed <= *room) return 0;
     size_t larger = *room ? *room * 2 : 64;
@@ -402,9 +402,10 @@ static int stack_global(pickle *self) {
 static bool is_shape(const pickle *self, const pickle_value *value, size_t *out_count) {
     if (value->kind != PICKLE_TUPLE) return false;
     const uint32_t *sizes = pickle_tuple(self, value, out_count);
+    if (*out_count > TENSOR_MAX_RANK) return false;
     for (size_t i = 0; i < *out_count; i++)
         if (self->values[sizes[i]].kind != PICKLE_INTEGER || self->values[sizes[i]].as.integer < 0) return false;
-    return *out_count <= TENSOR_MAX_RANK;
+    return true;
 }
 
 /* torch's metadata of a tensor says that it is a conjugate or a negative which was never worked out; else it is empty. */
