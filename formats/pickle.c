@@ -814,6 +814,7 @@ static int run_opcode(pickle *self, unsigned char opcode) {
 
 int pickle_run(pickle *self, uint32_t *out_root) {
     self->height = self->mark_count = self->memoized = 0;
+    if (reserve(self, &self->stack, &self->stack_room, 1, sizeof *self->stack)) return -1; /* so that it is never NULL */
     if (self->memo_room) memset(self->memo, 0, self->memo_room * sizeof *self->memo);
     for (;;) {
         self->opcode = self->at;
