@@ -208,6 +208,8 @@ static void test_numbers_and_texts_that_lie(void **state) {
     REFUSE("I\n.", "a number without digits");
     REFUSE("I-\n.", "a number without digits");
     REFUSE("L12x\n.", "something else than digits");
+    REFUSE("I1 2\n.", "something else than digits");
+    REFUSE("Sxabcx\n.", "a text without its quotes");
     REFUSE("F\n.", "a number that is not one");
     REFUSE("F1.5x\n.", "a number that is not one");
     REFUSE("F00000000000000000000000000000000000000000000000000000000000000000001\n.", "a number that is not one");
@@ -288,6 +290,8 @@ static void test_storages_that_lie(void **state) {
     refuse_storage("torch float32", "0", 4, "a storage without its class");
     refuse_storage("torch Tensor", "0", 4, "a storage without its class");
     REFUSE("NQ.", "not a storage's");
+    REFUSE("K\1Q.", "not a storage's");
+    REFUSE("(X\x07\0\0\0storageNX\1\0\0\0000X\3\0\0\0cpuK\4tQ.", "a storage without its class");
     REFUSE(")Q.", "not a storage's");
     REFUSE("(X\x06\0\0\0modulectorch\nTensor\nNNNtQ.", "not a storage's");
     REFUSE("(X\x07\0\0\0storagectorch\nFloatStorage\nK\1NK\1tQ.", "a storage without its key or size");
@@ -349,6 +353,7 @@ static void test_tensors_that_lie(void **state) {
     REFUSE("ctorch._utils\n_rebuild_tensor\n(NK\0))tR.", "a tensor without a storage");
     REFUSE("ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\nN)}tR.", "too few arguments");
     REFUSE("ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\nNN}tR.", "too few arguments");
+    REFUSE("ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\nNK\1}tR.", "too few arguments");
     REFUSE("ccollections\nOrderedDict\n(NNtR.", "a dict made of several things");
     REFUSE("ccollections\nOrderedDict\n(K\1tR.", "a dict made of something else");
     REFUSE("ccollections\nOrderedDict\n((K\1ltR.", "a dict whose items are not pairs");
