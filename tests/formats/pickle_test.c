@@ -189,7 +189,7 @@ static void test_every_opcode_cut(void **state) {
     tensor_file_close(file);
     for (size_t cut = 0; cut < whole.size; cut++) {
         put(&copy, whole.data, cut);
-        refuse(&copy, "in a pickle");
+        refuse(&copy, "cut short");
     }
     limn_buffer_free(&whole);
     REFUSE("N.N", "bytes left over after the pickle");
