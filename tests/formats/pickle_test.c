@@ -290,6 +290,7 @@ static void test_storages_that_lie(void **state) {
     refuse_storage("torch float32", "0", 4, "a storage without its class");
     refuse_storage("torch Tensor", "0", 4, "a storage without its class");
     REFUSE("NQ.", "not a storage's");
+    REFUSE("(X\x07\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0000X\3\0\0\0cpuNtQ.", "a storage without its key or size");
     REFUSE("K\1Q.", "not a storage's");
     REFUSE("(X\x07\0\0\0storageNX\1\0\0\0000X\3\0\0\0cpuK\4tQ.", "a storage without its class");
     REFUSE(")Q.", "not a storage's");
