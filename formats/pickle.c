@@ -109,7 +109,8 @@ void pickle_free(pickle *self) {
 }
 
 const uint32_t *pickle_tuple(const pickle *self, const pickle_value *tuple, size_t *out_count) {
-    if (tuple->first == PICKLE_EMPTY) {
+    bool held = tuple->kind == PICKLE_TUPLE || tuple->kind == PICKLE_STORAGE || tuple->kind == PICKLE_TENSOR;
+    if (!held || tuple->first == PICKLE_EMPTY) {
         *out_count = 0;
         return NULL;
     }

@@ -349,6 +349,12 @@ static void test_tensors_that_lie(void **state) {
     REFUSE_ARGUMENTS(v3, "K\0))\x89}ctorch\nTensor\n", "a tensor without a dtype");
     REFUSE_ARGUMENTS(v3, "K\0))\x89}ctorch\nfloat8_e4m3fn\n", "has the type float8_e4m3fn, which is not read here");
     REFUSE_ARGUMENTS(v3, "K\0))\x89}ctorch\ncomplex64\n", "has the type complex64, which is not read here");
+    limn_buffer p = {0}; /* a dtype that is read, over a storage that is not */
+    pickle_class(&p, v3);
+    PUT(&p, "(");
+    pickle_storage(&p, "torch ComplexFloatStorage", "0", 4);
+    PUT(&p, "K\0K\2\x85K\1\x85\x89}ctorch\nfloat32\ntR.");
+    refuse(&p, "has the type complex64, which is not read here");
     REFUSE_ARGUMENTS("torch._utils _rebuild_parameter", "\x88}", "a parameter without a tensor");
     REFUSE("ctorch._utils\n_rebuild_parameter\n)R.", "a parameter without a tensor");
     REFUSE("ctorch._utils\n_rebuild_tensor\n(NK\0))tR.", "a tensor without a storage");

@@ -445,6 +445,23 @@ static void test_stream(void **state) {
     const char *path = scratch_write("s.pt", stream.data, stream.size);
     assert_refused(pytorch_open(path, &error), &error, path, "bytes left over after the storages");
     limn_buffer_free(&stream);
+    static const char *const views[] = {"K\1",
+                                        "\x88",
+                                        ")",
+                                        "(U\1vK\1t",
+                                        "(U\1vK\1K\1K\1t",
+                                        "(U\1vNK\3t",
+                                        "(U\1vK\1Nt",
+                                        "(U\1vJ\xff\xff\xff\xffK\1t",
+                                        "(U\1vK\1J\xff\xff\xff\xfft"};
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++) {
+        make_stream(&stream, views[i]);
+        refuse_changed(&stream, "", "", 0, "a view of a storage that is not (key, offset, size)");
+        limn_buffer_free(&stream);
+    }
+    make_stream(&stream, "(U\1vK\6I0\nt");
+    refuse_changed(&stream, "", "", 0, "needs a view that goes past the end of its storage");
+    limn_buffer_free(&stream);
     /* A storage in the list twice, and one that is not in it. */
     make_stream(&stream, "N");
     refuse_changed(&stream, "X\2\0\0\00022e.", "2N0N0N0e.", 9, "a storage that no tensor uses, or twice");
