@@ -364,6 +364,9 @@ static void test_tensors_that_lie(void **state) {
     REFUSE("ccollections\nOrderedDict\n(NNtR.", "a dict made of several things");
     REFUSE("ccollections\nOrderedDict\n(K\1tR.", "a dict made of something else");
     REFUSE("ccollections\nOrderedDict\n((K\1ltR.", "a dict whose items are not pairs");
+    REFUSE("K\1K\2\x86"
+           "0ccollections\nOrderedDict\n((K\5ltR.",
+           "a dict whose items are not pairs");
     REFUSE("ccollections\nOrderedDict\n((K\1\x85ltR.", "a dict whose items are not pairs");
     REFUSE("ccollections\nOrderedDict\n((K\1K\1K\1\x87ltR.", "a dict whose items are not pairs");
     REFUSE("ctorch\nSize\n(K\1tR.", "a list made of something else");

@@ -212,6 +212,12 @@ static void test_directories_that_lie(void **state) {
         zip.file.data[zip.file.size - field] = 0;
     }
     accept_zip(&zip);
+    char name[600];
+    memset(name, 'n', sizeof name);
+    strcpy(name + 580, "/data.pkl");
+    zip_add(&zip, (zip_made){.name = name, .data = pickle.data, .size = pickle.size});
+    zip_end(&zip, 0, 0);
+    refuse_zip(&zip, "the zip entries' prefix is too long");
     zip_add(&zip, storage_entry);
     zip_end(&zip, 0, 0);
     refuse_zip(&zip, "a zip file without a data.pkl: not a PyTorch checkpoint");
