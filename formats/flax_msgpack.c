@@ -349,8 +349,9 @@ static int read_value(reader *self, size_t depth) {
 tensor_file *flax_msgpack_open(const char *path, limn_error *error) {
     tensor_file *file = tensor_file_create(path, TENSOR_FORM_FLAX, error);
     if (!file) return NULL;
-    reader self = {.at = file->mapping.data, .end = file->mapping.data + file->mapping.size, .file = file, .error = error};
+    reader self = {.at = file->mapping.data, .file = file, .error = error};
     int failed = file->mapping.size == 0 ? limn_fail(error, "%s: the file is empty", path) : 0;
+    if (!failed) self.end = self.at + file->mapping.size;
     if (!failed && (*self.at & 0xf0) != 0x80 && *self.at != 0xde && *self.at != 0xdf)
         failed = limn_fail(error, "%s: not a Flax checkpoint: its msgpack does not begin with a map", path);
     if (!failed) failed = read_value(&self, 0);

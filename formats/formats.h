@@ -62,13 +62,13 @@ tensor_file *flax_msgpack_open(const char *path, limn_error *error);
  * "encoder.conv_in.weight", a Lightning checkpoint "state_dict.encoder.conv_in.weight" beside
  * "optimizer_states.0.state.0.exp_avg". Lists and tuples give the index, numbers as keys their digits, a root that is itself a
  * tensor the name "tensor". Parameters count as tensors; a tensor under two names is presented under both. Numbers, texts and
- * booleans become the metadata, under names of the same form ("epoch", "hyper_parameters.lr"); NumPy arrays and scalars, and
- * attributes of objects (state_dict()'s _metadata), are skipped.
+ * booleans that are values of dicts become the metadata, under names of the same form ("epoch", "hyper_parameters.lr"); NumPy
+ * arrays and scalars, and attributes of objects (state_dict()'s _metadata), are skipped.
  *
  * The pickle is read by a small stack machine (protocols 0 to 5) that builds inert values: nothing in it is ever called or
  * imported. Classes other than those in formats/pickle_globals.c (what torch, NumPy, Lightning and OmegaConf put beside
- * weights) are an error that names the class and the byte. Limits: 4 million values, 64 levels, names of 1023 bytes, and
- * tensors that together take at most 16 times the bytes of the file (views may share elements). */
+ * weights) are an error that names the class and the byte. Limits: 8 million instructions, 64 levels, names of 1023 bytes,
+ * and tensors that together take at most 16 times the bytes of the file (views may share elements). */
 tensor_file *pytorch_open(const char *path, limn_error *error);
 
 void tensor_file_close(tensor_file *file); /* NULL allowed */

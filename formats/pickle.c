@@ -20,7 +20,7 @@ static int fail_short(const pickle *self) {
 
 /* ---------------------------------------------------------------- memory */
 
-/* Makes room for one more than `count`; *array holds `size` bytes each. */
+/* Makes room for `needed` elements of `size` bytes in *array. */
 static int reserve(const pickle *self, void *array, size_t *room, size_t needed, size_t size) {
     if (needed <= *room) return 0;
     size_t larger = *room ? *room * 2 : 64;
@@ -109,7 +109,8 @@ void pickle_free(pickle *self) {
 }
 
 const uint32_t *pickle_tuple(const pickle *self, const pickle_value *tuple, size_t *out_count) {
-    if (tuple->first == PICKLE_EMPTY) {
+    bool held = tuple->kind == PICKLE_TUPLE || tuple->kind == PICKLE_STORAGE || tuple->kind == PICKLE_TENSOR;
+    if (!held || tuple->first == PICKLE_EMPTY) {
         *out_count = 0;
         return NULL;
     }
@@ -402,9 +403,10 @@ static int stack_global(pickle *self) {
 static bool is_shape(const pickle *self, const pickle_value *value, size_t *out_count) {
     if (value->kind != PICKLE_TUPLE) return false;
     const uint32_t *sizes = pickle_tuple(self, value, out_count);
+    if (*out_count > TENSOR_MAX_RANK) return false;
     for (size_t i = 0; i < *out_count; i++)
         if (self->values[sizes[i]].kind != PICKLE_INTEGER || self->values[sizes[i]].as.integer < 0) return false;
-    return *out_count <= TENSOR_MAX_RANK;
+    return true;
 }
 
 /* torch's metadata of a tensor says that it is a conjugate or a negative which was never worked out; else it is empty. */
@@ -813,6 +815,7 @@ static int run_opcode(pickle *self, unsigned char opcode) {
 
 int pickle_run(pickle *self, uint32_t *out_root) {
     self->height = self->mark_count = self->memoized = 0;
+    if (reserve(self, &self->stack, &self->stack_room, 1, sizeof *self->stack)) return -1; /* so that it is never NULL */
     if (self->memo_room) memset(self->memo, 0, self->memo_room * sizeof *self->memo);
     for (;;) {
         self->opcode = self->at;

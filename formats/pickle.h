@@ -99,7 +99,7 @@ typedef struct {
 int pickle_run(pickle *self, uint32_t *out_root);
 void pickle_free(pickle *self);
 
-/* The items of a tuple (one run); *out_count 0 when it is empty. */
+/* The items of a tuple, or of what a storage or tensor was made of (one run); *out_count 0 when there are none. */
 const uint32_t *pickle_tuple(const pickle *self, const pickle_value *tuple, size_t *out_count);
 /* The value of a text key in a dict; NULL when absent. */
 const pickle_value *pickle_find(const pickle *self, const pickle_value *dict, const char *key);

@@ -106,9 +106,8 @@ static int find_storage(const reader *self, const pickle_value *storage, const u
                          key->as.text.bytes, *out_size);
     if (count < 6 || value_at(self, parts[5])->kind == PICKLE_NONE) return 0;
     const uint32_t *view = pickle_tuple(&self->pickle, value_at(self, parts[5]), &count);
-    if (value_at(self, parts[5])->kind != PICKLE_TUPLE || count != 3 || value_at(self, view[1])->kind != PICKLE_INTEGER ||
-        value_at(self, view[2])->kind != PICKLE_INTEGER || value_at(self, view[1])->as.integer < 0 ||
-        value_at(self, view[2])->as.integer < 0)
+    if (count != 3 || value_at(self, view[1])->kind != PICKLE_INTEGER || value_at(self, view[2])->kind != PICKLE_INTEGER ||
+        value_at(self, view[1])->as.integer < 0 || value_at(self, view[2])->as.integer < 0)
         return limn_fail(self->error, "%s: %s needs a view of a storage that is not (key, offset, size)", self->file->path,
                          self->name);
     size_t offset = (size_t)value_at(self, view[1])->as.integer, size = (size_t)value_at(self, view[2])->as.integer;

@@ -144,6 +144,10 @@ static void test_indices_that_lie(void **state) {
         snprintf(text, sizeof text, "{\"weight_map\":{\"x\":\"%s\"}}", names[i]);
         refuse_index(text, "which is not the name of a file beside the index");
     }
+    char far[6000] = "{\"weight_map\":{\"x\":\"";
+    memset(far + strlen(far), 'f', 5000);
+    strcat(far, "\"}}");
+    refuse_index(far, "a path is too long");
     refuse_index("{\"weight_map\":{\"x\":\"loop.index.json\"}}", "a JSON file, where an index expects weights");
     refuse_index("{\"weight_map\":{\"x\":\"model.index.json\"}}", "a JSON file, where an index expects weights");
     /* A shard that holds more than the index has, before, between and after what it has. */

@@ -189,7 +189,7 @@ static void test_every_opcode_cut(void **state) {
     tensor_file_close(file);
     for (size_t cut = 0; cut < whole.size; cut++) {
         put(&copy, whole.data, cut);
-        refuse(&copy, "in a pickle");
+        refuse(&copy, "cut short");
     }
     limn_buffer_free(&whole);
     REFUSE("N.N", "bytes left over after the pickle");
@@ -208,6 +208,8 @@ static void test_numbers_and_texts_that_lie(void **state) {
     REFUSE("I\n.", "a number without digits");
     REFUSE("I-\n.", "a number without digits");
     REFUSE("L12x\n.", "something else than digits");
+    REFUSE("I1 2\n.", "something else than digits");
+    REFUSE("Sxabcx\n.", "a text without its quotes");
     REFUSE("F\n.", "a number that is not one");
     REFUSE("F1.5x\n.", "a number that is not one");
     REFUSE("F00000000000000000000000000000000000000000000000000000000000000000001\n.", "a number that is not one");
@@ -288,6 +290,9 @@ static void test_storages_that_lie(void **state) {
     refuse_storage("torch float32", "0", 4, "a storage without its class");
     refuse_storage("torch Tensor", "0", 4, "a storage without its class");
     REFUSE("NQ.", "not a storage's");
+    REFUSE("(X\x07\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0000X\3\0\0\0cpuNtQ.", "a storage without its key or size");
+    REFUSE("K\1Q.", "not a storage's");
+    REFUSE("(X\x07\0\0\0storageNX\1\0\0\0000X\3\0\0\0cpuK\4tQ.", "a storage without its class");
     REFUSE(")Q.", "not a storage's");
     REFUSE("(X\x06\0\0\0modulectorch\nTensor\nNNNtQ.", "not a storage's");
     REFUSE("(X\x07\0\0\0storagectorch\nFloatStorage\nK\1NK\1tQ.", "a storage without its key or size");
@@ -344,14 +349,24 @@ static void test_tensors_that_lie(void **state) {
     REFUSE_ARGUMENTS(v3, "K\0))\x89}ctorch\nTensor\n", "a tensor without a dtype");
     REFUSE_ARGUMENTS(v3, "K\0))\x89}ctorch\nfloat8_e4m3fn\n", "has the type float8_e4m3fn, which is not read here");
     REFUSE_ARGUMENTS(v3, "K\0))\x89}ctorch\ncomplex64\n", "has the type complex64, which is not read here");
+    limn_buffer p = {0}; /* a dtype that is read, over a storage that is not */
+    pickle_class(&p, v3);
+    PUT(&p, "(");
+    pickle_storage(&p, "torch ComplexFloatStorage", "0", 4);
+    PUT(&p, "K\0K\2\x85K\1\x85\x89}ctorch\nfloat32\ntR.");
+    refuse(&p, "has the type complex64, which is not read here");
     REFUSE_ARGUMENTS("torch._utils _rebuild_parameter", "\x88}", "a parameter without a tensor");
     REFUSE("ctorch._utils\n_rebuild_parameter\n)R.", "a parameter without a tensor");
     REFUSE("ctorch._utils\n_rebuild_tensor\n(NK\0))tR.", "a tensor without a storage");
     REFUSE("ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\nN)}tR.", "too few arguments");
     REFUSE("ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\nNN}tR.", "too few arguments");
+    REFUSE("ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\nNK\1}tR.", "too few arguments");
     REFUSE("ccollections\nOrderedDict\n(NNtR.", "a dict made of several things");
     REFUSE("ccollections\nOrderedDict\n(K\1tR.", "a dict made of something else");
     REFUSE("ccollections\nOrderedDict\n((K\1ltR.", "a dict whose items are not pairs");
+    REFUSE("K\1K\2\x86"
+           "0ccollections\nOrderedDict\n((K\5ltR.",
+           "a dict whose items are not pairs");
     REFUSE("ccollections\nOrderedDict\n((K\1\x85ltR.", "a dict whose items are not pairs");
     REFUSE("ccollections\nOrderedDict\n((K\1K\1K\1\x87ltR.", "a dict whose items are not pairs");
     REFUSE("ctorch\nSize\n(K\1tR.", "a list made of something else");

@@ -441,9 +441,29 @@ static void test_stream(void **state) {
     refuse_changed(&stream, "\5\0\0\0\0\0\0\0", "\1\0\0\0\0\0\0\x40", 8, "a storage goes past the end"); /* × 4 is 4 */
     refuse_changed(&stream, "torch\nByte", "torch\nChar", 10, "type int8");
     refuse_changed(&stream, "\x80\x02](X", "\x80\x02\x8f(X", 5, "no list of storages");
+    stream.size -= 6; /* within the number of the last storage's elements */
+    refuse_changed(&stream, "", "", 0, "the storages are cut short");
+    stream.size += 6;
     put(&stream, "x", 1);
     const char *path = scratch_write("s.pt", stream.data, stream.size);
     assert_refused(pytorch_open(path, &error), &error, path, "bytes left over after the storages");
+    limn_buffer_free(&stream);
+    static const char *const views[] = {"K\1",
+                                        "\x88",
+                                        ")",
+                                        "(U\1vK\1t",
+                                        "(U\1vK\1K\1K\1t",
+                                        "(U\1vNK\3t",
+                                        "(U\1vK\1Nt",
+                                        "(U\1vJ\xff\xff\xff\xffK\1t",
+                                        "(U\1vK\1J\xff\xff\xff\xfft"};
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++) {
+        make_stream(&stream, views[i]);
+        refuse_changed(&stream, "", "", 0, "a view of a storage that is not (key, offset, size)");
+        limn_buffer_free(&stream);
+    }
+    make_stream(&stream, "(U\1vK\6I0\nt");
+    refuse_changed(&stream, "", "", 0, "needs a view that goes past the end of its storage");
     limn_buffer_free(&stream);
     /* A storage in the list twice, and one that is not in it. */
     make_stream(&stream, "N");
@@ -456,11 +476,24 @@ static void test_stream(void **state) {
     limn_buffer_free(&stream);
 }
 
+/* Numbers of another kind, whose bytes are those of the right ones. */
+static void test_stream_heads(void **state) {
+    (void)state;
+    limn_buffer stream = {0};
+    PUT(&stream, "\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\x02G\0\0\0\0\0\0\x03\xe9.");
+    refuse_changed(&stream, "", "", 0, "another version than 1001");
+    stream.size -= 10;
+    PUT(&stream, "M\xe9\x03.\x80\x02}U\x0dlittle_endianK\1s.");
+    refuse_changed(&stream, "", "", 0, "little-endian");
+    limn_buffer_free(&stream);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_torch_save), cmocka_unit_test(test_every_prefix),     cmocka_unit_test(test_views),
-        cmocka_unit_test(test_large_view), cmocka_unit_test(test_kinds_of_tensors), cmocka_unit_test(test_names_and_metadata),
-        cmocka_unit_test(test_protocol_0), cmocka_unit_test(test_python_2),         cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_torch_save),   cmocka_unit_test(test_every_prefix),     cmocka_unit_test(test_views),
+        cmocka_unit_test(test_large_view),   cmocka_unit_test(test_kinds_of_tensors), cmocka_unit_test(test_names_and_metadata),
+        cmocka_unit_test(test_protocol_0),   cmocka_unit_test(test_python_2),         cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_stream_heads),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -86,7 +86,8 @@ static void test_entries_that_lie(void **state) {
                 {0, 0, -1, "calls by another name"},
                 {0, 0, 1000000, "outside of the file"},
                 {1 << 30, 1 << 30, 0, "longer than the file"},
-                {0, 0, 60, "a zip entry"}};
+                {0, 0, 60, "outside of the file"},
+                {0, 0, 47, "outside of the file"}};
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++)
         for (int zip64 = 0; zip64 < 2; zip64++) {
             zip_made storage = storage_entry;
@@ -105,6 +106,8 @@ static void test_entries_that_lie(void **state) {
     refuse_entry(storage, "outside of the file");
     storage = storage_entry;
     storage.local_name = "a/data/1";
+    refuse_entry(storage, "calls by another name");
+    storage.local_name = "a/data/";
     refuse_entry(storage, "calls by another name");
     storage.local_name = "a/data/00";
     refuse_entry(storage, "calls by another name");
@@ -182,6 +185,15 @@ static void test_directories_that_lie(void **state) {
     zip.directory.data[0] = 'Q';
     zip_end(&zip, 0, 0);
     refuse_zip(&zip, "a zip directory of other records");
+    /* The storage's local header: its signature, and an extra field that reaches over the end of the file. */
+    for (size_t field = 3; field <= 29; field += 26) {
+        zip_add(&zip, pickle_entry(&pickle));
+        size_t header = zip.file.size;
+        zip_add(&zip, storage_entry);
+        zip.file.data[header + field] = 0x7f;
+        zip_end(&zip, 0, 0);
+        refuse_zip(&zip, "calls by another name");
+    }
     /* A zip64 field that is too short for what stands in it. */
     zip_made storage = storage_entry;
     storage.zip64 = true;
@@ -194,13 +206,55 @@ static void test_directories_that_lie(void **state) {
     zip_add(&zip, pickle_entry(&pickle));
     zip_add(&zip, storage_entry);
     zip_end(&zip, 0, 0);
-    zip.file.data[zip.file.size - 18] = 1;
-    refuse_zip(&zip, "one part of a zip file of several");
+    for (size_t field = 16; field <= 18; field += 2) {
+        zip.file.data[zip.file.size - field] = 1;
+        refuse_bytes(zip.file.data, zip.file.size, "one part of a zip file of several");
+        zip.file.data[zip.file.size - field] = 0;
+    }
+    accept_zip(&zip);
+    char name[600];
+    memset(name, 'n', sizeof name);
+    strcpy(name + 580, "/data.pkl");
+    zip_add(&zip, (zip_made){.name = name, .data = pickle.data, .size = pickle.size});
+    zip_end(&zip, 0, 0);
+    refuse_zip(&zip, "the zip entries' prefix is too long");
     zip_add(&zip, storage_entry);
     zip_end(&zip, 0, 0);
     refuse_zip(&zip, "a zip file without a data.pkl: not a PyTorch checkpoint");
     zip_end(&zip, 0, 0);
     refuse_zip(&zip, "a zip file without a data.pkl");
+    limn_buffer_free(&pickle);
+}
+
+/* zip64's record: 56 bytes, which its locator (20) and the end record (22) follow. */
+static void test_zip64_records_that_lie(void **state) {
+    (void)state;
+    limn_buffer pickle = good_pickle();
+    zip_maker zip = {0};
+    zip_add(&zip, pickle_entry(&pickle));
+    zip_add(&zip, storage_entry);
+    size_t directory = zip.file.size;
+    zip_end64(&zip, 0);
+    size_t record = zip.file.size - 98;
+    for (size_t field = 16; field <= 20; field += 4) {
+        zip.file.data[record + field] = 1;
+        refuse_bytes(zip.file.data, zip.file.size, "one part of a zip file of several");
+        zip.file.data[record + field] = 0;
+    }
+    /* A directory behind the file, of a negative size: their sum is right. */
+    uint64_t offset = record + 1000000, bytes = record - offset;
+    memcpy(zip.file.data + record + 40, &bytes, 8);
+    memcpy(zip.file.data + record + 48, &offset, 8);
+    refuse_bytes(zip.file.data, zip.file.size, "a zip directory that is not where the file says");
+    bytes = record - directory;
+    offset = directory;
+    memcpy(zip.file.data + record + 40, &bytes, 8);
+    memcpy(zip.file.data + record + 48, &offset, 8);
+    /* A record that would reach over its locator. */
+    offset = record + 48;
+    memcpy(zip.file.data + record + 48, "PK\6\6", 4);
+    memcpy(zip.file.data + record + 56 + 8, &offset, 8);
+    refuse_zip(&zip, "a zip64 record that is not where the file says");
     limn_buffer_free(&pickle);
 }
 
@@ -221,9 +275,9 @@ static void test_byte_order(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_and_cut),         cmocka_unit_test(test_entries_that_lie),
-        cmocka_unit_test(test_entries_that_overlap), cmocka_unit_test(test_directories_that_lie),
-        cmocka_unit_test(test_byte_order),
+        cmocka_unit_test(test_good_and_cut),           cmocka_unit_test(test_entries_that_lie),
+        cmocka_unit_test(test_entries_that_overlap),   cmocka_unit_test(test_directories_that_lie),
+        cmocka_unit_test(test_zip64_records_that_lie), cmocka_unit_test(test_byte_order),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
