@@ -98,6 +98,25 @@ tr -d ' \n' <bare-model/config.json | grep -q '"attn_resolutions":\[16\],"ch":32
 expect 1 "without an encoder" limn-vqgan encode --model tiny/detoker whole.png --output x.jsonl
 expect 1 "without an encoder" limn-convert tiny/detoker x --to flax
 
+# What min-dalle publishes of the drawing model has no configuration either; only the number of heads is not in its shapes.
+cat >sizes.json <<END
+{"d_model": 128, "encoder_layers": 1, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 24,
+ "decoder_ffn_dim": 40, "encoder_vocab_size": 300, "image_vocab_size": 50, "image_length": 16, "max_text_length": 8, "normalize_text": true}
+END
+quietly bench-random-model sizes.json split/model
+quietly limn-convert split/model split/pytorch --to pytorch
+rm split/pytorch/config.json
+quietly limn-convert split/pytorch/encoder.pt split/again
+same split/model split/again
+for key in $(tr -d ' \n{}' <sizes.json | tr ',' ' '); do
+    tr -d ' \n' <split/again/config.json | grep -q "$key" || fail "$key was not read off the shapes: $(cat split/again/config.json)"
+done
+rm -r split/again split/pytorch/decoder.pt
+expect 1 "decoder.pt" limn-convert split/pytorch split/again
+cp -r mini/pytorch mini/bare
+rm mini/bare/config.json mini/bare/conversion.json
+expect 1 "number of attention heads" limn-convert mini/bare x
+
 # What a user may get wrong.
 expect 2 "SOURCE and a MODEL_DIR" limn-convert tiny/ours
 expect 2 "is not there" limn-convert nowhere x
