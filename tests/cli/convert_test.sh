@@ -104,10 +104,11 @@ cat >sizes.json <<END
  "decoder_ffn_dim": 40, "encoder_vocab_size": 300, "image_vocab_size": 50, "image_length": 16, "max_text_length": 8, "normalize_text": true}
 END
 quietly bench-random-model sizes.json split/model
+quietly limn-convert split/model split/ours # the same weights under the header that ours have
 quietly limn-convert split/model split/pytorch --to pytorch
 rm split/pytorch/config.json
 quietly limn-convert split/pytorch/encoder.pt split/again
-same split/model split/again
+same split/ours split/again
 for key in $(tr -d ' \n{}' <sizes.json | tr ',' ' '); do
     tr -d ' \n' <split/again/config.json | grep -q "$key" || fail "$key was not read off the shapes: $(cat split/again/config.json)"
 done
