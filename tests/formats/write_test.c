@@ -281,6 +281,9 @@ static void test_names_that_cannot_be(void **state) {
                                 {.name = "b", .type = TENSOR_U8, .rank = 1, .shape = {(size_t)1 << 63}}};
         assert_int_equal(write_form(which, scratch_path("refused"), large, 2, &from, &error), -1);
         assert_contains(error.message, "too large");
+        wrong[0] = (tensor){.name = "a", .type = TENSOR_U8, .rank = 1, .shape = {(size_t)1 << 51}};
+        assert_int_equal(write_form(which, scratch_path("refused"), wrong, 1, &from, &error), -1);
+        assert_contains(error.message, which == SAFETENSORS ? "refused: " : "too large");
     }
 }
 
@@ -415,11 +418,15 @@ static void test_any_layout(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips),          cmocka_unit_test(test_large_pieces),
+        cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_large_pieces),
         cmocka_unit_test(test_a_write_that_fails_late),
-        cmocka_unit_test(test_flax_bytes),           cmocka_unit_test(test_flax_lengths),
-        cmocka_unit_test(test_names_that_cannot_be), cmocka_unit_test(test_pytorch_zip),
-        cmocka_unit_test(test_producers_that_lie),   cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_flax_bytes),
+        cmocka_unit_test(test_flax_lengths),
+        cmocka_unit_test(test_names_that_cannot_be),
+        cmocka_unit_test(test_pytorch_zip),
+        cmocka_unit_test(test_producers_that_lie),
+        cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_any_layout),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
