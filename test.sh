@@ -54,5 +54,6 @@ case $label in
     bench)
         "$build/bin/bench-convolution"
         "$build/bin/limn-bench" matmul
-        "$build/bin/limn-bench" train --config configs/mini.json --precision fp32 --batch 8 ;;
+        "$build/bin/limn-bench" train --config configs/mini.json --precision fp32 --batch 8
+        sh tests/bench/convert_bench.sh "$build/bin" "$build/bench" configs/mini.json ;;
 esac

@@ -22,10 +22,9 @@ static json_t *describe(const convert_options *options, const model_source *mode
     char path[PATH_MAX], beside[PATH_MAX] = "";
     if (!realpath(tensor_file_path(model->file), path)) snprintf(path, sizeof path, "%s", options->source);
     if (pictures->file && !realpath(tensor_file_path(pictures->file), beside)) snprintf(beside, sizeof beside, "?");
-    json_t *description =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "source", path, "vqgan", beside, "to", form_name(options->to), "pixel-range",
-                  options->pixel_range ? options->pixel_range : "", "precision", options->bf16 ? "bf16" : "fp32", "scan",
-                  options->scan ? options->scan : "");
+    json_t *description = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "source", path, "vqgan", beside, "to",
+                                    form_name(options->to), "pixel-range", options->pixel_range ? options->pixel_range : "",
+                                    "precision", options->bf16 ? "bf16" : "fp32", "scan", options->scan ? options->scan : "");
     if (!description) limn_fail(error, "%s: out of memory, or the name is not UTF-8", path);
     return description;
 }
@@ -53,7 +52,8 @@ static int look_at_output(const convert_options *options, const json_t *descript
 }
 
 static int write_record(json_t *description, bool finished, const char *path, limn_error *error) {
-    if (json_object_set_new(description, "finished", json_boolean(finished))) return limn_fail(error, "%s: out of memory", path);
+    if (json_object_set_new(description, "finished", json_boolean(finished)))
+        return limn_fail(error, "%s: out of memory", path);
     return limn_json_save(description, path, error);
 }
 
@@ -65,7 +65,8 @@ static int refuse_same_folder(const char *folder, const char *output, limn_error
 
 /* ---------------------------------------------------------------- the sources */
 
-/* The VQGAN that goes beside the model: the one asked for, or the one in the source, or min-dalle's in the folder next to it. */
+/* The VQGAN that goes beside the model: the one asked for, or the one in the source, or min-dalle's in the folder next to it.
+ */
 static int open_pictures(const convert_options *options, const model_source *model, model_source *pictures, limn_error *error) {
     static const char *const places[] = {"vqgan", "detoker.pt", "../vqgan/detoker.pt"};
     char path[PATH_MAX] = "";

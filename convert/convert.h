@@ -1,7 +1,8 @@
-/* convert: weights from the forms in which they are published to a model folder, and from there to what the original code loads.
+/* convert: weights from the forms in which they are published to a model folder, and from there to what the original code
+ * loads.
  *
- * Whatever a source is, its parameters are those of seq2seq/ or vqgan/, which know where each lies in a file of each naming. So a
- * conversion is a list of pairs of places, gone through one weight at a time: it needs the memory of one weight. */
+ * Whatever a source is, its parameters are those of seq2seq/ or vqgan/, which know where each lies in a file of each naming. So
+ * a conversion is a list of pairs of places, gone through one weight at a time: it needs the memory of one weight. */
 #ifndef LIMN_CONVERT_H
 #define LIMN_CONVERT_H
 
@@ -10,7 +11,8 @@
 typedef enum {
     CONVERT_SAFETENSORS, /* a model folder of ours (DESIGN, "Model folder") */
     CONVERT_FLAX,        /* what dalle-mini and vqgan-jax load: flax_model.msgpack */
-    CONVERT_PYTORCH      /* what min-dalle and taming-transformers load: encoder.pt, decoder.pt, detoker.pt; model.ckpt, config.yaml */
+    CONVERT_PYTORCH /* what min-dalle and taming-transformers load: encoder.pt, decoder.pt, detoker.pt; model.ckpt, config.yaml
+                     */
 } convert_form;
 
 typedef struct {
@@ -24,8 +26,8 @@ typedef struct {
     bool restart;            /* replaces what the output holds */
 } convert_options;
 
-/* The same options on a finished output do nothing; on an unfinished one they finish it; others are a usage error that names the
- * difference. Every file is written whole or not at all. */
+/* The same options on a finished output do nothing; on an unfinished one they finish it; others are a usage error that names
+ * the difference. Every file is written whole or not at all. */
 int convert_model(const convert_options *options, limn_error *error);
 
 #endif

@@ -23,6 +23,17 @@ typedef struct {
 int model_source_open(model_source *source, const char *path, const char *pixel_range, limn_error *error);
 void model_source_close(model_source *source);
 
+/* A conversion at work. */
+typedef struct {
+    const convert_options *options;
+    limn_progress *progress; /* in MB, over all files */
+    uint64_t bytes_done, bytes_total;
+} conversion;
+
+static inline uint64_t in_megabytes(uint64_t bytes) {
+    return (bytes + 999999) / 1000000;
+}
+
 /* ---------------------------------------------------------------- weights.c */
 
 /* One weight on its way: out = scale·in + shift. */
@@ -31,38 +42,28 @@ typedef struct {
     float scale, shift;
 } weight_move;
 
+/* The weights of one file to be. */
 typedef struct {
     const tensor_file *file;
     const char *prefix;
     tensor_type type; /* as which they are written */
     weight_move *moves;
     size_t count;
-    limn_progress *progress; /* in MB, over several files */
-    uint64_t *bytes_done;
+    conversion *run;
 } weight_moves;
 
-static inline uint64_t in_megabytes(uint64_t bytes) {
-    return (bytes + 999999) / 1000000;
-}
+typedef enum { WRITE_SAFETENSORS, WRITE_FLAX, WRITE_PYTORCH, WRITE_PYTORCH_STATE_DICT } write_form;
 
 /* Room for `count` moves, none of them made yet. */
-int weight_moves_begin(weight_moves *moves, const model_source *source, size_t count, tensor_type type, limn_error *error);
-void weight_moves_free(weight_moves *moves);
-/* Bytes that the moves write. */
-uint64_t weight_moves_bytes(const weight_moves *moves);
-/* Writes all to one file; moves to the same stacked tensor are brought together. */
-typedef enum { WRITE_SAFETENSORS, WRITE_FLAX, WRITE_PYTORCH, WRITE_PYTORCH_STATE_DICT } write_form;
-int weight_moves_write(weight_moves *moves, const char *path, write_form form, limn_error *error);
+int weight_moves_begin(weight_moves *moves, conversion *run, const model_source *source, size_t count, limn_error *error);
+/* Writes all to the file `name` in the folder, moves to the same stacked tensor brought together; where directory is NULL their
+ * bytes are only added to run->bytes_total. Frees the moves. */
+int weight_moves_finish(weight_moves *moves, conversion *run, const char *directory, const char *name, write_form form,
+                        limn_error *error);
 
 /* ---------------------------------------------------------------- seq2seq_folder.c, vqgan_folder.c */
 
-/* Both count in `*total` the bytes of weights that they would write when `directory` is NULL. */
-typedef struct {
-    const convert_options *options;
-    limn_progress *progress;
-    uint64_t bytes_done, bytes_total;
-} conversion;
-
+/* Write all of a folder but the VQGAN in it; directory NULL only counts bytes. */
 int seq2seq_folder_write(conversion *run, const model_source *source, const char *directory, limn_error *error);
 int vqgan_folder_write(conversion *run, const model_source *source, const char *directory, limn_error *error);
 

@@ -12,13 +12,13 @@ static bool belongs(const char *name, const char *part) {
     return !part || strncmp(name, part, strlen(part)) == 0;
 }
 
-/* One file of weights under the naming `to`; of min-dalle's two, `part` ("encoder.") begins the names in this one and is left out
- * of them. directory NULL only counts. */
-static int write_weights(conversion *run, const model_source *source, const char *directory, const char *name, seq2seq_naming to,
-                         const char *part, write_form form, limn_error *error) {
+/* One file of weights under the naming `to`; of min-dalle's two, `part` ("encoder.") begins the names in this one and is left
+ * out of them. directory NULL only counts. */
+static int write_weights(conversion *run, const model_source *source, const char *directory, const char *name,
+                         seq2seq_naming to, const char *part, write_form form, limn_error *error) {
     const parameters *set = seq2seq_get_parameters(source->seq2seq);
     weight_moves moves;
-    if (weight_moves_begin(&moves, source, set->count, run->options->bf16 ? TENSOR_BF16 : TENSOR_F32, error)) return -1;
+    if (weight_moves_begin(&moves, run, source, set->count, error)) return -1;
     for (size_t i = 0; i < set->count; i++) {
         weight_move *move = &moves.moves[moves.count];
         *move = (weight_move){.scale = 1};
@@ -28,18 +28,7 @@ static int write_weights(conversion *run, const model_source *source, const char
         if (part) memmove(move->to.name, move->to.name + strlen(part), strlen(move->to.name + strlen(part)) + 1);
         moves.count++;
     }
-    int status = 0;
-    if (!directory) {
-        run->bytes_total += weight_moves_bytes(&moves);
-    } else {
-        char path[4096];
-        moves.progress = run->progress;
-        moves.bytes_done = &run->bytes_done;
-        status = limn_path_join(path, sizeof path, directory, name, error);
-        if (status == 0) status = weight_moves_write(&moves, path, form, error);
-    }
-    weight_moves_free(&moves);
-    return status;
+    return weight_moves_finish(&moves, run, directory, name, form, error);
 }
 
 /* ---------------------------------------------------------------- configuration and tokenizer */

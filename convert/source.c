@@ -31,9 +31,8 @@ static int describe_seq2seq(model_source *source, limn_error *error) {
         return -1;
     source->seq2seq = seq2seq_describe(&config, error);
     seq2seq_config_free(&config);
-    return source->seq2seq
-               ? seq2seq_check_weights(source->seq2seq, source->file, source->seq2seq_naming, source->prefix, error)
-               : -1;
+    return source->seq2seq ? seq2seq_check_weights(source->seq2seq, source->file, source->seq2seq_naming, source->prefix, error)
+                           : -1;
 }
 
 static int describe_vqgan(model_source *source, const char *pixel_range, limn_error *error) {
@@ -43,8 +42,7 @@ static int describe_vqgan(model_source *source, const char *pixel_range, limn_er
         config.pixel_min = strcmp(pixel_range, "0,1") == 0 ? 0 : -1;
         config.pixel_max = 1;
     }
-    source->vqgan = vqgan_describe(
-        &config, vqgan_file_has_encoder(source->file, source->vqgan_naming, source->prefix), error);
+    source->vqgan = vqgan_describe(&config, vqgan_file_has_encoder(source->file, source->vqgan_naming, source->prefix), error);
     vqgan_config_free(&config);
     return source->vqgan ? vqgan_check_weights(source->vqgan, source->file, source->vqgan_naming, source->prefix, error) : -1;
 }

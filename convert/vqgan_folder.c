@@ -18,11 +18,11 @@ static bool is_of_detokenizer(const char *name) {
 }
 
 /* One file of weights under the naming `to`; directory NULL only counts. */
-static int write_weights(conversion *run, const model_source *source, const char *directory, const char *name,
-                         vqgan_naming to, write_form form, limn_error *error) {
+static int write_weights(conversion *run, const model_source *source, const char *directory, const char *name, vqgan_naming to,
+                         write_form form, limn_error *error) {
     const parameters *set = vqgan_get_parameters(source->vqgan);
     weight_moves moves;
-    if (weight_moves_begin(&moves, source, set->count, run->options->bf16 ? TENSOR_BF16 : TENSOR_F32, error)) return -1;
+    if (weight_moves_begin(&moves, run, source, set->count, error)) return -1;
     for (size_t i = 0; i < set->count; i++) {
         weight_move *move = &moves.moves[moves.count];
         if (to == VQGAN_MIN_DALLE && !is_of_detokenizer(set->list[i].name)) continue;
@@ -33,24 +33,12 @@ static int write_weights(conversion *run, const model_source *source, const char
         if (to == VQGAN_MIN_DALLE) scale_last_layer(move, vqgan_get_config(source->vqgan));
         moves.count++;
     }
-    int status = 0;
-    if (!directory) {
-        run->bytes_total += weight_moves_bytes(&moves);
-    } else {
-        char path[4096];
-        moves.progress = run->progress;
-        moves.bytes_done = &run->bytes_done;
-        status = limn_path_join(path, sizeof path, directory, name, error);
-        if (status == 0) status = weight_moves_write(&moves, path, form, error);
-    }
-    weight_moves_free(&moves);
-    return status;
+    return weight_moves_finish(&moves, run, directory, name, form, error);
 }
 
 static int append_sizes(limn_buffer *out, const char *key, const size_t *sizes, size_t count, limn_error *error) {
     int status = limn_buffer_printf(out, error, "      %s: [", key);
-    for (size_t i = 0; i < count && status == 0; i++)
-        status = limn_buffer_printf(out, error, "%s%zu", i ? ", " : "", sizes[i]);
+    for (size_t i = 0; i < count && status == 0; i++) status = limn_buffer_printf(out, error, "%s%zu", i ? ", " : "", sizes[i]);
     return status ? -1 : limn_buffer_printf(out, error, "]\n");
 }
 
@@ -60,27 +48,27 @@ static int write_taming_yaml(const vqgan_config *config, const char *directory, 
     char path[4096];
     int status = limn_path_join(path, sizeof path, directory, "config.yaml", error);
     if (status == 0)
-        status = limn_buffer_printf(&out, error,
-                                    "model:\n"
-                                    "  target: taming.models.vqgan.VQModel\n"
-                                    "  params:\n"
-                                    "    embed_dim: %zu\n"
-                                    "    n_embed: %zu\n"
-                                    "    ddconfig:\n"
-                                    "      double_z: false\n"
-                                    "      z_channels: %zu\n"
-                                    "      resolution: %zu\n"
-                                    "      in_channels: %zu\n"
-                                    "      out_ch: %zu\n"
-                                    "      ch: %zu\n"
-                                    "      num_res_blocks: %zu\n"
-                                    "      dropout: %g\n"
-                                    "      resamp_with_conv: %s\n"
-                                    "      pixel_range: [%d, %d]\n",
-                                    config->embed_dim, config->n_embed, config->z_channels, config->resolution,
-                                    config->in_channels, config->out_ch, config->ch, config->num_res_blocks, config->dropout,
-                                    config->resamp_with_conv ? "true" : "false", (int)config->pixel_min,
-                                    (int)config->pixel_max);
+        status =
+            limn_buffer_printf(&out, error,
+                               "model:\n"
+                               "  target: taming.models.vqgan.VQModel\n"
+                               "  params:\n"
+                               "    embed_dim: %zu\n"
+                               "    n_embed: %zu\n"
+                               "    ddconfig:\n"
+                               "      double_z: false\n"
+                               "      z_channels: %zu\n"
+                               "      resolution: %zu\n"
+                               "      in_channels: %zu\n"
+                               "      out_ch: %zu\n"
+                               "      ch: %zu\n"
+                               "      num_res_blocks: %zu\n"
+                               "      dropout: %g\n"
+                               "      resamp_with_conv: %s\n"
+                               "      pixel_range: [%d, %d]\n",
+                               config->embed_dim, config->n_embed, config->z_channels, config->resolution, config->in_channels,
+                               config->out_ch, config->ch, config->num_res_blocks, config->dropout,
+                               config->resamp_with_conv ? "true" : "false", (int)config->pixel_min, (int)config->pixel_max);
     if (status == 0) status = append_sizes(&out, "ch_mult", config->ch_mult, config->levels, error);
     if (status == 0) status = append_sizes(&out, "attn_resolutions", config->attn_resolutions, config->attn_count, error);
     if (status == 0)
@@ -113,7 +101,8 @@ int vqgan_folder_write(conversion *run, const model_source *source, const char *
     if (run->options->to == CONVERT_FLAX && !vqgan_can_encode(source->vqgan))
         return limn_fail(error, "%s: holds a decoder without an encoder, which is no Flax VQGAN; give a whole one",
                          tensor_file_path(source->file));
-    if (directory && (limn_make_directories(directory, error) || write_config(vqgan_get_config(source->vqgan), directory, error)))
+    if (directory &&
+        (limn_make_directories(directory, error) || write_config(vqgan_get_config(source->vqgan), directory, error)))
         return -1;
     switch (run->options->to) {
     case CONVERT_FLAX:

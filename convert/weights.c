@@ -13,38 +13,29 @@ static size_t move_count(const weight_move *move) {
     return count;
 }
 
-int weight_moves_begin(weight_moves *moves, const model_source *source, size_t count, tensor_type type, limn_error *error) {
-    *moves = (weight_moves){.file = source->file, .prefix = source->prefix, .type = type};
+int weight_moves_begin(weight_moves *moves, conversion *run, const model_source *source, size_t count, limn_error *error) {
+    *moves = (weight_moves){
+        .file = source->file, .prefix = source->prefix, .type = run->options->bf16 ? TENSOR_BF16 : TENSOR_F32, .run = run};
     moves->moves = limn_allocate(count, sizeof *moves->moves, error);
     return moves->moves ? 0 : -1;
-}
-
-void weight_moves_free(weight_moves *moves) {
-    free(moves->moves);
-    *moves = (weight_moves){0};
-}
-
-uint64_t weight_moves_bytes(const weight_moves *moves) {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < moves->count; i++) bytes += move_count(&moves->moves[i]) * tensor_type_size(moves->type);
-    return bytes;
 }
 
 /* ---------------------------------------------------------------- one weight */
 
 typedef struct {
     weight_moves *moves;
-    const size_t *first;        /* (tensors+1): the moves of each tensor of the output */
-    float *in, *out;            /* a whole weight, or a piece of one */
-    uint16_t *packed;           /* the same in a type of two bytes */
+    const size_t *first; /* (tensors+1): the moves of each tensor of the output */
+    float *in, *out;     /* a whole weight, or a piece of one */
+    uint16_t *packed;    /* the same in a type of two bytes */
     limn_error *error;
 } writing;
 
 static int put(writing *w, tensor_sink *sink, const void *data, size_t bytes) {
     if (limn_stop_requested()) return limn_fail(w->error, "stopped; the same command begins this file anew");
     if (tensor_sink_write(sink, data, bytes, w->error)) return -1;
-    *w->moves->bytes_done += bytes;
-    limn_progress_update(w->moves->progress, in_megabytes(*w->moves->bytes_done), "%s", "");
+    conversion *run = w->moves->run;
+    run->bytes_done += bytes;
+    limn_progress_update(run->progress, in_megabytes(run->bytes_done), "%s", "");
     return 0;
 }
 
@@ -153,7 +144,7 @@ static int allocate_buffers(writing *w, limn_error *error) {
     return w->in && w->out && w->packed ? 0 : -1;
 }
 
-int weight_moves_write(weight_moves *moves, const char *path, write_form form, limn_error *error) {
+static int write_file(weight_moves *moves, const char *path, write_form form, limn_error *error) {
     qsort(moves->moves, moves->count, sizeof *moves->moves, compare_moves);
     tensor *tensors = limn_allocate(moves->count, sizeof *tensors, error);
     size_t *first = limn_allocate(moves->count + 1, sizeof *first, error);
@@ -183,5 +174,18 @@ int weight_moves_write(weight_moves *moves, const char *path, write_form form, l
     json_decref(metadata);
     free(first);
     free(tensors);
+    return status;
+}
+
+int weight_moves_finish(weight_moves *moves, conversion *run, const char *directory, const char *name, write_form form,
+                        limn_error *error) {
+    char path[4096];
+    int status = 0;
+    for (size_t i = 0; i < moves->count && !directory; i++)
+        run->bytes_total += move_count(&moves->moves[i]) * tensor_type_size(moves->type);
+    if (directory) status = limn_path_join(path, sizeof path, directory, name, error);
+    if (directory && status == 0) status = write_file(moves, path, form, error);
+    free(moves->moves);
+    *moves = (weight_moves){0};
     return status;
 }

@@ -78,9 +78,9 @@ typedef struct {
 } limn_option;
 
 typedef struct {
-    const char *name;     /* "limn-sample", or "limn-vqgan train" for a subcommand */
-    const char *summary;  /* one sentence */
-    const char *examples; /* lines of "$ command" and what it does, printed as they are */
+    const char *name;       /* "limn-sample", or "limn-vqgan train" for a subcommand */
+    const char *summary;    /* one sentence */
+    const char *examples;   /* lines of "$ command" and what it does, printed as they are */
     const char *positional; /* placeholder such as "SOURCE MODEL_DIR"; NULL when the program takes none */
 } limn_program;
 
@@ -130,8 +130,8 @@ json_t *limn_yaml_parse(const char *text, size_t length, const char *name, limn_
 /* Atomically writes with sorted keys and an indent of 2. */
 int limn_json_save(const json_t *value, const char *path, limn_error *error);
 
-/* Typed look-ups in an object. `where` names the file or section for the error. A missing (or null) key leaves *out as it was (its
- * default) and succeeds; a value of another type or outside [min, max] is a usage error. */
+/* Typed look-ups in an object. `where` names the file or section for the error. A missing (or null) key leaves *out as it was
+ * (its default) and succeeds; a value of another type or outside [min, max] is a usage error. */
 int limn_json_get_size(const json_t *object, const char *where, const char *key, size_t min, size_t max, size_t *out,
                        limn_error *error);
 int limn_json_get_float(const json_t *object, const char *where, const char *key, double min, double max, double *out,
@@ -154,9 +154,9 @@ int limn_json_set(json_t *object, const char *assignment, limn_error *error);
  * a value depends only on (seed, stream, index), so any thread can make any part of a sequence, and a resumed run needs no
  * stored state but its step. key = seed; counter = (index, stream). */
 void limn_random_block(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]);
-uint32_t limn_random_u32(uint64_t seed, uint64_t stream, uint64_t index);    /* first word of the block */
-float limn_random_uniform(uint64_t seed, uint64_t stream, uint64_t index);   /* [0, 1), 24 bits */
-float limn_random_normal(uint64_t seed, uint64_t stream, uint64_t index);    /* mean 0, deviation 1, Box-Muller */
+uint32_t limn_random_u32(uint64_t seed, uint64_t stream, uint64_t index);  /* first word of the block */
+float limn_random_uniform(uint64_t seed, uint64_t stream, uint64_t index); /* [0, 1), 24 bits */
+float limn_random_normal(uint64_t seed, uint64_t stream, uint64_t index);  /* mean 0, deviation 1, Box-Muller */
 uint64_t limn_random_below(uint64_t seed, uint64_t stream, uint64_t index, uint64_t bound); /* [0, bound), unbiased */
 /* Fills out[n] with normal numbers times `deviation`; out[i] depends only on (seed, stream, i). Multi-threaded. */
 void limn_random_fill_normal(float *out, size_t n, float deviation, uint64_t seed, uint64_t stream);

@@ -64,12 +64,13 @@ static json_t *read_scalar(reader *self, yaml_event_t *event) {
     size_t length = event->data.scalar.length;
     const char *tag = (const char *)event->data.scalar.tag;
     bool is_string = event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
+    if (strlen(text) != length) return fail_at(self, event, "a text holds a zero byte"); /* JSON's readers refuse it too */
     if (tag && (strcmp(tag, YAML_STR_TAG) == 0 || strcmp(tag, "!") == 0))
         is_string = true;
     else if (tag)
         return fail_at(self, event, "tags other than !!str are not read here");
     json_t *value = NULL;
-    if (!is_string && strlen(text) == length) {
+    if (!is_string) {
         if (!*text || strcmp(text, "~") == 0 || one_of(text, "null", "Null", "NULL")) return json_null();
         if (one_of(text, "true", "True", "TRUE")) return json_true();
         if (one_of(text, "false", "False", "FALSE")) return json_false();

@@ -29,7 +29,8 @@ int tensor_folder_find(const char *directory, char path[4096], limn_error *error
         int found = limn_find_one(directory, patterns[i], path, error);
         if (found != 0) return found < 0 ? -1 : 0;
     }
-    return limn_fail(error, "%s: holds no weights (model.safetensors, flax_model.msgpack, a .ckpt or .pt file); name a model folder",
+    return limn_fail(error,
+                     "%s: holds no weights (model.safetensors, flax_model.msgpack, a .ckpt or .pt file); name a model folder",
                      directory);
 }
 

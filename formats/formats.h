@@ -98,8 +98,8 @@ size_t tensor_type_size(tensor_type type);
 /* ---------------------------------------------------------------- a folder's weights */
 
 /* The file in a model folder that holds its weights: the first that is there of model.safetensors, flax_model.msgpack,
- * pytorch_model.bin (each also in shards, by its .index.json), model.ckpt, last.ckpt, checkpoints/last.ckpt, min-dalle's encoder.pt
- * or detoker.pt, else the only file of such an ending. */
+ * pytorch_model.bin (each also in shards, by its .index.json), model.ckpt, last.ckpt, checkpoints/last.ckpt, min-dalle's
+ * encoder.pt or detoker.pt, else the only file of such an ending. */
 int tensor_folder_find(const char *directory, char path[4096], limn_error *error);
 /* Opens it; min-dalle's encoder.pt and decoder.pt as one set, with "encoder." and "decoder." before the names. */
 tensor_file *tensor_folder_open(const char *directory, limn_error *error);

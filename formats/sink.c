@@ -1,5 +1,5 @@
-/* Large files at the speed of the disk. Bytes are gathered in two rooms; a thread writes one of them while the other is being
- * filled, past the page cache where the file system allows it (O_DIRECT): the processor copies each byte once, the pages of what is
+/* Large files at the speed of the disk. Bytes are gathered in rooms; two threads write full ones while another is being filled,
+ * past the page cache where the file system allows it (O_DIRECT): the processor copies each byte once, the pages of what is
  * being read stay in memory, and the fsync at the end has nothing left to do. */
 #include "formats/sink.h"
 
@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-/* A thread and O_DIRECT are for files of SINK_LARGE bytes or more. Rooms begin and end at multiples of any disk's block. */
+/* Threads and O_DIRECT are for files of SINK_LARGE bytes or more. Rooms begin and end at multiples of any disk's block. */
 enum { ROOM = 16 << 20, ROOM_ALIGNMENT = 4096, SINK_LARGE = 64 << 20, CHECKSUM_PIECE = 16 << 20 };
 
 static const char *size_text(size_t bytes, char out[32]) {
@@ -48,11 +48,12 @@ static int take_space(tensor_sink *sink, limn_error *error) {
 
 /* Returns 0 or the errno. */
 static int write_whole(tensor_sink *sink, size_t at, const unsigned char *data, size_t bytes) {
+    bool plain = false;
     while (bytes > 0) {
         ssize_t done = pwrite(sink->descriptor, data, bytes, (off_t)at);
         if (done < 0 && errno == EINTR) continue;
-        if (done < 0 && errno == EINVAL && sink->direct) { /* opened so, but not written so */
-            sink->direct = false;
+        if (done < 0 && errno == EINVAL && !plain) { /* O_DIRECT was taken at opening, but not for writing */
+            plain = true;
             if (fcntl(sink->descriptor, F_SETFL, 0) == 0) continue;
         }
         if (done <= 0) return done < 0 ? errno : ENOSPC;
@@ -63,62 +64,78 @@ static int write_whole(tensor_sink *sink, size_t at, const unsigned char *data, 
     return 0;
 }
 
-/* ---------------------------------------------------------------- the thread that writes */
+/* ---------------------------------------------------------------- the threads that write */
+
+static sink_room *find_room(tensor_sink *sink, int state) {
+    for (size_t i = 0; i < SINK_ROOMS; i++)
+        if (sink->rooms[i].bytes && (int)sink->rooms[i].state == state) return &sink->rooms[i];
+    return NULL;
+}
 
 static void *write_rooms(void *context) {
     tensor_sink *sink = context;
     pthread_mutex_lock(&sink->lock);
     for (;;) {
-        while (!sink->handed && !sink->ending) pthread_cond_wait(&sink->changed, &sink->lock);
-        if (!sink->handed) break;
+        sink_room *room;
+        while (!(room = find_room(sink, ROOM_FULL)) && !sink->ending) pthread_cond_wait(&sink->changed, &sink->lock);
+        if (!room) break;
+        room->state = ROOM_BEING_WRITTEN;
         pthread_mutex_unlock(&sink->lock);
-        int why = write_whole(sink, sink->handed_at, sink->handed, ROOM);
+        int why = write_whole(sink, room->at, room->bytes, ROOM);
         pthread_mutex_lock(&sink->lock);
         if (why && !sink->why) sink->why = why;
-        sink->handed = NULL;
-        pthread_cond_signal(&sink->changed);
+        room->state = ROOM_FREE;
+        pthread_cond_broadcast(&sink->changed);
     }
     pthread_mutex_unlock(&sink->lock);
     return NULL;
 }
 
-static void start_thread(tensor_sink *sink) {
-    if (posix_memalign((void **)&sink->rooms[1], ROOM_ALIGNMENT, ROOM)) {
-        sink->rooms[1] = NULL;
-        return;
-    }
-    pthread_mutex_init(&sink->lock, NULL);
-    pthread_cond_init(&sink->changed, NULL);
-    sink->threaded = pthread_create(&sink->thread, NULL, write_rooms, sink) == 0; /* without it everything is only slower */
+static int make_room(sink_room *room) {
+    void *bytes = NULL;
+    if (posix_memalign(&bytes, ROOM_ALIGNMENT, ROOM)) return -1;
+    *room = (sink_room){.bytes = bytes};
+    return 0;
 }
 
-static void end_thread(tensor_sink *sink) {
-    if (!sink->threaded) return;
+/* Without them everything is only slower. */
+static void start_threads(tensor_sink *sink) {
+    for (size_t i = 1; i < SINK_ROOMS; i++)
+        if (make_room(&sink->rooms[i])) return;
+    pthread_mutex_init(&sink->lock, NULL);
+    pthread_cond_init(&sink->changed, NULL);
+    while (sink->thread_count < SINK_THREADS &&
+           pthread_create(&sink->threads[sink->thread_count], NULL, write_rooms, sink) == 0)
+        sink->thread_count++;
+}
+
+static void end_threads(tensor_sink *sink) {
+    if (!sink->thread_count) return;
     pthread_mutex_lock(&sink->lock);
     sink->ending = true;
-    pthread_cond_signal(&sink->changed);
+    pthread_cond_broadcast(&sink->changed);
     pthread_mutex_unlock(&sink->lock);
-    pthread_join(sink->thread, NULL);
-    sink->threaded = false;
+    for (size_t i = 0; i < sink->thread_count; i++) pthread_join(sink->threads[i], NULL);
+    sink->thread_count = 0;
     pthread_cond_destroy(&sink->changed);
     pthread_mutex_destroy(&sink->lock);
 }
 
 /* A full room is on its way to the disk, and another is there to be filled. */
 static int hand_over(tensor_sink *sink, limn_error *error) {
-    unsigned char *full = sink->rooms[sink->filling];
+    sink_room *full = &sink->rooms[sink->filling], *next;
     int why;
-    if (sink->threaded) {
+    full->at = sink->at - sink->used;
+    if (sink->thread_count) {
         pthread_mutex_lock(&sink->lock);
-        while (sink->handed) pthread_cond_wait(&sink->changed, &sink->lock);
-        sink->handed = full;
-        sink->handed_at = sink->at - sink->used;
+        full->state = ROOM_FULL;
+        pthread_cond_broadcast(&sink->changed);
+        while (!(next = find_room(sink, ROOM_FREE))) pthread_cond_wait(&sink->changed, &sink->lock);
         why = sink->why;
-        pthread_cond_signal(&sink->changed);
         pthread_mutex_unlock(&sink->lock);
-        sink->filling ^= 1;
+        sink->filling = (size_t)(next - sink->rooms);
     } else {
-        why = sink->why = write_whole(sink, sink->at - sink->used, full, ROOM);
+        why = sink->why = write_whole(sink, full->at, full->bytes, ROOM);
     }
     sink->used = 0;
     return why ? fail_write(sink, why, error) : 0;
@@ -140,11 +157,8 @@ int sink_open(tensor_sink *sink, const char *path, size_t size, limn_error *erro
         return limn_fail(error, "%s: cannot write: %s", path, strerror(errno));
     }
     if (take_space(sink, error)) return -1;
-    if (posix_memalign((void **)&sink->rooms[0], ROOM_ALIGNMENT, ROOM)) {
-        sink->rooms[0] = NULL;
-        return limn_fail(error, "%s: not enough memory for %d bytes to be written", path, ROOM);
-    }
-    if (size >= SINK_LARGE) start_thread(sink);
+    if (make_room(&sink->rooms[0])) return limn_fail(error, "%s: not enough memory for %d bytes to be written", path, ROOM);
+    if (size >= SINK_LARGE) start_threads(sink);
     return 0;
 }
 
@@ -153,7 +167,7 @@ int sink_put(tensor_sink *sink, const void *data, size_t bytes, limn_error *erro
     if (bytes > sink->size - sink->at) return limn_fail(error, "%s: more bytes than were announced", sink->path);
     while (bytes > 0) {
         size_t part = bytes < ROOM - sink->used ? bytes : ROOM - sink->used;
-        memcpy(sink->rooms[sink->filling] + sink->used, from, part);
+        memcpy(sink->rooms[sink->filling].bytes + sink->used, from, part);
         sink->used += part;
         sink->at += part;
         from += part;
@@ -177,7 +191,7 @@ static int write_rest(tensor_sink *sink) {
     if (sink->direct && fcntl(sink->descriptor, F_SETFL, 0) != 0) return errno;
     sink->direct = false;
     int why = sink->why;
-    if (!why) why = write_whole(sink, sink->at - sink->used, sink->rooms[sink->filling], sink->used);
+    if (!why) why = write_whole(sink, sink->at - sink->used, sink->rooms[sink->filling].bytes, sink->used);
     for (size_t read = 0; !why && read < sink->corrections.size;) {
         sink_correction head;
         memcpy(&head, sink->corrections.data + read, sizeof head);
@@ -220,14 +234,14 @@ int sink_put_tensor(tensor_sink *sink, const tensor *tensors, size_t index, size
 }
 
 int sink_close(tensor_sink *sink, int failed, limn_error *error) {
-    end_thread(sink);
+    end_threads(sink);
     if (!failed && sink->at != sink->size)
         failed = limn_fail(error, "%s: %zu bytes were announced but %zu written", sink->path, sink->size, sink->at);
     int why = failed ? 0 : write_rest(sink);
     if (!failed && !why && fsync(sink->descriptor) != 0) why = errno;
     if (why) failed = fail_write(sink, why, error);
     if (sink->descriptor >= 0 && close(sink->descriptor) != 0 && !failed) failed = fail_write(sink, errno, error);
-    for (size_t i = 0; i < 2; i++) free(sink->rooms[i]);
+    for (size_t i = 0; i < SINK_ROOMS; i++) free(sink->rooms[i].bytes);
     limn_buffer_free(&sink->corrections);
     if (!failed) return limn_atomic_publish(&sink->atomic, error);
     limn_atomic_discard(&sink->atomic);

@@ -13,22 +13,28 @@ typedef struct {
     size_t at, bytes;
 } sink_correction;
 
+enum { SINK_ROOMS = 3, SINK_THREADS = 2 };
+typedef struct {
+    unsigned char *bytes;
+    size_t at; /* where in the file they belong */
+    enum { ROOM_FREE, ROOM_FULL, ROOM_BEING_WRITTEN } state;
+} sink_room;
+
 struct tensor_sink {
     limn_atomic_file atomic;
     char path[4096];
     int descriptor;
-    size_t size, at;     /* of the whole file; where the next byte goes */
-    unsigned char *rooms[2];   /* rooms[filling] holds `used` bytes that end at `at` and are not yet written */
+    size_t size, at;             /* of the whole file; where the next byte goes */
+    sink_room rooms[SINK_ROOMS]; /* rooms[filling] holds `used` bytes that end at `at` and are not yet written */
     size_t filling, used;
     limn_buffer corrections; /* sink_put_at's, each a sink_correction and its bytes */
     bool direct;             /* written past the page cache: by whole rooms only */
-    /* the thread that writes, of large files */
-    bool threaded, ending;
-    pthread_t thread;
+    /* the threads that write, of large files */
+    size_t thread_count;
+    bool ending;
+    pthread_t threads[SINK_THREADS];
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    const unsigned char *handed; /* a room that is being written, which belongs at handed_at; NULL: none */
-    size_t handed_at;
     int why; /* errno of the first write that failed */
     /* of the tensor at work */
     size_t left;        /* bytes that it still needs */

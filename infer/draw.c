@@ -28,8 +28,8 @@ static int check_parts(const drawing_model *model, const char *directory, limn_e
 int drawing_model_load(drawing_model *model, const char *directory, limn_error *error) {
     char path[PATH_MAX];
     *model = (drawing_model){0};
-    if (limn_path_join(path, sizeof path, directory, "vqgan", error) == 0 &&
-        (model->vqgan = vqgan_load(path, false, error)) && (model->seq2seq = seq2seq_load(directory, false, error)) &&
+    if (limn_path_join(path, sizeof path, directory, "vqgan", error) == 0 && (model->vqgan = vqgan_load(path, false, error)) &&
+        (model->seq2seq = seq2seq_load(directory, false, error)) &&
         caption_encoder_load(&model->captions, directory, seq2seq_get_config(model->seq2seq)->normalize_text, error) == 0 &&
         check_parts(model, directory, error) == 0)
         return 0;

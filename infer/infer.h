@@ -47,10 +47,10 @@ int draw_picture(const vqgan *model, const int32_t *tokens, picture *out, limn_a
 
 /* Pictures, cropped and resized to the VQGAN's size, to JSON lines {"picture": PATH, "tokens": [[…]]} in the file `output`. */
 int tokens_encode(const char *vqgan_directory, const limn_strings *pictures, const char *output, limn_error *error);
-/* JSON lines {"prompt": …, "tokens": [[…], …]} (DESIGN, "Tokens of drawings"), or of bare lists, to pictures: `output` is the PNG of
- * the only line or a folder for NNNN-PROMPT.png; `singles` as in drawing_job. Errors name file and line. */
-int tokens_decode(const char *vqgan_directory, const limn_strings *files, const char *output, const char *singles, FILE *results,
-                  limn_error *error);
+/* JSON lines {"prompt": …, "tokens": [[…], …]} (DESIGN, "Tokens of drawings"), or of bare lists, to pictures: `output` is the
+ * PNG of the only line or a folder for NNNN-PROMPT.png; `singles` as in drawing_job. Errors name file and line. */
+int tokens_decode(const char *vqgan_directory, const limn_strings *files, const char *output, const char *singles,
+                  FILE *results, limn_error *error);
 
 /* What limn-sample does. */
 typedef struct {

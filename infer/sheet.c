@@ -46,8 +46,7 @@ int draw_sheet(const vqgan *model, const int32_t *tokens, size_t count, const ch
     for (size_t i = 0; i < count && status == 0; i++) {
         picture one = {0};
         char single[PATH_MAX];
-        status =
-            limn_stop_requested() ? limn_fail(error, "stopped") : draw_picture(model, tokens + i * T, &one, arena, error);
+        status = limn_stop_requested() ? limn_fail(error, "stopped") : draw_picture(model, tokens + i * T, &one, arena, error);
         if (status) break;
         picture_paste(&sheet, &one, i % columns * side, i / columns * side);
         if (singles) {

@@ -90,14 +90,14 @@ typedef struct {
 static int read_drawing(const json_t *list, const vqgan *model, const line_place *at, int32_t *out, limn_error *error) {
     size_t T = vqgan_token_count(model), codes = vqgan_get_config(model)->n_embed;
     if (!json_is_array(list) || json_array_size(list) != T)
-        return limn_fail(error, "%s: line %zu: a drawing has %zu tokens, but the VQGAN's pictures have %zu", at->path, at->number,
-                         json_array_size(list), T);
+        return limn_fail(error, "%s: line %zu: a drawing has %zu tokens, but the VQGAN's pictures have %zu", at->path,
+                         at->number, json_array_size(list), T);
     for (size_t t = 0; t < T; t++) {
         const json_t *token = json_array_get(list, t);
         json_int_t id = json_integer_value(token);
         if (!json_is_integer(token) || id < 0 || (uint64_t)id >= codes)
-            return limn_fail(error, "%s: line %zu: token %zu of a drawing is not a number below the VQGAN's %zu codes", at->path,
-                             at->number, t + 1, codes);
+            return limn_fail(error, "%s: line %zu: token %zu of a drawing is not a number below the VQGAN's %zu codes",
+                             at->path, at->number, t + 1, codes);
         out[t] = (int32_t)id;
     }
     return 0;
@@ -136,7 +136,8 @@ static int decode_line(decoding *run, const json_t *row, const line_place *at, l
     if (!prompt) prompt = json_string_value(json_object_get(row, "picture"));
     char path[PATH_MAX], slug[SLUG_LENGTH + 1], name[NAME_LENGTH], file[NAME_LENGTH + 4];
     if (run->to_file && run->drawn)
-        return limn_fail_usage(error, "%s: line %zu is not the first; for several lines --output is a folder", at->path, at->number);
+        return limn_fail_usage(error, "%s: line %zu is not the first; for several lines --output is a folder", at->path,
+                               at->number);
     make_slug(slug, prompt ? prompt : "drawing");
     snprintf(name, sizeof name, "%04zu-%s", run->drawn + 1, slug);
     snprintf(file, sizeof file, "%s.png", name);

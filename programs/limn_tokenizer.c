@@ -107,8 +107,7 @@ static int train_on(const training *plan, const char *output, limn_error *error)
             limn_log(LIMN_LOG_WARNING, "the vocabulary has %zu tokens instead of %zu: no further pair occurs %zu times", size,
                      plan->vocabulary_size, plan->min_frequency);
         limn_log(LIMN_LOG_INFO, "%s: %zu tokens from %llu captions (%llu bytes)%s", output, size,
-                 (unsigned long long)corpus.captions, (unsigned long long)corpus.bytes,
-                 normalizer ? ", normalised" : "");
+                 (unsigned long long)corpus.captions, (unsigned long long)corpus.bytes, normalizer ? ", normalised" : "");
     }
     tokenizer_free(trained);
     tokenizer_trainer_free(trainer);
@@ -166,7 +165,8 @@ static int train(int argc, char **argv, limn_error *error) {
          true},
         {"config", LIMN_OPTION_STRING, &config, "FILE",
          "JSON or YAML whose section tokenizer has vocab_size and min_frequency, and whose seq2seq says normalize_text", false},
-        {"vocab-size", LIMN_OPTION_SIZE, &plan.vocabulary_size, "N", "tokens in all, with 5 special ones and the 256 bytes", false},
+        {"vocab-size", LIMN_OPTION_SIZE, &plan.vocabulary_size, "N", "tokens in all, with 5 special ones and the 256 bytes",
+         false},
         {"min-frequency", LIMN_OPTION_SIZE, &plan.min_frequency, "N",
          "a pair must occur this often to become a token; 0: as --config says, else 2", false},
         {"normalize", LIMN_OPTION_STRING, &plan.normalize, "yes|no",

@@ -24,7 +24,8 @@ static size_t count_layers(const tensor_file *file, const char *prefix, const ch
 
 /* Everything but the number of heads stands in the shapes; both published models have heads of 64. */
 static json_t *infer_min_dalle(const tensor_file *file, const char *prefix, limn_error *error) {
-    size_t C = size_of(file, prefix, 1, "encoder.embed_tokens.weight"), V = size_of(file, prefix, 0, "decoder.embed_tokens.weight");
+    size_t C = size_of(file, prefix, 1, "encoder.embed_tokens.weight"),
+           V = size_of(file, prefix, 0, "decoder.embed_tokens.weight");
     if (C == 0 || C % MIN_DALLE_HEAD_WIDTH != 0 || V < 2) {
         limn_fail(error,
                   "%s: the number of attention heads cannot be told from a width of %zu; put the model's config.json beside it",

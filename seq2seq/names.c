@@ -1,10 +1,11 @@
-/* What others call our parameters: the original's Flax tree, whose layers are stacked or not, and min-dalle's PyTorch modules. */
+/* What others call our parameters: the original's Flax tree, whose layers are stacked or not, and min-dalle's PyTorch modules.
+ */
 #include "seq2seq/internal.h"
 
 #include <string.h>
 
-/* What follows "model.SIDE.layers.NUMBER." in a parameter's name, with the layer's number and its stack; NULL for parameters that
- * belong to no layer. */
+/* What follows "model.SIDE.layers.NUMBER." in a parameter's name, with the layer's number and its stack; NULL for parameters
+ * that belong to no layer. */
 static const char *in_layer(const seq2seq *model, const char *name, const stack **out_stack, size_t *out_number) {
     char side[8];
     int consumed = 0;
@@ -32,7 +33,8 @@ static void flax_place(const seq2seq *model, size_t index, bool scanned, tensor_
             out->layers = s->layer_count;
             used = (size_t)snprintf(out->name, sizeof out->name, "model/%s/layers/FlaxBart%sLayers/", side, class_name);
         } else {
-            used = (size_t)snprintf(out->name, sizeof out->name, "model/%s/layers/FlaxBart%sLayer_%zu/", side, class_name, number);
+            used =
+                (size_t)snprintf(out->name, sizeof out->name, "model/%s/layers/FlaxBart%sLayer_%zu/", side, class_name, number);
         }
     } else {
         middle = name;
@@ -43,7 +45,8 @@ static void flax_place(const seq2seq *model, size_t index, bool scanned, tensor_
     if (kind == LEAF_KERNEL) out->order = TENSOR_IN_OUT;
 }
 
-/* min-dalle's modules have names where Flax numbers them; its encoder and decoder are two files, the head is in the decoder's. */
+/* min-dalle's modules have names where Flax numbers them; its encoder and decoder are two files, the head is in the decoder's.
+ */
 static void min_dalle_place(const seq2seq *model, size_t index, tensor_place *out) {
     static const struct {
         const char *ours, *theirs;
@@ -72,7 +75,8 @@ static void min_dalle_place(const seq2seq *model, size_t index, tensor_place *ou
                 rest += strlen(modules[i].ours);
                 break;
             }
-        snprintf(out->name, sizeof out->name, "%s.layers.%zu.%s%s", s->is_decoder ? "decoder" : "encoder", number, module, rest);
+        snprintf(out->name, sizeof out->name, "%s.layers.%zu.%s%s", s->is_decoder ? "decoder" : "encoder", number, module,
+                 rest);
     } else if (strncmp(name, "model.", strlen("model.")) == 0) {
         snprintf(out->name, sizeof out->name, "%s", name + strlen("model."));
     } else {

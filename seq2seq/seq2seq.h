@@ -19,7 +19,8 @@ typedef struct {
     activation activation_function;
     ln_positions ln_positions;
     size_t sinkhorn_iters;
-    bool rms_norm, use_bias, use_glu, use_head_scale, use_cosine_attention, use_deepnet_scaling, use_subln_init, scale_embedding;
+    bool rms_norm, use_bias, use_glu, use_head_scale, use_cosine_attention, use_deepnet_scaling, use_subln_init,
+        scale_embedding;
     bool use_absolute_position_embeddings, use_swin_position_embeddings, force_ln_scale, use_final_ln_encoder,
         use_final_ln_decoder, use_scan, normalize_text, gradient_checkpointing;
     json_t *json; /* the whole object as read, unknown keys included; owned */
@@ -37,8 +38,8 @@ typedef struct seq2seq seq2seq;
 seq2seq *seq2seq_create(const seq2seq_config *config, uint64_t seed, bool training, limn_error *error);
 /* The model's parameters, their names and shapes, without memory for their values. */
 seq2seq *seq2seq_describe(const seq2seq_config *config, limn_error *error);
-/* A folder with config.json and weights in any form that tensor_folder_open knows and under any of the names below. Ours in fp32
- * are mapped unless training. */
+/* A folder with config.json and weights in any form that tensor_folder_open knows and under any of the names below. Ours in
+ * fp32 are mapped unless training. */
 seq2seq *seq2seq_load(const char *directory, bool training, limn_error *error);
 /* Writes config.json and model.safetensors. */
 int seq2seq_save(const seq2seq *model, const char *directory, limn_error *error);
@@ -89,9 +90,10 @@ typedef struct {
     float grad_scale; /* 1/number of micro-batches */
     uint64_t seed, step, micro_batch;
 } seq2seq_step_options;
-double seq2seq_forward_backward(seq2seq *model, const seq2seq_batch *batch, const seq2seq_step_options *options, limn_arena *arena);
-/* No dropout, no gradients. encoder_hidden (B,S,C), logits (B,T,V) and losses (B,T) are written when not NULL; batch->labels may
- * be NULL (then 0 is returned). */
+double seq2seq_forward_backward(seq2seq *model, const seq2seq_batch *batch, const seq2seq_step_options *options,
+                                limn_arena *arena);
+/* No dropout, no gradients. encoder_hidden (B,S,C), logits (B,T,V) and losses (B,T) are written when not NULL; batch->labels
+ * may be NULL (then 0 is returned). */
 double seq2seq_evaluate(const seq2seq *model, const seq2seq_batch *batch, float *encoder_hidden, float *logits, float *losses,
                         limn_arena *arena);
 /* The limit, in floats, of an arena in which training steps and evaluations of B pairs are run with the present number of
@@ -104,8 +106,8 @@ double seq2seq_training_flops(const seq2seq_config *config, size_t B, double *at
 
 /* ---------------------------------------------------------------- cached decoding */
 
-/* The state of `rows` sequences being drawn: cross-attention's keys and values, made once from the text, and the self-attention's,
- * that grow by one token a step. */
+/* The state of `rows` sequences being drawn: cross-attention's keys and values, made once from the text, and the
+ * self-attention's, that grow by one token a step. */
 typedef struct seq2seq_decoder seq2seq_decoder;
 seq2seq_decoder *seq2seq_decoder_create(const seq2seq *model, size_t rows, limn_error *error);
 /* Runs the encoder over `texts` captions, at most `rows` (input_ids and attention_mask are (texts,S)), and keeps their keys and

@@ -105,7 +105,8 @@ int read_merge_text(merge_reader *reader, const char *text, size_t size, size_t 
 
 /* The lines: "a b", and comments that begin with #version. The rules are the caller's. */
 static int read_merge_lines(merge_reader *reader, const char *text, size_t size, merge_list *merges, limn_error *error) {
-    for (size_t start = 0, end; start < size; start = end + 1) {
+    size_t mark = size >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0; /* a byte order mark */
+    for (size_t start = mark, end; start < size; start = end + 1) {
         const char *newline = memchr(text + start, '\n', size - start);
         end = newline ? (size_t)(newline - text) : size;
         size_t length = end - start;

@@ -5,7 +5,6 @@
  * stand in; from then on its count only falls. So it goes into the queue once, its list of words has a fixed size, and a pair
  * that is born too rare is forgotten at once. */
 #include "tokenizer/internal.h"
-#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +46,7 @@ enum { WORD_HEADER = 3 };
 
 typedef struct {
     int32_t *stream;   /* begins at 1, so that 0 is no word */
-    pair_entry *pairs; /* open addressing; no words and no count: empty */
+    pair_entry *pairs; /* open addressing; pair 0: empty */
     size_t pair_count, pair_mask;
     queue_entry *queue;
     size_t queue_count, queue_room;

@@ -74,9 +74,8 @@ text_normalizer *text_normalizer_create(const char *words_path, limn_error *erro
     if (!self) return NULL;
     self->pools = limn_allocate(POOLS, sizeof *self->pools, error);
     for (size_t i = 0; self->pools && i < POOLS; i++) pthread_mutex_init(&self->pools[i].mutex, NULL);
-    if (self->pools) self->fixer = text_fixer_create(error);
-    if (self->fixer && words_path) self->words = hashtag_words_read(words_path, error);
-    if (self->fixer && (!words_path || self->words)) return self;
+    bool ready = self->pools && (!words_path || (self->words = hashtag_words_read(words_path, error)));
+    if (ready && (self->fixer = text_fixer_create(error))) return self;
     text_normalizer_free(self);
     return NULL;
 }

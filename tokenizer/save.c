@@ -100,6 +100,31 @@ static int write_json(limn_buffer *out, const tokenizer *self, limn_error *error
     return limn_buffer_printf(out, error, "%s]\n  }\n}", self->merges.count ? "\n    " : "");
 }
 
+static bool is_named(const tokenizer *self, int32_t id, const char *name) {
+    return strcmp(string_list_at(&self->texts, (size_t)id), name) == 0;
+}
+
+/* special_tokens_map.json, where the three tokens are not called as they are when nothing says so. */
+static int save_names(const tokenizer *self, const char *directory, limn_error *error) {
+    static const char *const keys[] = {"bos_token", "eos_token", "pad_token"};
+    const int32_t ids[] = {self->bos, self->eos, self->pad};
+    char path[PATH_MAX];
+    limn_buffer out = {0};
+    if (limn_path_join(path, sizeof path, directory, "special_tokens_map.json", error)) return -1;
+    if (is_named(self, self->bos, "<s>") && is_named(self, self->eos, "</s>") && is_named(self, self->pad, "<pad>") &&
+        !limn_file_exists(path))
+        return 0;
+    int status = limn_buffer_printf(&out, error, "{");
+    for (size_t i = 0; i < 3 && status == 0; i++) {
+        status = limn_buffer_printf(&out, error, "%s\n  \"%s\": ", i ? "," : "", keys[i]);
+        if (status == 0) status = write_token(&out, self, (size_t)ids[i], error);
+    }
+    if (status == 0) status = limn_buffer_printf(&out, error, "\n}\n");
+    if (status == 0) status = limn_atomic_write(path, out.data, out.size, error);
+    limn_buffer_free(&out);
+    return status;
+}
+
 /* tokenizer.json comes last: where it is, the other two are. */
 int tokenizer_save(const tokenizer *self, const char *directory, limn_error *error) {
     static const char *const names[3] = {"vocab.json", "merges.txt", "tokenizer.json"};
@@ -112,6 +137,7 @@ int tokenizer_save(const tokenizer *self, const char *directory, limn_error *err
     for (size_t i = 0; i < self->merges.count && status == 0; i++)
         status = limn_buffer_printf(&out[1], error, "%s\n", string_list_at(&self->merges, i));
     if (status == 0) status = write_json(&out[2], self, error);
+    if (status == 0) status = save_names(self, directory, error);
     for (size_t i = 0; i < 3; i++) {
         if (status == 0) status = limn_path_join(path, sizeof path, directory, names[i], error);
         if (status == 0) status = limn_atomic_write(path, out[i].data, out[i].size, error);

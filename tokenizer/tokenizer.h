@@ -16,12 +16,14 @@ enum { TOKENIZER_SPECIALS = 5, TOKENIZER_BASE = TOKENIZER_SPECIALS + 256 };
 typedef struct tokenizer tokenizer;
 typedef struct text_normalizer text_normalizer;
 
-/* A folder with tokenizer.json, or with vocab.json and merges.txt. Fails with one line that names the file when ids have gaps
- * or come twice, a merge names an unknown token, one of the 256 bytes or <s>, </s>, <pad> is missing, or tokenizer.json asks
- * for something else than byte-level BPE. Truncation and padding that tokenizer.json may ask for are the caller's business
- * here. */
+/* A folder with tokenizer.json (merges as "a b" or ["a", "b"]), or with vocab.json and merges.txt. Beside them,
+ * special_tokens_map.json and tokenizer_config.json may name bos_token, eos_token and pad_token (else <s>, </s>, <pad>), and
+ * the latter may set add_prefix_space. Fails with one line that names the file when ids have gaps or come twice, a merge names
+ * an unknown token, one of the 256 bytes or of the three special tokens is missing, or tokenizer.json asks for something else
+ * than byte-level BPE. Truncation and padding that tokenizer.json may ask for are the caller's business here. */
 tokenizer *tokenizer_load(const char *directory, limn_error *error);
-/* Writes vocab.json, merges.txt and, last, tokenizer.json. */
+/* Writes vocab.json, merges.txt and, last, tokenizer.json; and special_tokens_map.json where <s>, </s> and <pad> have other
+ * names. */
 int tokenizer_save(const tokenizer *self, const char *directory, limn_error *error);
 void tokenizer_free(tokenizer *self); /* NULL allowed */
 
@@ -34,13 +36,15 @@ const char *tokenizer_token(const tokenizer *self, int32_t id);
 /* "left right" of merge i in order; NULL past the end. Borrowed. */
 const char *tokenizer_merge(const tokenizer *self, size_t i);
 
-/* Text (any bytes) to ids between <s> and </s>. ids is a growing array of the caller's (realloc; capacity kept in *capacity).
- * add_prefix_space is as the files say. Added tokens (<s>, <mask>, …) that stand in the text become their ids. Bytes that are
- * not UTF-8 become their own tokens, so decoding gives back every text. Safe from many threads at once. */
+/* Text (any bytes) to ids, with what tokenizer.json's post_processor puts around them: <s> and </s> after our training, and for
+ * vocab.json and merges.txt. ids is a growing array of the caller's (realloc; capacity kept in *capacity). add_prefix_space is
+ * as the files say. Added tokens (<s>, <mask>, …) that stand in the text become their ids. Bytes that are not UTF-8 become
+ * their own tokens, so decoding gives back every text without special tokens. Safe from many threads at once. */
 int tokenizer_encode(const tokenizer *self, const char *text, size_t size, int32_t **ids, size_t *capacity, size_t *out_count,
                      limn_error *error);
-/* The same into exactly `length` places: truncated so that </s> stays last, padded with <pad>; mask is 1 for text. The text is
- * led by a space when it is neither empty nor has one already, as DALL·E Mini's processor does with its normalised captions. */
+/* The same into exactly `length` places: truncated so that </s> stays last, padded with <pad>; mask is 1 for text. There is
+ * always a token before and behind the text: bos and eos where the post_processor has none. The text is led by a space when it
+ * is neither empty nor has one already, as DALL·E Mini's processor does with its normalised captions. */
 int tokenizer_encode_caption(const tokenizer *self, const char *text, size_t size, int32_t *ids, int32_t *mask, size_t length,
                              limn_error *error);
 /* Ids to bytes, appended to `out`; special tokens are left out. An id outside the vocabulary is an error. */
@@ -101,8 +105,8 @@ typedef struct {
 /* The tokenizer of a model folder, and its word frequencies when there are any. */
 int caption_encoder_load(caption_encoder *self, const char *directory, bool normalize, limn_error *error);
 /* Into exactly `length` places, as tokenizer_encode_caption. */
-int caption_encoder_encode(const caption_encoder *self, const char *text, size_t size, int32_t *ids, int32_t *mask, size_t length,
-                           limn_error *error);
+int caption_encoder_encode(const caption_encoder *self, const char *text, size_t size, int32_t *ids, int32_t *mask,
+                           size_t length, limn_error *error);
 /* The empty caption of guidance, which is never normalised: <s></s> and padding. */
 int caption_encoder_encode_blank(const caption_encoder *self, int32_t *ids, int32_t *mask, size_t length, limn_error *error);
 void caption_encoder_free(caption_encoder *self);

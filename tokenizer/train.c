@@ -49,7 +49,8 @@ void tokenizer_trainer_normalize(tokenizer_trainer *self, const text_normalizer 
 }
 
 /* A text's words, by thread number `thread`; bytes up to text[readable) may be looked at. */
-static int count_text(tokenizer_trainer *self, size_t thread, const char *text, size_t size, size_t readable, limn_error *error) {
+static int count_text(tokenizer_trainer *self, size_t thread, const char *text, size_t size, size_t readable,
+                      limn_error *error) {
     limn_buffer *normal = &self->normal[thread];
     if (!self->normalizer) return word_counts_add_text(&self->counts[thread], self->classes, text, size, readable, error);
     normal->size = 0;

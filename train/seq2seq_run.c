@@ -29,7 +29,8 @@ typedef struct {
     train_metric *metrics;
 } seq2seq_run;
 
-static int fill_row(seq2seq_run *run, const pair_set *set, size_t row, size_t n, uint64_t choice, bool blank, limn_error *error) {
+static int fill_row(seq2seq_run *run, const pair_set *set, size_t row, size_t n, uint64_t choice, bool blank,
+                    limn_error *error) {
     const seq2seq_config *config = seq2seq_get_config(run->model);
     size_t S = config->max_text_length, T = config->image_length, size = 0;
     const char *caption = pair_set_caption(set, n, choice, &size);
@@ -59,7 +60,8 @@ static int accumulate(seq2seq_run *run, uint64_t step, limn_error *error) {
             uint64_t draw = first + row;
             size_t n = data_order_at(run->order, &run->epoch, run->data.count, settings->seed, draw);
             bool blank = limn_random_uniform(settings->seed, blank_stream, draw) < (float)run->condition_dropout;
-            if (fill_row(run, &run->data, row, n, limn_random_u32(settings->seed, choice_stream, draw), blank, error)) return -1;
+            if (fill_row(run, &run->data, row, n, limn_random_u32(settings->seed, choice_stream, draw), blank, error))
+                return -1;
         }
         seq2seq_batch batch = batch_of(run, B);
         seq2seq_step_options options = {1.0f / (float)settings->accumulation, settings->seed, step, pass};
@@ -169,11 +171,16 @@ static void release(seq2seq_run *run) {
 
 static int read_settings(seq2seq_run *run, const json_t *config, const char *file, limn_error *error) {
     json_t *section = train_section(config, file, "train", "seq2seq", error);
-    run->settings = (train_settings){
-        .schedule = {.learning_rate = 5e-4, .warmup_steps = 100, .steps = 1000},
-        .adamw = {.beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .weight_decay = 0.01},
-        .max_grad_norm = 1, .batch_size = 8, .accumulation = 1, .log_every = 20, .valid_every = 200, .checkpoint_every = 500,
-        .keep_checkpoints = 2, .seed = 1};
+    run->settings = (train_settings){.schedule = {.learning_rate = 5e-4, .warmup_steps = 100, .steps = 1000},
+                                     .adamw = {.beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .weight_decay = 0.01},
+                                     .max_grad_norm = 1,
+                                     .batch_size = 8,
+                                     .accumulation = 1,
+                                     .log_every = 20,
+                                     .valid_every = 200,
+                                     .checkpoint_every = 500,
+                                     .keep_checkpoints = 2,
+                                     .seed = 1};
     run->condition_dropout = 0.1;
     if (!section || train_settings_read(&run->settings, section, file, OWN_KEYS, error) ||
         limn_json_get_float(section, file, "condition_dropout", 0, 1, &run->condition_dropout, error))
@@ -190,8 +197,10 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
     if (options->init) json_object_set_new(inputs, "init", json_string(options->init));
     run->vqgan = options->vqgan;
     run->words = options->tokenizer;
-    if (!section || vqgan_need_converted(options->vqgan, error) || !(run->pictures = vqgan_load(options->vqgan, false, error)) ||
-        caption_encoder_load(&run->captions, options->tokenizer, json_is_true(json_object_get(section, "normalize_text")), error) ||
+    if (!section || vqgan_need_converted(options->vqgan, error) ||
+        !(run->pictures = vqgan_load(options->vqgan, false, error)) ||
+        caption_encoder_load(&run->captions, options->tokenizer, json_is_true(json_object_get(section, "normalize_text")),
+                             error) ||
         train_complete_seq2seq(section, options->config, tokenizer_vocabulary_size(run->captions.tokenizer),
                                vqgan_get_config(run->pictures)->n_embed, vqgan_token_count(run->pictures), error))
         return -1;

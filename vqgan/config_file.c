@@ -40,8 +40,8 @@ json_t *vqgan_config_from_taming(const json_t *yaml, const char *where, limn_err
 
 /* taming's training writes RUN/checkpoints/last.ckpt and RUN/configs/DATE-project.yaml. */
 static int find_yaml(char path[4096], const char *directory, limn_error *error) {
-    static const char *const patterns[] = {"config.yaml", "model.yaml", "*.yaml", "*.yml", "configs/*project.yaml",
-                                           "../configs/*project.yaml"};
+    static const char *const patterns[] = {
+        "config.yaml", "model.yaml", "*.yaml", "*.yml", "configs/*project.yaml", "../configs/*project.yaml"};
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
         int found = limn_find_one(directory, patterns[i], path, error);
         if (found != 0) return found < 0 ? -1 : 0;
@@ -52,7 +52,8 @@ static int find_yaml(char path[4096], const char *directory, limn_error *error) 
 /* ---------------------------------------------------------------- from min-dalle's shapes */
 
 /* Size `dimension` of a tensor, 0 when it is not there. */
-static size_t size_of(const tensor_file *file, size_t dimension, const char *format, const char *prefix, size_t level, size_t block) {
+static size_t size_of(const tensor_file *file, size_t dimension, const char *format, const char *prefix, size_t level,
+                      size_t block) {
     char name[512];
     snprintf(name, sizeof name, format, prefix, level, block);
     const tensor *t = tensor_file_find(file, name);

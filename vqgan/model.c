@@ -33,9 +33,9 @@ void vqgan_fill_uniform(parameter *self, float bound, uint64_t seed) {
     for (size_t i = 0; i < self->size; i++) self->mutable_value[i] = bound * (2 * limn_random_uniform(seed, stream, i) - 1);
 }
 
-/* The last convolution of a residual branch starts at zero, and every other keeps the variance of its input: the model starts as
- * a chain of plain convolutions, in which colours are learnt at once. With PyTorch's default the strength of a colour is lost between
- * the branches' normalised outputs, and it takes some 1.6 times as many pictures to the same L1. */
+/* The last convolution of a residual branch starts at zero, and every other keeps the variance of its input: the model starts
+ * as a chain of plain convolutions, in which colours are learnt at once. With PyTorch's default the strength of a colour is
+ * lost between the branches' normalised outputs, and it takes some 1.6 times as many pictures to the same L1. */
 static bool ends_a_branch(const char *name) {
     static const char *const ends[] = {".conv2.weight", ".proj_out.weight"};
     size_t length = strlen(name);

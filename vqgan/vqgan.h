@@ -23,7 +23,8 @@ typedef struct {
     json_t *json;                /* the whole object as read, unknown keys included; owned */
 } vqgan_config;
 
-/* taming-transformers' names; vqgan-jax's tree; min-dalle's detokenizer, which has taming's but for the codebook and has no encoder.
+/* taming-transformers' names; vqgan-jax's tree; min-dalle's detokenizer, which has taming's but for the codebook and has no
+ * encoder.
  */
 typedef enum { VQGAN_TAMING, VQGAN_FLAX, VQGAN_MIN_DALLE } vqgan_naming;
 
@@ -32,20 +33,21 @@ typedef enum { VQGAN_TAMING, VQGAN_FLAX, VQGAN_MIN_DALLE } vqgan_naming;
 int vqgan_config_read(vqgan_config *config, const json_t *json, const char *where, bool strict, limn_error *error);
 void vqgan_config_free(vqgan_config *config);
 
-/* The configuration of a folder whose weights are `file`: config.json, or the taming YAML that lies in the folder, in configs/ or in
+/* The configuration of a folder whose weights are `file`: config.json, or the taming YAML that lies in the folder, in configs/
+ * or in
  * ../configs/; min-dalle's file does without one, since its shapes tell it. */
 int vqgan_config_read_folder(vqgan_config *config, const char *directory, const tensor_file *file, vqgan_naming naming,
                              const char *prefix, limn_error *error);
-/* What a taming YAML says ("model" "params" "ddconfig"), as an object of config.json's keys; NULL with an error where it is another
- * kind of model. Caller: json_decref. */
+/* What a taming YAML says ("model" "params" "ddconfig"), as an object of config.json's keys; NULL with an error where it is
+ * another kind of model. Caller: json_decref. */
 json_t *vqgan_config_from_taming(const json_t *yaml, const char *where, limn_error *error);
 /* The config with every known key at its value. Caller: json_decref. */
 json_t *vqgan_config_to_json(const vqgan_config *config, limn_error *error);
 
 typedef struct vqgan vqgan;
 
-/* Random weights, a function of the seed: convolutions of variance 1/inputs (He and others, arXiv 1502.01852, for linear layers),
- * the last of each residual branch zero, codebook uniform in ±1/n_embed. */
+/* Random weights, a function of the seed: convolutions of variance 1/inputs (He and others, arXiv 1502.01852, for linear
+ * layers), the last of each residual branch zero, codebook uniform in ±1/n_embed. */
 vqgan *vqgan_create(const vqgan_config *config, uint64_t seed, bool training, limn_error *error);
 /* The model's parameters, their names and shapes, without memory for their values. */
 vqgan *vqgan_describe(const vqgan_config *config, bool with_encoder, limn_error *error);
@@ -58,9 +60,9 @@ vqgan *vqgan_load(const char *directory, bool training, limn_error *error);
 int vqgan_save(const vqgan *model, const char *directory, limn_error *error);
 void vqgan_free(vqgan *model);
 const vqgan_config *vqgan_get_config(const vqgan *model);
-parameters *vqgan_get_parameters(vqgan *model);   /* every weight of encoder, codebook and decoder */
-size_t vqgan_token_count(const vqgan *model);     /* L */
-bool vqgan_can_encode(const vqgan *model);        /* false: only the decoder was loaded, as from min-dalle's detoker.pt */
+parameters *vqgan_get_parameters(vqgan *model); /* every weight of encoder, codebook and decoder */
+size_t vqgan_token_count(const vqgan *model);   /* L */
+bool vqgan_can_encode(const vqgan *model);      /* false: only the decoder was loaded, as from min-dalle's detoker.pt */
 int vqgan_need_encoder(const vqgan *model, const char *directory, limn_error *error); /* an error when it cannot */
 /* A usage error when the folder's weights are not in our own form: shards and runs know a VQGAN by its model.safetensors. */
 int vqgan_need_converted(const char *directory, limn_error *error);
@@ -84,7 +86,8 @@ void vqgan_layout_from_file(const parameter *self, float *to, const float *from)
 void vqgan_pixels_to_model(const vqgan *model, float *out, const float *in, size_t n);
 void vqgan_pixels_from_model(const vqgan *model, float *out, const float *in, size_t n);
 
-/* Pictures in the model's range to tokens (only where vqgan_can_encode). `latent` (B, l, l, embed_dim: before quantising) is written when not NULL. */
+/* Pictures in the model's range to tokens (only where vqgan_can_encode). `latent` (B, l, l, embed_dim: before quantising) is
+ * written when not NULL. */
 void vqgan_encode(const vqgan *model, int32_t *tokens, float *latent, const float *pictures, size_t B, limn_arena *arena);
 /* Tokens (all below n_embed) to pictures in the model's range, not clamped. */
 void vqgan_decode(const vqgan *model, float *pictures, const int32_t *tokens, size_t B, limn_arena *arena);

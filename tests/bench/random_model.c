@@ -1,4 +1,5 @@
-/* bench-random-model CONFIG MODEL_DIR: a model folder of random weights without a tokenizer, written in the memory of one piece. */
+/* bench-random-model CONFIG MODEL_DIR: a model folder of random weights without a tokenizer, written in the memory of one
+ * piece. */
 #include "formats/formats.h"
 #include "seq2seq/seq2seq.h"
 

@@ -29,9 +29,9 @@ static void draw(const vqgan *model, float *out, limn_arena *arena) {
 static void a_detokenizer_draws_the_same(void **state) {
     (void)state;
     limn_error error = {0};
-    json_t *json = json_pack("{s:i, s:[i,i], s:i, s:[i], s:i, s:i, s:i, s:i, s:[i,i]}", "ch", 32, "ch_mult", 1, 2, "num_res_blocks",
-                             1, "attn_resolutions", 8, "resolution", SIDE, "z_channels", 16, "n_embed", 40, "embed_dim", 12,
-                             "pixel_range", -1, 1);
+    json_t *json = json_pack("{s:i, s:[i,i], s:i, s:[i], s:i, s:i, s:i, s:i, s:[i,i]}", "ch", 32, "ch_mult", 1, 2,
+                             "num_res_blocks", 1, "attn_resolutions", 8, "resolution", SIDE, "z_channels", 16, "n_embed", 40,
+                             "embed_dim", 12, "pixel_range", -1, 1);
     vqgan_config config;
     assert_int_equal(vqgan_config_read(&config, json, "here", true, &error), 0);
     vqgan *model = vqgan_create(&config, 1, false, &error);

@@ -106,6 +106,8 @@ static void test_bad_yaml(void **state) {
         "g: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f,*f]\n",
         "million");
     limn_error error = {0};
+    refuse("o.yaml", "a: \"x\\0y\"\n", "line 1: a text holds a zero byte");
+    refuse("p.yaml", "\"x\\0y\": a\n", "line 1: a key holds a zero byte");
     assert_null(limn_yaml_parse("a: x\0y", 6, "zero.yaml", &error));
     assert_contains(error.message, "zero.yaml");
 }

@@ -38,8 +38,8 @@ const char *__asan_default_options(void) {
     return "allocator_may_return_null=1";
 }
 
-/* Read by the leak sanitizer: clang's OpenMP forgets at a fork what it had allocated before, and HDF5 keeps what it had allocated
- * for a file that it finds damaged. */
+/* Read by the leak sanitizer: clang's OpenMP forgets at a fork what it had allocated before, and HDF5 keeps what it had
+ * allocated for a file that it finds damaged. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) {
     return "leak:libomp\nleak:libhdf5";

@@ -1,5 +1,6 @@
-/* Token shards. The metadata of a shard has checksums, so that mutated bytes say little about what lies behind them: input that does
- * not begin as an HDF5 file is a recipe, from which the library makes a file that is sound as HDF5 and wrong as a shard. */
+/* Token shards. The metadata of a shard has checksums, so that mutated bytes say little about what lies behind them: input that
+ * does not begin as an HDF5 file is a recipe, from which the library makes a file that is sound as HDF5 and wrong as a shard.
+ */
 #include "formats/formats.h"
 #include "tests/fuzz/fuzz.h"
 

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static inline tokenizer *fuzz_train(void) {
     static const char text[] = " a red apple, two red apples: it's caf\xC3\xA9 time in 2024 \xE8\x8B\xB9";
@@ -27,6 +28,13 @@ static inline const char *fuzz_folder(void) {
         snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
     }
     return folder;
+}
+
+/* Takes away what an input before may have left there. */
+static inline void fuzz_remove(const char *name) {
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", fuzz_folder(), name);
+    unlink(path);
 }
 
 /* One of the files that the small tokenizer is saved as there, appended to `out`. */
@@ -71,6 +79,7 @@ static inline const char *fuzz_load(bool save) {
     static const char text[] =
         "it's a red <mask> apple\xFF \xE8\x8B\xB9 <x1>  <s>, and more than twenty-three lettersbutnotsixtyfour";
     limn_error error = {0};
+    fuzz_remove("special_tokens_map.json");
     tokenizer *tokens = tokenizer_load(fuzz_folder(), &error);
     if (!tokens) return fuzz_check_error(&error);
     const char *complaint = fuzz_there_and_back(tokens, text, sizeof text - 1, false);

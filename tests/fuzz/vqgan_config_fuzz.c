@@ -12,7 +12,8 @@ static const char *const seeds[] = {
     "{\"pixel_range\": [-1, 1.0], \"resamp_with_conv\": false, \"dropout\": 0.5, \"ch_mult\": [1], \"attn_resolutions\": [], "
     "\"ch\": 64, \"resolution\": 1, \"n_embed\": 65536, \"something\": {\"unknown\": [1, null]}}",
     "{\"model\": {\"target\": \"taming.models.vqgan.VQModel\", \"params\": {\"embed_dim\": 32, \"n_embed\": 256, \"ddconfig\": "
-    "{\"ch\": 32, \"ch_mult\": [1, 1], \"num_res_blocks\": 1, \"attn_resolutions\": [4], \"resolution\": 16, \"z_channels\": 32, "
+    "{\"ch\": 32, \"ch_mult\": [1, 1], \"num_res_blocks\": 1, \"attn_resolutions\": [4], \"resolution\": 16, \"z_channels\": "
+    "32, "
     "\"in_channels\": 3, \"out_ch\": 3, \"double_z\": false, \"dropout\": 0.0}}}}",
 };
 

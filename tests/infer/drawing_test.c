@@ -133,9 +133,8 @@ static void test_captions_are_normalised(void **state) {
     char other[64] = "/tmp/limn-infer-XXXXXX", words[128];
     limn_error error = {0};
     drawing_model normal;
-    static const char *const cases[][2] = {{"A <b>RED</b> Apple!!!! &amp; more", " a red apple, & more"},
-                                           {"#redapple", " red apple"},
-                                           {"", " "}};
+    static const char *const cases[][2] = {
+        {"A <b>RED</b> Apple!!!! &amp; more", " a red apple, & more"}, {"#redapple", " red apple"}, {"", " "}};
     assert_non_null(mkdtemp(other));
     if (make_model(other, 1, "seq2seq.normalize_text=true", &error)) fail_msg("%s", error.message);
     snprintf(words, sizeof words, "%s/%s", other, TEXT_NORMALIZER_WORDS);
@@ -143,11 +142,15 @@ static void test_captions_are_normalised(void **state) {
     if (drawing_model_load(&normal, other, &error)) fail_msg("%s", error.message);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int32_t got[WORDS], got_mask[WORDS], expected[WORDS], mask[WORDS];
-        assert_int_equal(caption_encoder_encode(&normal.captions, cases[i][0], strlen(cases[i][0]), got, got_mask, WORDS, &error), 0);
-        assert_int_equal(tokenizer_encode_caption(model.captions.tokenizer, cases[i][1], strlen(cases[i][1]), expected, mask, WORDS, &error), 0);
+        assert_int_equal(
+            caption_encoder_encode(&normal.captions, cases[i][0], strlen(cases[i][0]), got, got_mask, WORDS, &error), 0);
+        assert_int_equal(
+            tokenizer_encode_caption(model.captions.tokenizer, cases[i][1], strlen(cases[i][1]), expected, mask, WORDS, &error),
+            0);
         assert_memory_equal(got, expected, sizeof got);
         assert_memory_equal(got_mask, mask, sizeof mask);
-        assert_int_equal(caption_encoder_encode(&model.captions, cases[i][0], strlen(cases[i][0]), got, got_mask, WORDS, &error), 0);
+        assert_int_equal(
+            caption_encoder_encode(&model.captions, cases[i][0], strlen(cases[i][0]), got, got_mask, WORDS, &error), 0);
         assert_memory_not_equal(got, expected, sizeof got); /* a model without it takes them as they are */
     }
     int32_t blank[WORDS], mask[WORDS]; /* guidance's is not */

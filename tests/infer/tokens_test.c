@@ -46,15 +46,16 @@ static void refuse(const char *text, const char *words) {
 /* Our form, one drawing without its brackets, and bare lists: the same picture from each. */
 static void every_form_is_drawn(void **state) {
     (void)state;
-    static const char *const forms[] = {"{\"prompt\": \"A red apple\", \"seed\": 3, \"tokens\": [%s]}\n", "{\"tokens\": %s}", "[%s]\r\n",
-                                        "\n%s\n\n"};
+    static const char *const forms[] = {"{\"prompt\": \"A red apple\", \"seed\": 3, \"tokens\": [%s]}\n", "{\"tokens\": %s}",
+                                        "[%s]\r\n", "\n%s\n\n"};
     char first[65] = "";
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         limn_error error = {0};
         limn_buffer line = {0};
         char output[4096], sha256[65];
         const char *hole = strstr(forms[i], "%s");
-        assert_int_equal(limn_buffer_printf(&line, NULL, "%.*s%s%s", (int)(hole - forms[i]), forms[i], list_of(TOKENS, 5), hole + 2), 0);
+        assert_int_equal(
+            limn_buffer_printf(&line, NULL, "%.*s%s%s", (int)(hole - forms[i]), forms[i], list_of(TOKENS, 5), hole + 2), 0);
         snprintf(output, sizeof output, "%s", scratch_path("one.png"));
         if (decode(write_lines(line.data), output, NULL, &error)) fail_msg("%s", error.message);
         assert_int_equal(limn_sha256_file(output, sha256, &error), 0);
@@ -75,9 +76,11 @@ static void several_lines_go_to_a_folder(void **state) {
     snprintf(output, sizeof output, "%s", scratch_path("drawings"));
     snprintf(singles, sizeof singles, "%s", scratch_path("singles"));
     if (decode(write_lines(lines.data), output, singles, &error)) fail_msg("%s", error.message);
-    const char *const names[][2] = {{output, "0001-a-red-apple.png"}, {output, "0002-drawing.png"},
-                                           {singles, "0001-a-red-apple-0001.png"}, {singles, "0001-a-red-apple-0002.png"},
-                                           {singles, "0002-drawing-0001.png"}};
+    const char *const names[][2] = {{output, "0001-a-red-apple.png"},
+                                    {output, "0002-drawing.png"},
+                                    {singles, "0001-a-red-apple-0001.png"},
+                                    {singles, "0001-a-red-apple-0002.png"},
+                                    {singles, "0002-drawing-0001.png"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "%s/%s", names[i][0], names[i][1]);
         assert_true(limn_file_exists(path));
@@ -116,7 +119,8 @@ static void pictures_become_tokens(void **state) {
     picture_free(&blank);
     snprintf(output, sizeof output, "%s", scratch_path("encoded.jsonl"));
     const char *paths[] = {png, png};
-    if (tokens_encode(model_folder(), &(limn_strings){.count = 2, .items = paths}, output, &error)) fail_msg("%s", error.message);
+    if (tokens_encode(model_folder(), &(limn_strings){.count = 2, .items = paths}, output, &error))
+        fail_msg("%s", error.message);
     size_t size;
     char *text = limn_file_read(output, 1 << 20, &size, &error);
     json_t *row = json_loadb(text, strcspn(text, "\n"), 0, NULL);

@@ -84,7 +84,7 @@ static void test_merges_without_a_header(void **state) {
     tokenizer *loaded = load_folder(folder);
     assert_same(tokens, loaded);
     tokenizer_free(loaded);
-    write_text(folder, "merges.txt", "#version: 0.2\n"); /* no merges at all */
+    write_text(folder, "merges.txt", "\xEF\xBB\xBF#version: 0.2\n"); /* no merges at all, and a byte order mark */
     loaded = load_folder(folder);
     assert_null(tokenizer_merge(loaded, 0));
     assert_ids(loaded, "!\"", (const int32_t[]){0, 5, 6, 2}, 4);
@@ -117,6 +117,19 @@ static void test_special_tokens_are_named_beside(void **state) {
         free(all);
         assert_int_equal(tokenizer_encode_caption(loaded, "", 0, ids, mask, 4, NULL), 0);
         assert_memory_equal(ids, ((const int32_t[]){tokenizer_bos(loaded), 2, 3, 3}), sizeof ids);
+
+        char other[64]; /* the names are saved with it */
+        make_folder(other);
+        assert_int_equal(tokenizer_save(loaded, other, NULL), 0);
+        tokenizer *again = load_folder(other);
+        assert_int_equal(tokenizer_bos(again), tokenizer_bos(loaded));
+        assert_int_equal(tokenizer_pad(again), 3);
+        assert_int_equal(tokenizer_save(tokens, other, NULL), 0);
+        tokenizer_free(again);
+        again = load_folder(other);
+        assert_int_equal(tokenizer_pad(again), 1);
+        tokenizer_free(again);
+        remove_folder(other);
         tokenizer_free(loaded);
         if (i == 0) remove_file(folder, "tokenizer.json");
     }

@@ -53,6 +53,7 @@ exec 3>&-
 expect 2 '--tokenizer' "$program" encode
 expect 1 'nowhere' "$program" encode --tokenizer nowhere
 expect 2 'vocab-size' "$program" train --input captions.txt --vocab-size 200 --output small
+expect 2 'at most 2147483647 tokens' "$program" train --quiet --input captions.txt --vocab-size 3G --output small
 [ ! -e small/tokenizer.json ] || fail "a refused training left a tokenizer"
 : >empty
 expect 1 'no captions' "$program" train --quiet --input empty --vocab-size 280 --output small
