@@ -94,7 +94,6 @@ static int put_array_head(writer *self, tensor_type type, size_t rank, const siz
     if (put_tuple_head(&count, type, rank, shape, bytes)) return -1;
     size_t length = count.total + bytes;
     int failed;
-    if (length > UINT32_MAX) return limn_fail(self->error, "%s: an array of %zu bytes that is not cut", self->path, bytes);
     if (length <= 16 && (length & (length - 1)) == 0) {
         unsigned first = 0xd4;
         for (size_t size = 1; size < length; size *= 2) first++;

@@ -139,6 +139,17 @@ static void test_chunks_that_lie(void **state) {
            "0\xc7\x0f\x01\x93\x91\x01\xa9"
            "complex64\xc4\x00",
            "type that is not read here");
+    /* A text, and an extension of another type, with an array in them. */
+    REFUSE("\x83" MARK SHAPE "\xa6"
+           "chunks\x82\xa1"
+           "0" TWO "\xa1"
+           "1\xac\x93\x91\x01\xa5uint8\xc4\x01\x03",
+           "of which one is none");
+    REFUSE("\x83" MARK SHAPE "\xa6"
+           "chunks\x82\xa1"
+           "0" TWO "\xa1"
+           "1\xc7\x0c\x02\x93\x91\x01\xa5uint8\xc4\x01\x03",
+           "of which one is none");
     REFUSE("\x82\xa1w\x83" MARK SHAPE CHUNKS "\xa1w" ONE, "two tensors named 'w'");
 }
 

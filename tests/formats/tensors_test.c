@@ -35,13 +35,18 @@ static void test_safetensors_headers_that_lie(void **state) {
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8, "data_offsets");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[-8,0]}}", 8, "data_offsets");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0]}}", 8, "data_offsets");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8,8]}}", 8, "no data_offsets [begin, end]");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[null,8]}}", 8, "no data_offsets [begin, end]");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0.5,8]}}", 8, "no data_offsets [begin, end]");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,\"8\"]}}", 8, "data_offsets");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8, "data_offsets");
     refuse_header("{\"a\":{\"dtype\":\"F99\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "type F99");
     refuse_header("{\"a\":{\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "type (none)");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", 8, "shape");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", 8, "shape");
-    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}", 8, "shape");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}", 8, "no shape of at most 8 sizes");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":{},\"data_offsets\":[0,4]}}", 4, "no shape of at most 8 sizes");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[null],\"data_offsets\":[0,0]}}", 0, "no shape of at most 8 sizes");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,8]}}", 8, "shape");
     /* 2^62 × 4 elements: the product is 0 modulo 2^64. */
     refuse_header("{\"a\":{\"dtype\":\"U8\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,0]}}", 8, "does not fit");
@@ -343,7 +348,19 @@ static void test_msgpack_that_lies(void **state) {
                    "has 2 bytes but its shape and type need 3");
     refuse_msgpack(BYTES("\x81\xa1"
                          "a\xc7\x0d\x01\x93\x91\xff\xa5uint8\xc4\x02\x01\x02"),
-                   "shape");
+                   "a shape that is not of whole numbers");
+    refuse_msgpack(BYTES("\x81\xa1"
+                         "a\xc7\x0c\x01\x93\x91\xc0\xa5uint8\xc4\x00\x00"),
+                   "a shape that is not of whole numbers");
+    refuse_msgpack(BYTES("\x81\xa1"
+                         "a\xc7\x0b\x01\x93\x80\xa5uint8\xc4\x01\x01"),
+                   "an array without a shape of at most 8 sizes");
+    refuse_msgpack(BYTES("\x81\xa1"
+                         "a\xc7\x07\x01\x93\x91\x01\x05\xc4\x01\x01"),
+                   "an array without the name of its type");
+    refuse_msgpack(BYTES("\x81\xa1"
+                         "a\xc7\x0c\x01\x83\x91\x01\xa5uint8\xc4\x01\x01"),
+                   "not (shape, type, bytes)");
     refuse_msgpack(BYTES("\x81\xa1"
                          "a\xc7\x0d\x01\x93\x91\x02\xa5uint9\xc4\x02\x01\x02"),
                    "type that is not read here");

@@ -281,6 +281,9 @@ static void test_names_that_cannot_be(void **state) {
                                 {.name = "b", .type = TENSOR_U8, .rank = 1, .shape = {(size_t)1 << 63}}};
         assert_int_equal(write_form(which, scratch_path("refused"), large, 2, &from, &error), -1);
         assert_contains(error.message, "too large");
+        wrong[0] = (tensor){.name = "a", .type = TENSOR_U8, .rank = 1, .shape = {(size_t)1 << 51}};
+        assert_int_equal(write_form(which, scratch_path("refused"), wrong, 1, &from, &error), -1);
+        assert_contains(error.message, which == SAFETENSORS ? "refused: " : "too large");
     }
 }
 
