@@ -25,10 +25,20 @@ static int check_parts(const drawing_model *model, const char *directory, limn_e
     return 0;
 }
 
+/* What is published of DALL·E Mini has its VQGAN elsewhere. */
+static int find_vqgan(char path[PATH_MAX], const char *directory, limn_error *error) {
+    char config[PATH_MAX];
+    if (limn_path_join(path, PATH_MAX, directory, "vqgan", error) ||
+        limn_path_join(config, sizeof config, directory, "config.json", error))
+        return -1;
+    if (!limn_file_exists(config) || limn_file_exists(path)) return 0;
+    return limn_fail_usage(error, "%s has no vqgan/ to draw with; limn-convert --vqgan puts one beside the model", directory);
+}
+
 int drawing_model_load(drawing_model *model, const char *directory, limn_error *error) {
     char path[PATH_MAX];
     *model = (drawing_model){0};
-    if (limn_path_join(path, sizeof path, directory, "vqgan", error) == 0 && (model->vqgan = vqgan_load(path, false, error)) &&
+    if (find_vqgan(path, directory, error) == 0 && (model->vqgan = vqgan_load(path, false, error)) &&
         (model->seq2seq = seq2seq_load(directory, false, error)) &&
         caption_encoder_load(&model->captions, directory, seq2seq_get_config(model->seq2seq)->normalize_text, error) == 0 &&
         check_parts(model, directory, error) == 0)

@@ -119,6 +119,7 @@ rm mini/bare/config.json mini/bare/conversion.json
 expect 1 "number of attention heads" limn-convert mini/bare x
 
 # What a user may get wrong.
+expect 2 "limn-convert --vqgan" limn-sample --model mini/ours --prompt x --output x.png
 expect 2 "SOURCE and a MODEL_DIR" limn-convert tiny/ours
 expect 2 "is not there" limn-convert nowhere x
 expect 2 "source itself" limn-convert tiny/ours tiny/ours
