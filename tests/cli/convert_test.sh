@@ -118,6 +118,19 @@ cp -r mini/pytorch mini/bare
 rm mini/bare/config.json mini/bare/conversion.json
 expect 1 "number of attention heads" limn-convert mini/bare x
 
+# A whole model draws the same from each form, and its tokens are drawn again.
+quietly make-model whole
+quietly limn-convert whole whole-flax --to flax
+quietly limn-convert whole whole-pytorch --to pytorch
+quietly limn-convert whole-pytorch whole-again --vqgan whole-flax/vqgan
+for model in whole whole-flax whole-pytorch whole-again; do
+    quietly limn-sample --model $model --prompt "A red apple" --count 4 --guidance 3 --seed 5 --output $model.png --tokens-out $model.jsonl
+    cmp -s whole.jsonl $model.jsonl || fail "$model draws other tokens"
+    cmp -s whole.png $model.png || fail "$model draws another picture"
+done
+quietly limn-vqgan decode --model whole-flax/vqgan whole.jsonl --output decoded.png
+cmp -s whole.png decoded.png || fail "tokens are drawn otherwise than by limn-sample"
+
 # What a user may get wrong.
 expect 2 "limn-convert --vqgan" limn-sample --model mini/ours --prompt x --output x.png
 expect 2 "SOURCE and a MODEL_DIR" limn-convert tiny/ours
