@@ -60,18 +60,12 @@ static int write_config(conversion *run, const seq2seq_config *config, const cha
     return status;
 }
 
-static int copy_file(const char *from_folder, const char *to_folder, const char *name, bool *copied, limn_error *error) {
-    enum { LIMIT = 256 << 20 };
+/* A file that may be missing. */
+static int copy_file(const char *from_folder, const char *to_folder, const char *name, limn_error *error) {
     char from[4096], to[4096];
-    size_t size;
     if (limn_path_join(from, sizeof from, from_folder, name, error) || limn_path_join(to, sizeof to, to_folder, name, error))
         return -1;
-    *copied = limn_file_exists(from);
-    if (!*copied) return 0;
-    char *data = limn_file_read(from, LIMIT, &size, error);
-    int status = data ? limn_atomic_write(to, data, size, error) : -1;
-    free(data);
-    return status;
+    return limn_file_exists(from) ? limn_atomic_copy(from, to, error) : 0;
 }
 
 /* The tokenizer's files as they are, where all three are there, else written anew; and what stands beside them. */
@@ -79,7 +73,6 @@ static int copy_tokenizer(const model_source *source, const char *directory, lim
     static const char *const needed[] = {"tokenizer.json", "vocab.json", "merges.txt"};
     static const char *const beside[] = {"tokenizer_config.json", "special_tokens_map.json", TEXT_NORMALIZER_WORDS};
     size_t words = seq2seq_get_config(source->seq2seq)->encoder_vocab_size, found = 0;
-    bool copied;
     for (size_t i = 0; i < 3; i++) {
         char path[4096];
         if (limn_path_join(path, sizeof path, source->folder, needed[i], error)) return -1;
@@ -96,10 +89,9 @@ static int copy_tokenizer(const model_source *source, const char *directory, lim
         status = limn_fail(error, "%s: the tokenizer has %zu tokens, but the model knows %zu; it is another model's",
                            source->folder, tokenizer_vocabulary_size(loaded), words);
     if (status == 0 && found < 3) status = tokenizer_save(loaded, directory, error);
-    for (size_t i = 0; i < 3 && status == 0 && found == 3; i++)
-        status = copy_file(source->folder, directory, needed[i], &copied, error);
+    for (size_t i = 0; i < 3 && status == 0 && found == 3; i++) status = copy_file(source->folder, directory, needed[i], error);
     for (size_t i = 0; i < sizeof beside / sizeof *beside && status == 0; i++)
-        status = copy_file(source->folder, directory, beside[i], &copied, error);
+        status = copy_file(source->folder, directory, beside[i], error);
     tokenizer_free(loaded);
     return status;
 }

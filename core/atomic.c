@@ -107,6 +107,14 @@ int limn_atomic_write(const char *path, const void *data, size_t size, limn_erro
     return limn_atomic_commit(&file, error);
 }
 
+int limn_atomic_copy(const char *from, const char *to, limn_error *error) {
+    limn_mapping mapping;
+    if (limn_map(&mapping, from, error)) return -1;
+    int status = limn_atomic_write(to, mapping.data, mapping.size, error);
+    limn_unmap(&mapping);
+    return status;
+}
+
 /* The process number in ".NAME.tmp-PID", 0 when the name has another form. */
 static long temporary_owner(const char *name) {
     if (name[0] != '.') return 0;

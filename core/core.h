@@ -232,6 +232,8 @@ int limn_atomic_open(limn_atomic_file *file, const char *path, limn_error *error
 int limn_atomic_commit(limn_atomic_file *file, limn_error *error);
 void limn_atomic_discard(limn_atomic_file *file); /* does nothing after a commit */
 int limn_atomic_write(const char *path, const void *data, size_t size, limn_error *error);
+/* The same with another file's bytes, of any number. */
+int limn_atomic_copy(const char *from, const char *to, limn_error *error);
 /* For libraries that write a path themselves (HDF5): gives the temporary name, later fsyncs and renames it. */
 int limn_atomic_name(limn_atomic_file *file, const char *path, limn_error *error);
 int limn_atomic_publish(limn_atomic_file *file, limn_error *error);

@@ -40,7 +40,8 @@ int limn_find_one(const char *directory, const char *pattern, char out_path[4096
     char escaped[4096], whole[4096];
     size_t used = 0;
     glob_t found;
-    for (const char *c = directory; *c && used + 3 < sizeof escaped; c++) { /* only `pattern` is one */
+    if (2 * strlen(directory) >= sizeof escaped) return limn_fail(error, "a path is too long: %.100s…", directory);
+    for (const char *c = directory; *c; c++) { /* only `pattern` is one */
         if (strchr("*?[]\\", *c)) escaped[used++] = '\\';
         escaped[used++] = *c;
     }

@@ -126,6 +126,8 @@ void tensor_place_read(const tensor *source, const tensor_place *place, float *o
 /* One weight from the file's order of axes to PyTorch's, and back. */
 void tensor_place_to_pytorch(const tensor_place *place, float *out, const float *in);
 void tensor_place_from_pytorch(const tensor_place *place, float *out, const float *in);
+/* Size `dimension` of the tensor of that name after `prefix`; 0 when there is none, or it has fewer dimensions. */
+size_t tensor_file_size(const tensor_file *file, const char *prefix, const char *name, size_t dimension);
 /* Looks for a tensor named `name`, alone or after a prefix that ends with '.' or '/' ("state_dict.", "params/"), and gives that
  * prefix. */
 bool tensor_file_find_prefix(const tensor_file *file, const char *name, char out_prefix[256]);

@@ -82,6 +82,13 @@ void tensor_place_read(const tensor *source, const tensor_place *place, float *o
     tensor_place_to_pytorch(place, out, scratch);
 }
 
+size_t tensor_file_size(const tensor_file *file, const char *prefix, const char *name, size_t dimension) {
+    char whole[512];
+    snprintf(whole, sizeof whole, "%s%s", prefix, name);
+    const tensor *t = tensor_file_find(file, whole);
+    return t && dimension < t->rank ? t->shape[dimension] : 0;
+}
+
 bool tensor_file_find_prefix(const tensor_file *file, const char *name, char out_prefix[256]) {
     size_t length = strlen(name);
     for (size_t i = 0; i < tensor_file_count(file); i++) {

@@ -1,7 +1,6 @@
 /* limn-tokenizer: trains byte-level BPE on captions, turns captions into ids and back, and normalises them. */
 #include "tokenizer/tokenizer.h"
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -61,15 +60,10 @@ static int look_at_output(const char *directory, const char *record_path, const 
 
 /* The word list goes where limn-train and limn-sample look for it. */
 static int keep_words(const training *plan, const char *output, limn_error *error) {
-    enum { LIMIT = 1 << 30 };
     char path[PATH_MAX];
-    size_t size;
     if (!normalizes(plan) || !plan->words) return 0;
-    char *data = limn_file_read(plan->words, LIMIT, &size, error);
-    int status = data ? limn_path_join(path, sizeof path, output, TEXT_NORMALIZER_WORDS, error) : -1;
-    if (status == 0) status = limn_atomic_write(path, data, size, error);
-    free(data);
-    return status;
+    if (limn_path_join(path, sizeof path, output, TEXT_NORMALIZER_WORDS, error)) return -1;
+    return limn_atomic_copy(plan->words, path, error);
 }
 
 static int read_captions(tokenizer_trainer *trainer, const training *plan, tokenizer_corpus *corpus, limn_error *error) {

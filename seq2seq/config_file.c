@@ -6,26 +6,18 @@
 
 enum { MIN_DALLE_HEAD_WIDTH = 64, PUBLISHED_START = 16384 };
 
-/* Size `dimension` of a tensor, 0 when it is not there. */
-static size_t size_of(const tensor_file *file, const char *prefix, size_t dimension, const char *name) {
-    char whole[512];
-    snprintf(whole, sizeof whole, "%s%s", prefix, name);
-    const tensor *t = tensor_file_find(file, whole);
-    return t && dimension < t->rank ? t->shape[dimension] : 0;
-}
-
 static size_t count_layers(const tensor_file *file, const char *prefix, const char *side) {
     size_t count = 0;
     char name[64];
     do snprintf(name, sizeof name, "%s.layers.%zu.self_attn.q_proj.weight", side, count++);
-    while (size_of(file, prefix, 0, name) > 0 && count < SIZE_MAX);
+    while (tensor_file_size(file, prefix, name, 0) > 0 && count < SIZE_MAX);
     return count - 1;
 }
 
 /* Everything but the number of heads stands in the shapes; both published models have heads of 64. */
 static json_t *infer_min_dalle(const tensor_file *file, const char *prefix, limn_error *error) {
-    size_t C = size_of(file, prefix, 1, "encoder.embed_tokens.weight"),
-           V = size_of(file, prefix, 0, "decoder.embed_tokens.weight");
+    size_t C = tensor_file_size(file, prefix, "encoder.embed_tokens.weight", 1),
+           V = tensor_file_size(file, prefix, "decoder.embed_tokens.weight", 0);
     if (C == 0 || C % MIN_DALLE_HEAD_WIDTH != 0 || V < 2) {
         limn_fail(error,
                   "%s: the number of attention heads cannot be told from a width of %zu; put the model's config.json beside it",
@@ -36,15 +28,15 @@ static json_t *infer_min_dalle(const tensor_file *file, const char *prefix, limn
         const char *key;
         size_t value;
     } sizes[] = {{"d_model", C},
-                 {"encoder_vocab_size", size_of(file, prefix, 0, "encoder.embed_tokens.weight")},
-                 {"max_text_length", size_of(file, prefix, 0, "encoder.embed_positions.weight")},
+                 {"encoder_vocab_size", tensor_file_size(file, prefix, "encoder.embed_tokens.weight", 0)},
+                 {"max_text_length", tensor_file_size(file, prefix, "encoder.embed_positions.weight", 0)},
                  {"encoder_layers", count_layers(file, prefix, "encoder")},
-                 {"encoder_ffn_dim", size_of(file, prefix, 0, "encoder.layers.0.glu.fc0.weight")},
+                 {"encoder_ffn_dim", tensor_file_size(file, prefix, "encoder.layers.0.glu.fc0.weight", 0)},
                  {"encoder_attention_heads", C / MIN_DALLE_HEAD_WIDTH},
                  {"image_vocab_size", V - 1},
-                 {"image_length", size_of(file, prefix, 0, "decoder.embed_positions.weight")},
+                 {"image_length", tensor_file_size(file, prefix, "decoder.embed_positions.weight", 0)},
                  {"decoder_layers", count_layers(file, prefix, "decoder")},
-                 {"decoder_ffn_dim", size_of(file, prefix, 0, "decoder.layers.0.glu.fc0.weight")},
+                 {"decoder_ffn_dim", tensor_file_size(file, prefix, "decoder.layers.0.glu.fc0.weight", 0)},
                  {"decoder_attention_heads", C / MIN_DALLE_HEAD_WIDTH},
                  {"decoder_start_token_id", V > PUBLISHED_START ? PUBLISHED_START : V - 1}};
     json_t *config = json_object();
@@ -54,7 +46,7 @@ static json_t *infer_min_dalle(const tensor_file *file, const char *prefix, limn
     if (!failed) failed = json_object_set_new(config, "normalize_text", json_true());
     if (!failed) /* modules that were saved whole have the scales that the original leaves out */
         failed = json_object_set_new(config, "force_ln_scale",
-                                     json_boolean(size_of(file, prefix, 0, "encoder.final_ln.weight") > 0));
+                                     json_boolean(tensor_file_size(file, prefix, "encoder.final_ln.weight", 0) > 0));
     if (!failed) return config;
     json_decref(config);
     limn_fail(error, "%s: out of memory", tensor_file_path(file));

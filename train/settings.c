@@ -105,10 +105,5 @@ int train_read_sets(const train_options *options, const char *ending, json_t *in
 }
 
 int train_link_or_copy(const char *from, const char *to, limn_error *error) {
-    if (link(from, to) == 0) return 0;
-    limn_mapping mapping;
-    if (limn_map(&mapping, from, error)) return -1;
-    int status = limn_atomic_write(to, mapping.data, mapping.size, error);
-    limn_unmap(&mapping);
-    return status;
+    return link(from, to) == 0 ? 0 : limn_atomic_copy(from, to, error);
 }

@@ -51,36 +51,33 @@ static int find_yaml(char path[4096], const char *directory, limn_error *error) 
 
 /* ---------------------------------------------------------------- from min-dalle's shapes */
 
-/* Size `dimension` of a tensor, 0 when it is not there. */
-static size_t size_of(const tensor_file *file, size_t dimension, const char *format, const char *prefix, size_t level,
-                      size_t block) {
-    char name[512];
-    snprintf(name, sizeof name, format, prefix, level, block);
-    const tensor *t = tensor_file_find(file, name);
-    return t && dimension < t->rank ? t->shape[dimension] : 0;
+/* Outputs of a part of the decoder's block, 0 when there is none: "decoder.up.1.block.0.conv1.weight". */
+static size_t width_of(const tensor_file *file, const char *prefix, size_t level, const char *kind, size_t block,
+                       const char *part) {
+    char name[128];
+    snprintf(name, sizeof name, "decoder.up.%zu.%s.%zu.%s.weight", level, kind, block, part);
+    return tensor_file_size(file, prefix, name, 0);
 }
-#define CONVOLUTION_OF "%sdecoder.up.%zu.block.%zu.conv1.weight"
-#define ATTENTION_OF "%sdecoder.up.%zu.attn.%zu.q.weight"
 
 /* The decoder's levels; the resolution is taken for that of 16×16 tokens, min-dalle's only size. */
 static json_t *infer_min_dalle(const tensor_file *file, const char *prefix, limn_error *error) {
     enum { TOKENS_A_SIDE = 16 };
-    size_t ch = size_of(file, 0, CONVOLUTION_OF, prefix, 0, 0), levels = 0, blocks = 0;
-    while (levels < VQGAN_MAX_LEVELS && size_of(file, 0, CONVOLUTION_OF, prefix, levels, 0)) levels++;
-    while (size_of(file, 0, CONVOLUTION_OF, prefix, 0, blocks)) blocks++;
+    size_t ch = width_of(file, prefix, 0, "block", 0, "conv1"), levels = 0, blocks = 0;
+    while (levels < VQGAN_MAX_LEVELS && width_of(file, prefix, levels, "block", 0, "conv1")) levels++;
+    while (width_of(file, prefix, 0, "block", blocks, "conv1")) blocks++;
     json_t *multipliers = json_array(), *attention = json_array();
     size_t resolution = levels ? (size_t)TOKENS_A_SIDE << (levels - 1) : 0;
     for (size_t level = 0; level < levels; level++) {
         json_array_append_new(multipliers,
-                              json_integer((json_int_t)(size_of(file, 0, CONVOLUTION_OF, prefix, level, 0) / (ch ? ch : 1))));
-        if (size_of(file, 0, ATTENTION_OF, prefix, level, 0))
+                              json_integer((json_int_t)(width_of(file, prefix, level, "block", 0, "conv1") / (ch ? ch : 1))));
+        if (width_of(file, prefix, level, "attn", 0, "q"))
             json_array_append_new(attention, json_integer((json_int_t)(resolution >> level)));
     }
     json_t *config = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "ch", (json_int_t)ch, "num_res_blocks",
                                (json_int_t)(blocks ? blocks - 1 : 0), "resolution", (json_int_t)resolution, "z_channels",
-                               (json_int_t)size_of(file, 1, "%sdecoder.conv_in.weight", prefix, 0, 0), "n_embed",
-                               (json_int_t)size_of(file, 0, "%sembedding.weight", prefix, 0, 0), "embed_dim",
-                               (json_int_t)size_of(file, 1, "%sembedding.weight", prefix, 0, 0), "ch_mult", multipliers,
+                               (json_int_t)tensor_file_size(file, prefix, "decoder.conv_in.weight", 1), "n_embed",
+                               (json_int_t)tensor_file_size(file, prefix, "embedding.weight", 0), "embed_dim",
+                               (json_int_t)tensor_file_size(file, prefix, "embedding.weight", 1), "ch_mult", multipliers,
                                "attn_resolutions", attention);
     if (!config) limn_fail(error, "%s: out of memory", tensor_file_path(file));
     return config;

@@ -83,9 +83,7 @@ int vqgan_find_naming(const tensor_file *file, vqgan_naming *out, char out_prefi
 }
 
 bool vqgan_file_has_encoder(const tensor_file *file, vqgan_naming naming, const char *prefix) {
-    char name[512];
-    snprintf(name, sizeof name, "%s%s", prefix, naming == VQGAN_FLAX ? "encoder/conv_in/kernel" : "encoder.conv_in.weight");
-    return tensor_file_find(file, name) != NULL;
+    return tensor_file_size(file, prefix, naming == VQGAN_FLAX ? "encoder/conv_in/kernel" : "encoder.conv_in.weight", 0) > 0;
 }
 
 int vqgan_check_weights(const vqgan *model, const tensor_file *file, vqgan_naming naming, const char *prefix,
