@@ -6,20 +6,10 @@
 /* One picture through the model: original and reconstruction, both of the model's size. */
 static int reconstruct_one(const vqgan *model, const char *path, picture *original, picture *drawn, limn_arena *arena,
                            limn_error *error) {
-    size_t side = vqgan_get_config(model)->resolution, n = side * side * 3;
-    picture loaded;
-    if (picture_load(&loaded, path, error)) return -1;
-    int status = picture_resize(&loaded, original, RESIZE_CENTER_CROP, side, error);
-    picture_free(&loaded);
-    if (status) return limn_fail_context(error, "%s", path);
-    float *pixels = limn_arena_floats(arena, n);
+    if (picture_load_square(original, path, vqgan_get_config(model)->resolution, error)) return -1;
     int32_t *tokens = limn_arena_bytes(arena, vqgan_token_count(model) * sizeof *tokens);
-    picture_to_floats(original, pixels);
-    vqgan_pixels_to_model(model, pixels, pixels, n);
-    vqgan_encode(model, tokens, NULL, pixels, 1, arena);
-    vqgan_decode(model, pixels, tokens, 1, arena);
-    vqgan_pixels_from_model(model, pixels, pixels, n);
-    status = picture_from_floats(drawn, pixels, side, side, error);
+    read_picture(model, original, tokens, arena);
+    int status = draw_picture(model, tokens, drawn, arena, error);
     limn_arena_release(arena, 0);
     if (status) picture_free(original);
     return status;

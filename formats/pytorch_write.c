@@ -3,6 +3,7 @@
  * its bytes, and put the CRC-32 into the local header afterwards, so that no data descriptors are needed. */
 #include "formats/internal.h"
 #include "formats/sink.h"
+#include "formats/zip.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,11 +11,6 @@
 
 enum {
     ALIGNMENT = 64,
-    LOCAL_BYTES = 30,
-    CENTRAL_BYTES = 46,
-    END_BYTES = 22,
-    END64_BYTES = 56,
-    LOCATOR_BYTES = 20,
     FIELD_BYTES = 4,        /* id and length of an extra field */
     LOCAL_ZIP64_BYTES = 20, /* with both sizes */
     FLAG_UTF8 = 0x0800,
@@ -171,7 +167,7 @@ static void add_name(record *self, const entry *one) {
 static record local_header(const entry *one) {
     record out = {.used = 0};
     size_t extra = one->data - one->header - LOCAL_BYTES - strlen(one->name);
-    add(&out, 0x04034b50, 4);
+    add(&out, LOCAL_SIGNATURE, 4);
     add_common(&out, one, is_large(one));
     add(&out, extra, 2);
     add_name(&out, one);
@@ -192,7 +188,7 @@ static record local_header(const entry *one) {
 static record central_header(const entry *one) {
     record out = {.used = 0};
     size_t fields = (is_large(one) ? 16u : 0) + (one->header >= UINT32_MAX ? 8u : 0);
-    add(&out, 0x02014b50, 4);
+    add(&out, CENTRAL_SIGNATURE, 4);
     add(&out, fields ? VERSION_ZIP64 : VERSION, 2);
     add_common(&out, one, fields != 0);
     add(&out, fields ? FIELD_BYTES + fields : 0, 2);
@@ -221,7 +217,7 @@ static record end_records(const writer *self) {
     record out = {.used = 0};
     size_t entries = self->entry_count;
     if (needs_end64(self)) {
-        add(&out, 0x06064b50, 4);
+        add(&out, END64_SIGNATURE, 4);
         add(&out, END64_BYTES - 12, 8);
         add(&out, VERSION_ZIP64, 2);
         add(&out, VERSION_ZIP64, 2);
@@ -230,12 +226,12 @@ static record end_records(const writer *self) {
         add(&out, entries, 8);
         add(&out, self->directory_bytes, 8);
         add(&out, self->directory, 8);
-        add(&out, 0x07064b50, 4);
+        add(&out, LOCATOR_SIGNATURE, 4);
         add(&out, 0, 4);
         add(&out, self->directory + self->directory_bytes, 8);
         add(&out, 1, 4);
     }
-    add(&out, 0x06054b50, 4);
+    add(&out, END_SIGNATURE, 4);
     add(&out, 0, 4); /* disks */
     add(&out, entries < UINT16_MAX ? entries : UINT16_MAX, 2);
     add(&out, entries < UINT16_MAX ? entries : UINT16_MAX, 2);

@@ -4,6 +4,16 @@
 
 #include "core/core.h"
 
+/* What its records begin with, and their bytes without names and extra fields. */
+enum {
+    LOCAL_SIGNATURE = 0x04034b50,
+    CENTRAL_SIGNATURE = 0x02014b50,
+    END_SIGNATURE = 0x06054b50,
+    END64_SIGNATURE = 0x06064b50,
+    LOCATOR_SIGNATURE = 0x07064b50
+};
+enum { LOCAL_BYTES = 30, CENTRAL_BYTES = 46, END_BYTES = 22, END64_BYTES = 56, LOCATOR_BYTES = 20 };
+
 typedef struct {
     const char *name; /* in the mapping, without a NUL */
     size_t name_length;

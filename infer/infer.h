@@ -44,6 +44,8 @@ int draw_tokens(const drawing_model *model, const char *prompt, const sampling_o
 
 /* The picture of one drawing's tokens (T). */
 int draw_picture(const vqgan *model, const int32_t *tokens, picture *out, limn_arena *arena, limn_error *error);
+/* The other way: tokens (T) of a picture of the VQGAN's size (only where vqgan_can_encode). */
+void read_picture(const vqgan *model, const picture *in, int32_t *tokens, limn_arena *arena);
 
 /* Pictures, cropped and resized to the VQGAN's size, to JSON lines {"picture": PATH, "tokens": [[…]]} in the file `output`. */
 int tokens_encode(const char *vqgan_directory, const limn_strings *pictures, const char *output, limn_error *error);

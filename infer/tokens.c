@@ -17,19 +17,20 @@ void print_tokens(FILE *out, const int32_t *tokens, size_t count, size_t T) {
 
 /* ---------------------------------------------------------------- pictures to tokens */
 
-static int encode_picture(const vqgan *model, const char *path, int32_t *tokens, limn_arena *arena, limn_error *error) {
-    size_t side = vqgan_get_config(model)->resolution, n = side * side * 3;
-    picture loaded, fitting;
-    if (picture_load(&loaded, path, error)) return -1;
-    int status = picture_resize(&loaded, &fitting, RESIZE_CENTER_CROP, side, error);
-    picture_free(&loaded);
-    if (status) return limn_fail_context(error, "%s", path);
+void read_picture(const vqgan *model, const picture *in, int32_t *tokens, limn_arena *arena) {
+    size_t n = in->width * in->height * 3, mark = limn_arena_mark(arena);
     float *pixels = limn_arena_floats(arena, n);
-    picture_to_floats(&fitting, pixels);
-    picture_free(&fitting);
+    picture_to_floats(in, pixels);
     vqgan_pixels_to_model(model, pixels, pixels, n);
     vqgan_encode(model, tokens, NULL, pixels, 1, arena);
-    limn_arena_release(arena, 0);
+    limn_arena_release(arena, mark);
+}
+
+static int encode_picture(const vqgan *model, const char *path, int32_t *tokens, limn_arena *arena, limn_error *error) {
+    picture square;
+    if (picture_load_square(&square, path, vqgan_get_config(model)->resolution, error)) return -1;
+    read_picture(model, &square, tokens, arena);
+    picture_free(&square);
     return 0;
 }
 

@@ -94,6 +94,14 @@ int picture_load(picture *self, const char *path, limn_error *error) {
     return status ? limn_fail_context(error, "%s", path) : 0;
 }
 
+int picture_load_square(picture *self, const char *path, size_t side, limn_error *error) {
+    picture loaded;
+    if (picture_load(&loaded, path, error)) return -1;
+    int status = picture_resize(&loaded, self, RESIZE_CENTER_CROP, side, error);
+    picture_free(&loaded);
+    return status ? limn_fail_context(error, "%s", path) : 0;
+}
+
 void picture_to_floats(const picture *self, float *out) {
     size_t count = self->width * self->height * 3;
     for (size_t i = 0; i < count; i++) out[i] = (float)self->pixels[i] / 255.0f;

@@ -43,6 +43,8 @@ typedef enum {
 int resize_mode_from_name(const char *name, resize_mode *out); /* "center-crop", …; -1 when unknown */
 /* Antialiased Lanczos (zimg) when shrinking, bicubic when growing. */
 int picture_resize(const picture *in, picture *out, resize_mode mode, size_t size, limn_error *error);
+/* Loads a picture and crops it to a square of this side. */
+int picture_load_square(picture *self, const char *path, size_t side, limn_error *error);
 
 int picture_encode_jpeg(const picture *self, int quality, limn_buffer *out, limn_error *error);
 int picture_encode_png(const picture *self, limn_buffer *out, limn_error *error);

@@ -1,30 +1,10 @@
 /* Encoding against a slow reading of its definition, decoding back, and captions in a fixed length. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "support.h"
-#include <cmocka.h>
+#include "small.h"
 #include <omp.h>
 #include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
-
-static tokenizer *tokens;
-
-static int setup(void **state) {
-    (void)state;
-    limn_set_log_level(LIMN_LOG_WARNING);
-    tokens = train_small();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    tokenizer_free(tokens);
-    return 0;
-}
 
 /* ---------------------------------------------------------------- the definition, slowly */
 

@@ -1,43 +1,8 @@
 /* The three files: written, read in all their forms, and refused when they are wrong. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include "support.h"
-#include <cmocka.h>
+#include "small.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static tokenizer *tokens;
-static char folder[64];
-
-static int setup(void **state) {
-    (void)state;
-    limn_set_log_level(LIMN_LOG_WARNING);
-    tokens = train_small();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    tokenizer_free(tokens);
-    return 0;
-}
-
-/* A folder with the small tokenizer's files. */
-static int open_folder(void **state) {
-    (void)state;
-    make_folder(folder);
-    assert_int_equal(tokenizer_save(tokens, folder, NULL), 0);
-    return 0;
-}
-
-static int close_folder(void **state) {
-    (void)state;
-    remove_folder(folder);
-    return 0;
-}
 
 static void test_written_and_read(void **state) {
     (void)state;
