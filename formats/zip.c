@@ -4,11 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    COMMENT_MAX = 0xffff,
-    FLAG_ENCRYPTED = 1,
-    EXTRA_ZIP64 = 1
-};
+enum { COMMENT_MAX = 0xffff, FLAG_ENCRYPTED = 1, EXTRA_ZIP64 = 1 };
 
 typedef struct {
     const unsigned char *data;
