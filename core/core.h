@@ -188,6 +188,8 @@ typedef struct {
     char *data;
     size_t size, capacity;
 } limn_buffer; /* grows; zero-initialise; data is always NUL-terminated after an append */
+/* Room for so many more bytes and a NUL, which may then be written without asking. */
+int limn_buffer_reserve(limn_buffer *buffer, size_t more, limn_error *error);
 int limn_buffer_append(limn_buffer *buffer, const void *data, size_t size, limn_error *error);
 int limn_buffer_printf(limn_buffer *buffer, limn_error *error, const char *format, ...) LIMN_PRINTF(3, 4);
 void limn_buffer_free(limn_buffer *buffer);

@@ -27,7 +27,7 @@ void *limn_allocate(size_t count, size_t size, limn_error *error) {
 }
 
 /* Room for `more` bytes and the closing NUL. */
-static int reserve(limn_buffer *buffer, size_t more, limn_error *error) {
+int limn_buffer_reserve(limn_buffer *buffer, size_t more, limn_error *error) {
     size_t needed;
     if (__builtin_add_overflow(buffer->size, more, &needed) || needed >= PTRDIFF_MAX)
         return limn_fail(error, "out of memory: a buffer of more than %zu bytes", buffer->size);
@@ -42,7 +42,7 @@ static int reserve(limn_buffer *buffer, size_t more, limn_error *error) {
 }
 
 int limn_buffer_append(limn_buffer *buffer, const void *data, size_t size, limn_error *error) {
-    if (reserve(buffer, size, error)) return -1;
+    if (limn_buffer_reserve(buffer, size, error)) return -1;
     if (size) memcpy(buffer->data + buffer->size, data, size);
     buffer->size += size;
     buffer->data[buffer->size] = '\0';
@@ -55,7 +55,7 @@ int limn_buffer_printf(limn_buffer *buffer, limn_error *error, const char *forma
     int length = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
     if (length < 0) return limn_fail(error, "text that cannot be formatted: %s", format);
-    if (reserve(buffer, (size_t)length, error)) return -1;
+    if (limn_buffer_reserve(buffer, (size_t)length, error)) return -1;
     va_start(arguments, format);
     vsnprintf(buffer->data + buffer->size, (size_t)length + 1, format, arguments);
     va_end(arguments);

@@ -36,18 +36,6 @@ static void reader_close(line_reader *reader) {
     limn_buffer_free(&reader->rest);
 }
 
-/* Room in the buffer for a block more, and for looking beyond its end. */
-static int make_room(limn_buffer *buffer, limn_error *error) {
-    size_t needed = buffer->size + BLOCK_BYTES + sizeof(short_word);
-    if (needed <= buffer->capacity) return 0;
-    size_t capacity = 2 * buffer->capacity > needed ? 2 * buffer->capacity : needed;
-    char *data = realloc(buffer->data, capacity);
-    if (!data) return limn_fail(error, "not enough memory for a block of %zu bytes", capacity);
-    buffer->data = data;
-    buffer->capacity = capacity;
-    return 0;
-}
-
 /* Waits for something to read. Ctrl-C may wake another thread than this one, so it looks up now and then. */
 static int wait_for_input(const line_reader *reader, limn_error *error) {
     enum { MILLISECONDS = 100 };
@@ -60,7 +48,9 @@ static int wait_for_input(const line_reader *reader, limn_error *error) {
 /* Reads a piece of the file behind what the buffer has. At the end of the file it reads nothing and sets `ended`. */
 static int read_piece(line_reader *reader, limn_buffer *buffer, limn_error *error) {
     ssize_t got;
-    if (make_room(buffer, error)) return limn_fail_context(error, "%s", reader->name);
+    /* Also for looking beyond its end. */
+    if (limn_buffer_reserve(buffer, BLOCK_BYTES + sizeof(short_word), error))
+        return limn_fail_context(error, "%s", reader->name);
     do {
         if (wait_for_input(reader, error)) return -1;
         got = read(reader->file, buffer->data + buffer->size, BLOCK_BYTES);

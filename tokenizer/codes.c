@@ -72,21 +72,11 @@ int codes_decode(code_list *list, const char *text, size_t size, limn_error *err
     return 0;
 }
 
-int bytes_reserve(limn_buffer *buffer, size_t more, limn_error *error) {
-    if (buffer->capacity - buffer->size > more) return 0; /* a byte stays free for the NUL */
-    size_t capacity = buffer->size + more + buffer->capacity / 2 + 256;
-    char *data = capacity > more ? realloc(buffer->data, capacity) : NULL;
-    if (!data) return limn_fail(error, "not enough memory for a text of %zu bytes", buffer->size + more);
-    buffer->data = data;
-    buffer->capacity = capacity;
-    return 0;
-}
-
 int codes_transliterate(const uint32_t *codes, size_t count, limn_buffer *out, limn_error *error) {
     for (size_t i = 0; i < count; i++) {
         size_t number = transliteration_rows[transliteration_row[codes[i] >> 8]][codes[i] & 255];
         size_t start = transliteration_start[number], size = transliteration_start[number + 1] - start;
-        if (out->capacity - out->size <= size && bytes_reserve(out, size + count - i, error)) return -1;
+        if (out->capacity - out->size <= size && limn_buffer_reserve(out, size + count - i, error)) return -1;
         memcpy(out->data + out->size, transliteration_text + start, size);
         out->size += size;
     }

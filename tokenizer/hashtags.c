@@ -187,7 +187,7 @@ static void mark_words(const hashtag_words *self, const char *text, size_t size,
 int hashtag_split(const hashtag_words *self, const char *text, size_t size, limn_buffer *out, limn_error *error) {
     unsigned char small[512] = {0};
     unsigned char *marks = 2 * size <= sizeof small ? small : limn_allocate(size, 2, error);
-    if (!marks || bytes_reserve(out, 2 * size, error)) {
+    if (!marks || limn_buffer_reserve(out, 2 * size, error)) {
         if (marks != small) free(marks);
         return -1;
     }

@@ -24,23 +24,12 @@ static written_id *write_ids(size_t count, limn_error *error) {
     return written;
 }
 
-/* Room in the buffer, which is written to without asking again. */
-static int reserve(limn_buffer *buffer, size_t more, limn_error *error) {
-    if (buffer->capacity - buffer->size >= more) return 0;
-    size_t capacity = 2 * buffer->capacity + more;
-    char *data = realloc(buffer->data, capacity);
-    if (!data) return limn_fail(error, "not enough memory for %zu bytes of ids", capacity);
-    buffer->data = data;
-    buffer->capacity = capacity;
-    return 0;
-}
-
 static int encode_line(const line_turning *turning, const char *line, size_t size, size_t readable, line_answer *to) {
     static const char begin[] = "{\"ids\": [", end[] = "]}\n";
     enum { BEGIN = sizeof begin - 1, END = sizeof end - 1, COMMA = 2 };
     const written_id *written = turning->written;
     if (encode_text(turning->self, line, size, readable, &to->ids, &to->error)) return -1;
-    if (reserve(&to->out, BEGIN + END + WRITTEN_MAX * to->ids.count, &to->error)) return -1;
+    if (limn_buffer_reserve(&to->out, BEGIN + END + WRITTEN_MAX * to->ids.count, &to->error)) return -1;
     char *start = to->out.data + to->out.size, *at = start + BEGIN - (to->ids.count ? COMMA : 0);
     for (size_t i = 0; i < to->ids.count; i++) {
         size_t id = (size_t)to->ids.items[i];

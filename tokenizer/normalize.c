@@ -153,7 +153,7 @@ static int normalize(const text_normalizer *self, const char *text, size_t size,
                      limn_error *error) {
     limn_buffer *bytes = &space->bytes.a;
     bytes->size = 0;
-    if (bytes_reserve(bytes, size, error)) return -1;
+    if (limn_buffer_reserve(bytes, size, error)) return -1;
     if (take_short_way(text, size, bytes->data))
         bytes->size = size;
     else if (take_long_way(self, text, size, space, error))

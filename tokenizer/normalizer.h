@@ -83,9 +83,6 @@ size_t utf8_take(const unsigned char *text, size_t size, uint32_t *code, bool *v
 /* Appends what the code points are in ASCII and lower case (Sean M. Burke's Text::Unidecode, see tables/transliteration.c). */
 int codes_transliterate(const uint32_t *codes, size_t count, limn_buffer *out, limn_error *error);
 
-/* Room for `more` bytes and a NUL. */
-int bytes_reserve(limn_buffer *buffer, size_t more, limn_error *error);
-
 /* ---------------------------------------------------------------- entities.c: HTML's character references */
 
 /* Appends the text with its references replaced, as html.unescape of Python does by the rules of HTML (WHATWG, 13.2.5.72): the

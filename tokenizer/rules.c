@@ -331,7 +331,7 @@ static int run_pass(rule_buffers *buffers, pass function, char grown, limn_error
     for (size_t i = 0; grown && i < buffers->a.size; i++)
         if (buffers->a.data[i] == grown) size += HIDDEN_LENGTH;
     buffers->b.size = 0;
-    if (bytes_reserve(&buffers->b, size, error)) return -1;
+    if (limn_buffer_reserve(&buffers->b, size, error)) return -1;
     buffers->b.size = function((span){buffers->a.data, buffers->a.size}, buffers->b.data);
     swap(buffers);
     return 0;
@@ -339,7 +339,7 @@ static int run_pass(rule_buffers *buffers, pass function, char grown, limn_error
 
 static int run_people(rule_buffers *buffers, uint64_t seed, limn_error *error) {
     buffers->b.size = 0;
-    if (bytes_reserve(&buffers->b, buffers->a.size * 2, error)) return -1;
+    if (limn_buffer_reserve(&buffers->b, buffers->a.size * 2, error)) return -1;
     buffers->b.size = name_people((span){buffers->a.data, buffers->a.size}, seed, buffers->b.data);
     swap(buffers);
     return 0;
@@ -388,7 +388,7 @@ int rules_apply(const hashtag_words *words, uint64_t seed, rule_buffers *buffers
     simplify(buffers->a.data, buffers->a.size);
     if (show_hidden(buffers, error)) return -1;
     buffers->b.size = 0;
-    if (bytes_reserve(&buffers->b, buffers->a.size * 2, error)) return -1;
+    if (limn_buffer_reserve(&buffers->b, buffers->a.size * 2, error)) return -1;
     span merged = merge((span){buffers->a.data, buffers->a.size}, buffers->b.data);
     if (limn_buffer_append(out, " ", 1, error)) return -1;
     return limn_buffer_append(out, merged.data, merged.size, error);
