@@ -49,6 +49,15 @@ parameter *parameters_find(const parameters *set, const char *name); /* NULL whe
 void parameters_zero_grads(parameters *set);
 void parameters_free(parameters *set);
 
+/* ---------------------------------------------------------------- precision */
+
+/* What numbers are multiplied in; sums are float32 everywhere. INT8: weights of 8 bits with a scale an output, activations in
+ * bfloat16. */
+typedef enum { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8 } nn_precision;
+/* "fp32", "bf16", "int8" and back; a usage error that names the option --precision when unknown. */
+int nn_precision_parse(nn_precision *out, const char *text, limn_error *error);
+const char *nn_precision_name(nn_precision precision);
+
 /* ---------------------------------------------------------------- products */
 
 /* Call first in main(). libgomp's threads spin for milliseconds at the end of every parallel region; where another process holds
