@@ -248,6 +248,9 @@ void upsample_nearest_backward(float *din, const float *dout, size_t B, size_t Y
 double softmax_cross_entropy(float *dlogits, float *losses, const float *logits, const int32_t *labels, size_t N, size_t V,
                              float scale);
 
+/* x = exp(scale·(x − largest)) for n logits of which none is above `largest`; returns their sum. */
+double softmax_weights(float *x, float largest, float scale, size_t n);
+
 /* ---------------------------------------------------------------- optimizers */
 
 typedef struct {
