@@ -4,7 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_MAX = 4096, QUEUE_MAX = 1 << 16, READERS_MAX = 256, USUAL_READERS = 8, VERIFY_MAX = 1000 };
+/* USUAL_BATCH: larger ones are no faster, and Ctrl-C waits for one. */
+enum {
+    BATCH_MAX = 4096,
+    USUAL_BATCH_MIN = 4,
+    USUAL_BATCH_MAX = 32,
+    QUEUE_MAX = 1 << 16,
+    READERS_MAX = 256,
+    USUAL_READERS_MAX = 8,
+    VERIFY_MAX = 1000
+};
 static const size_t QUEUE_BYTES = (size_t)256 << 20; /* of pixels, where the queue's size is left to us */
 
 typedef struct {
@@ -29,12 +38,16 @@ typedef struct {
     limn_error first_damage;
 } encoder;
 
+static size_t clamp(size_t value, size_t least, size_t most) {
+    return value < least ? least : value > most ? most : value;
+}
+
 /* ---------------------------------------------------------------- one shard */
 
 static void show_progress(encoder *self) {
     uint64_t samples, bytes;
-    encode_ahead_position(self->ahead, &samples, &bytes);
-    const uint64_t total = encode_estimate(&self->amount, samples, bytes), done = self->summary->pictures;
+    const bool all_read = encode_ahead_position(self->ahead, &samples, &bytes);
+    const uint64_t done = self->summary->pictures, total = all_read ? samples : encode_estimate(&self->amount, samples, bytes);
     limn_progress_set_total(self->progress, total > self->skipped + done ? total - self->skipped : total ? done : 0);
     const double seconds = limn_seconds() - self->began;
     limn_progress_update(self->progress, done, "VQGAN waited %.1f%%",
@@ -122,20 +135,13 @@ static int encode_all(encoder *self, limn_error *error) {
     return status;
 }
 
-static size_t choose(size_t given, size_t usual, size_t most) {
-    const size_t wanted = given ? given : usual;
-    return wanted < 1 ? 1 : wanted > most ? most : wanted;
-}
-
 static int start_threads(encoder *self, limn_error *error) {
     const encode_options *options = self->options;
-    const size_t picture_bytes = self->kind.side * self->kind.side * 3, room = QUEUE_BYTES / picture_bytes;
-    const size_t readers = choose(options->readers, choose(0, limn_get_threads(), USUAL_READERS), READERS_MAX);
-    const size_t usual = 2 * options->batch + readers;
-    const size_t queue = choose(options->queue, usual < room ? usual : room, QUEUE_MAX);
+    const size_t room = QUEUE_BYTES / (self->kind.side * self->kind.side * 3);
+    const size_t queue = options->queue ? options->queue : clamp(2 * options->batch + options->readers, 1, room < 1 ? 1 : room);
     self->writer = encode_writer_start(&self->kind, error);
     if (!self->writer) return -1;
-    self->ahead = encode_ahead_start(options, self->todo, self->kind.side, readers, queue, error);
+    self->ahead = encode_ahead_start(options, self->todo, self->kind.side, options->readers, queue, error);
     return self->ahead ? 0 : -1;
 }
 
@@ -174,11 +180,19 @@ static int report_damage(const encoder *self, limn_error *error) {
 
 static int check_options(const encode_options *options, limn_error *error) {
     if (part_check(options->part, options->parts, error)) return -1;
-    if (options->batch == 0 || options->batch > BATCH_MAX)
-        return limn_fail_usage(error, "--batch %zu: from 1 to %d is possible", options->batch, BATCH_MAX);
+    if (options->batch > BATCH_MAX)
+        return limn_fail_usage(error, "--batch %zu: at most %d is possible", options->batch, BATCH_MAX);
+    if (options->readers > READERS_MAX || options->queue > QUEUE_MAX)
+        return limn_fail_usage(error, "at most %d readers and a queue of %d pictures are possible", READERS_MAX, QUEUE_MAX);
     if (options->verify > VERIFY_MAX)
         return limn_fail_usage(error, "--verify %zu: at most %d pictures are kept for it", options->verify, VERIFY_MAX);
     return 0;
+}
+
+static void choose_sizes(encode_options *options) {
+    const size_t threads = limn_get_threads();
+    if (!options->batch) options->batch = clamp(2 * threads, USUAL_BATCH_MIN, USUAL_BATCH_MAX);
+    if (!options->readers) options->readers = clamp(threads, 1, USUAL_READERS_MAX);
 }
 
 static int prepare(encoder *self, limn_error *error) {
@@ -216,9 +230,12 @@ static int encode_missing(encoder *self, limn_error *error) {
     return self->verifier ? encode_verifier_run(self->verifier, self->summary, error) : 0;
 }
 
-int encode_run(const encode_options *options, encode_summary *summary, limn_error *error) {
+int encode_run(const encode_options *given, encode_summary *summary, limn_error *error) {
     *summary = (encode_summary){0};
-    if (check_options(options, error)) return -1;
+    if (check_options(given, error)) return -1;
+    encode_options chosen = *given;
+    const encode_options *options = &chosen;
+    choose_sizes(&chosen);
     encoder self = {.options = options, .summary = summary};
     const double start = limn_seconds();
     int lock = -1;

@@ -75,8 +75,8 @@ encode_ahead *encode_ahead_start(const encode_options *options, const bool *todo
  * again (its pixels are not freed). *waited grows by the seconds that this took. -1: limn_stop_requested. */
 int encode_ahead_take(encode_ahead *self, encode_event *event, encode_sample *sample, size_t *input, double *waited,
                       limn_error *error);
-/* How far reading is: samples, and bytes of the tars. */
-void encode_ahead_position(encode_ahead *self, uint64_t *samples, uint64_t *bytes);
+/* How far reading is: samples, and bytes of the tars. True: there are no more. */
+bool encode_ahead_position(encode_ahead *self, uint64_t *samples, uint64_t *bytes);
 void encode_ahead_stop(encode_ahead *self); /* also in the middle; NULL allowed */
 
 /* ---------------------------------------------------------------- a shard as it grows (encode_shard.c) */

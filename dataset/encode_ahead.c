@@ -180,11 +180,13 @@ int encode_ahead_take(encode_ahead *self, encode_event *event, encode_sample *sa
     return 0;
 }
 
-void encode_ahead_position(encode_ahead *self, uint64_t *samples, uint64_t *bytes) {
+bool encode_ahead_position(encode_ahead *self, uint64_t *samples, uint64_t *bytes) {
     pthread_mutex_lock(&self->mutex);
     *samples = self->samples;
     *bytes = self->bytes_before + self->bytes_here;
+    const bool ended = self->ended;
     pthread_mutex_unlock(&self->mutex);
+    return ended;
 }
 
 void encode_ahead_stop(encode_ahead *self) {

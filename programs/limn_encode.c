@@ -48,7 +48,7 @@ static int print_summary(const encode_options *options, const encode_summary *su
 }
 
 static int run(int argc, char **argv, limn_error *error) {
-    encode_options options = {.parts = 1, .batch = 16};
+    encode_options options = {.parts = 1};
     limn_strings patterns = {0};
     const char *part = NULL, *precision = "fp32";
     bool json = false;
@@ -57,7 +57,7 @@ static int run(int argc, char **argv, limn_error *error) {
         {"vqgan", LIMN_OPTION_STRING, &options.vqgan, "DIR", "Folder of the VQGAN's config.json and weights.", true},
         {"output", LIMN_OPTION_STRING, &options.output, "DIR", "Folder for the shards; whole ones there are kept.", true},
         {"part", LIMN_OPTION_STRING, &part, "I/N", "Encode only each N-th tar, beginning with the I-th (from 0).", false},
-        {"batch", LIMN_OPTION_SIZE, &options.batch, "N", "Pictures the VQGAN sees at once.", false},
+        {"batch", LIMN_OPTION_SIZE, &options.batch, "N", "Pictures the VQGAN sees at once; 0: two a thread, from 4 to 32.", false},
         {"precision", LIMN_OPTION_STRING, &precision, "fp32|bf16", "What the VQGAN computes in; bf16 is faster.", false},
         {"verify", LIMN_OPTION_SIZE, &options.verify, "K", "Check K pictures afterwards: read back, and bf16 against fp32.",
          false},
