@@ -397,7 +397,9 @@ static int encoder_prepare(encoder *self, limn_error *error) {
     const encode_options *options = self->options;
     if (vqgan_need_converted(options->vqgan, error)) return -1;
     self->model = vqgan_load(options->vqgan, false, error);
-    if (!self->model || vqgan_need_encoder(self->model, options->vqgan, error)) return -1;
+    if (!self->model || vqgan_need_encoder(self->model, options->vqgan, error) ||
+        vqgan_prepare(self->model, PRECISION_FP32, VQGAN_ENCODER, error))
+        return -1;
     const vqgan_config *config = vqgan_get_config(self->model);
     self->side = config->resolution;
     self->codebook_size = config->n_embed;

@@ -51,6 +51,7 @@ typedef struct {
     reading read;
     float *carry; /* (12, C): this patch's last two columns half transformed, which are the next one's first two */
     bool fresh;   /* carry holds nothing yet */
+    size_t ahead; /* bytes from a pixel to the one that will be read next in its stead, which is fetched meanwhile */
     bool pairs;
     float *to; /* number k of channel c to to[k·stride + c]; of a pair of channels when `pairs` */
     size_t stride, C;

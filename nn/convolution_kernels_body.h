@@ -7,6 +7,10 @@ typedef uint32_t NAME(bits) __attribute__((vector_size(VECTOR * 4), aligned(4), 
 
 #include "nn/bf16_kernels_body.h"
 
+#ifndef WEIGHTS_AHEAD
+#define WEIGHTS_AHEAD 512 /* floats: weights lie in order, so that what follows is the next product's */
+#endif
+
 /* `pixels` and `pairs` are constants where this is inlined, so that the loops over them are unrolled and `sum` lives in
  * registers. */
 TARGET static inline __attribute__((always_inline)) void NAME(product_of)(const product_block *block, const size_t pixels,
@@ -25,6 +29,8 @@ TARGET static inline __attribute__((always_inline)) void NAME(product_of)(const 
         for (size_t c = 0; c < C; c++) {
             const vector weight0 = *(const vector *)(weights), weight1 = *(const vector *)(weights + VECTOR);
             weights += 2 * VECTOR;
+            __builtin_prefetch(weights + WEIGHTS_AHEAD);
+            __builtin_prefetch(weights + WEIGHTS_AHEAD + VECTOR);
 #pragma GCC unroll 16
             for (size_t i = 0; i < pixels; i++) {
                 if (pairs) {

@@ -83,6 +83,7 @@ void winograd_patches(const convolution_kernels *kernels, float *to, size_t stri
     const float *pixels[WINOGRAD_POINTS];
     const size_t C = work->C, tile_floats = work->pairs ? C / 2 : C;
     patch_work patch = {.pixels = pixels, .carry = carry, .pairs = work->pairs, .stride = stride, .C = C};
+    patch.ahead = (work->upsampled ? WINOGRAD_OUT / 2 : WINOGRAD_OUT) * C * sizeof(float);
     for (size_t t = 0; t < count; t++) {
         const size_t column = (first + t) % tiles->tile_columns, row = (first + t) / tiles->tile_columns % tiles->tile_rows;
         const size_t b = (first + t) / tiles->tile_columns / tiles->tile_rows;
@@ -186,11 +187,29 @@ static void transform_back(const convolution_kernels *kernels, const winograd_wo
     }
 }
 
+/* Brings the places of these tiles' outputs into the cache while there are products to compute. */
+static void fetch_outputs(const winograd_work *work, const tiling *tiles, size_t first, size_t last, size_t o, size_t width) {
+    for (size_t t = first; t < last; t++) {
+        const size_t column = t % tiles->tile_columns * WINOGRAD_OUT, row_of_tiles = t / tiles->tile_columns;
+        const size_t row = row_of_tiles % tiles->tile_rows * WINOGRAD_OUT, b = row_of_tiles / tiles->tile_rows;
+        for (size_t y = row; y < row + WINOGRAD_OUT && y < work->rows; y++) {
+            const size_t place = ((b * work->rows + y) * work->columns + column) * work->O + o;
+            for (size_t x = 0; x < WINOGRAD_OUT && column + x < work->columns; x++)
+                for (size_t i = 0; i < width; i += 16) {
+                    __builtin_prefetch(work->out + place + x * work->O + i, 1);
+                    if (work->add != NULL && work->add != work->out) __builtin_prefetch(work->add + place + x * work->O + i);
+                }
+        }
+    }
+}
+
 static void output_block_products(const convolution_kernels *kernels, const winograd_work *work, const tiling *tiles,
-                                  const winograd_scratch *scratch, size_t count, size_t output_block, const size_t *offsets,
-                                  const float *zeros) {
+                                  const winograd_scratch *scratch, size_t first, size_t count, size_t output_block,
+                                  const size_t *offsets, const float *zeros) {
     const size_t width = kernels->channels_per_block;
     for (size_t k = 0; k < WINOGRAD_POINTS; k++) {
+        fetch_outputs(work, tiles, first + k * count / WINOGRAD_POINTS, first + (k + 1) * count / WINOGRAD_POINTS,
+                      output_block * width, width);
         product_block block = {.taps = 1,
                                .C = scratch->row_floats,
                                .weights = work->weights + (output_block * WINOGRAD_POINTS + k) * scratch->row_floats * width,
@@ -252,7 +271,7 @@ void winograd_products(const convolution_kernels *kernels, const winograd_work *
             const size_t group = item % groups;
             winograd_patches(kernels, mine.patches, mine.patch_stride, mine.carry, &tiles, first, count, work);
             for (size_t block = group * output_blocks / groups; block < (group + 1) * output_blocks / groups; block++) {
-                output_block_products(kernels, work, &tiles, &mine, count, block, offsets, zeros);
+                output_block_products(kernels, work, &tiles, &mine, first, count, block, offsets, zeros);
                 transform_back(kernels, work, &tiles, &mine, first, count, block, parts);
             }
         }

@@ -135,6 +135,7 @@ TARGET static inline __attribute__((always_inline)) void NAME(patch_channels)(co
 #pragma GCC unroll 6
             for (size_t y = 0; y < WINOGRAD_PATCH; y++) {
                 const float *from = pixels[y * WINOGRAD_PATCH + x];
+                __builtin_prefetch((const char *)from + work->ahead + c * sizeof(float));
                 column[y] = NAME(read_pixel)(outside && from == NULL ? NULL : from + c, terms, normed, swish, outside);
             }
             NAME(patch_line)(lines + x, WINOGRAD_PATCH, column);
