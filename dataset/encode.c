@@ -182,6 +182,8 @@ static int check_options(const encode_options *options, limn_error *error) {
     if (part_check(options->part, options->parts, error)) return -1;
     if (options->batch > BATCH_MAX)
         return limn_fail_usage(error, "--batch %zu: at most %d is possible", options->batch, BATCH_MAX);
+    if (options->precision != PRECISION_FP32 && options->precision != PRECISION_BF16)
+        return limn_fail_usage(error, "--precision %s: a VQGAN encodes in fp32 or bf16", nn_precision_name(options->precision));
     if (options->readers > READERS_MAX || options->queue > QUEUE_MAX)
         return limn_fail_usage(error, "at most %d readers and a queue of %d pictures are possible", READERS_MAX, QUEUE_MAX);
     if (options->verify > VERIFY_MAX)

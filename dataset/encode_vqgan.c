@@ -9,8 +9,7 @@ static int open_model(encode_vqgan *self, const encode_options *options, nn_prec
     if (vqgan_need_converted(options->vqgan, error)) return -1;
     self->model = vqgan_load(options->vqgan, false, error);
     if (!self->model || vqgan_need_encoder(self->model, options->vqgan, error)) return -1;
-    if (precision != PRECISION_FP32)
-        return limn_fail_usage(error, "--precision %s: the VQGAN computes in fp32", nn_precision_name(precision));
+    if (vqgan_prepare(self->model, precision, VQGAN_ENCODER, error)) return -1;
     self->side = vqgan_get_config(self->model)->resolution;
     self->length = vqgan_token_count(self->model);
     size_t floats;

@@ -2,6 +2,7 @@
 #include "core/core.h"
 #include "nn/nn.h"
 #include "train/train.h"
+#include "vqgan/vqgan.h"
 
 #include <string.h>
 
@@ -57,8 +58,50 @@ static int bench_train(int argc, char **argv, limn_error *error) {
     return 0;
 }
 
+static int bench_vqgan(int argc, char **argv, bool decode, const limn_program *program, limn_error *error) {
+    const char *config = NULL, *precision_name = "fp32";
+    size_t batch = 9, steps = 3;
+    nn_precision precision;
+    const limn_option options[] = {
+        {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML with the section vqgan", true},
+        {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16", "precision of the numbers that are multiplied", false},
+        {"batch", LIMN_OPTION_SIZE, &batch, "N", "pictures of a step", false},
+        {"steps", LIMN_OPTION_SIZE, &steps, "N", "steps that are measured, after one that is not; the fastest counts", false},
+        {0}};
+    int parsed = limn_options_parse(program, options, argc, argv, NULL, error);
+    if (parsed != 0) return parsed > 0 ? 0 : -1;
+    if (nn_precision_parse(&precision, precision_name, error)) return -1;
+    if (batch == 0 || batch > 4096 || steps == 0)
+        return limn_fail_usage(error, "--batch must be 1 to 4096 and --steps at least 1");
+    vqgan_measurement measured;
+    if (vqgan_measure(config, decode, precision, batch, steps, &measured, error)) return -1;
+    double peak = 2e-9 * 4096.0 * 4096.0 * 4096.0 / measured.peak_seconds, gflops = measured.flops * 1e-9 / measured.seconds;
+    printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": %.4f, \"rss_bytes\": %zu}\n",
+           measured.seconds, (double)batch / measured.seconds, gflops, gflops / peak, limn_resident_bytes_peak());
+    return 0;
+}
+
+static int bench_vqgan_encode(int argc, char **argv, limn_error *error) {
+    const limn_program program = {
+        .name = "limn-bench vqgan-encode",
+        .summary = "Measures how fast a configuration's VQGAN makes tokens of pictures, with random weights and pictures.",
+        .examples = "$ limn-bench vqgan-encode --config configs/mini.json --precision bf16 --batch 9\n"};
+    return bench_vqgan(argc, argv, false, &program, error);
+}
+
+static int bench_vqgan_decode(int argc, char **argv, limn_error *error) {
+    const limn_program program = {
+        .name = "limn-bench vqgan-decode",
+        .summary = "Measures how fast a configuration's VQGAN makes pictures of tokens, with random weights and tokens.",
+        .examples = "$ limn-bench vqgan-decode --config configs/mini.json --precision bf16 --batch 9\n"
+                    "      convolutions are counted as computed directly, so that the share of the peak may be above 1\n"};
+    return bench_vqgan(argc, argv, true, &program, error);
+}
+
 static const limn_subcommand subcommands[] = {
     {"matmul", "matrix products of 4096³: the machine's peak, against which all other rates are stated", bench_matmul},
+    {"vqgan-encode", "pictures to tokens", bench_vqgan_encode},
+    {"vqgan-decode", "tokens to pictures", bench_vqgan_decode},
     {"train", "training steps of a configuration", bench_train},
     {NULL, NULL, NULL}};
 

@@ -19,6 +19,12 @@ same threads
 for part in 0 1 2; do quietly limn-encode "$@" --output parts --part $part/3; done
 same parts
 
+# bf16 says how it agrees with fp32, and the two do not mix.
+limn-encode "$@" --output bf16 --precision bf16 --verify 8 >bf16.txt 2>bf16.log || fail "$(cat bf16.log)"
+grep -q "verified 8 pictures: .* % of their bf16 tokens are fp32's too" bf16.txt || fail "no agreement in $(cat bf16.txt)"
+expect 1 'bf16/00000.h5: made with --precision bf16, not fp32' limn-encode "$@" --output bf16
+expect 1 'whole/00000.h5: made with --precision fp32, not bf16' limn-encode "$@" --output whole --precision bf16
+
 # Without stats the total is estimated, and right at the end.
 mkdir bare
 cp pictures/*.tar bare

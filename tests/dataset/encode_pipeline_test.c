@@ -39,6 +39,12 @@ static void write_tars(world *self, tar_list *list) {
     self->options.inputs = (limn_strings){TARS, list->inputs};
 }
 
+static const char *shard_name(size_t number) {
+    static char name[32];
+    snprintf(name, sizeof name, "%05zu.h5", number);
+    return name;
+}
+
 static void use_output(world *self, const char *name) {
     snprintf(self->output, sizeof self->output, "%.4000s/%s", self->folder, name);
 }
@@ -58,8 +64,11 @@ static void the_same_bytes_however_they_are_made(void **state) {
         size_t threads, batch, readers, queue;
     } ways[] = {{1, 1, 1, 1}, {1, 5, 3, 1}, {2, 3, 2, 2}, {3, 64, 7, 100}, {2, 20, 1, 3}, {4, 0, 0, 0}, {2, 2, 16, 5}};
     write_tars(self, &list);
+    const size_t count = sizeof ways / sizeof *ways;
     char *whole = NULL;
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+    for (size_t round = 0; round < 2 * count; round++) {
+        const size_t i = round % count;
+        self->options.precision = round < count ? PRECISION_FP32 : PRECISION_BF16;
         limn_set_threads(ways[i].threads);
         self->options.batch = ways[i].batch;
         self->options.readers = ways[i].readers;
@@ -71,10 +80,11 @@ static void the_same_bytes_however_they_are_made(void **state) {
         assert_int_equal(self->summary.skipped, 6);
         assert_true(self->summary.rate > 0 && self->summary.vqgan_wait_seconds >= 0 &&
                     self->summary.vqgan_wait_seconds <= self->summary.seconds);
-        if (whole)
-            assert_output(self, whole);
-        else
+        if (i == 0) {
+            free(whole);
             whole = folder_print(self->output);
+        }
+        assert_output(self, whole);
     }
     limn_set_threads(0);
     free(whole);
@@ -155,19 +165,51 @@ static void verified_pictures(void **state) {
     assert_int_equal(self->summary.verified, 0); /* nothing was encoded */
 }
 
+/* What --verify says of bf16 is what a look at all tokens of both precisions says. */
+static void bf16_compared_with_fp32(void **state) {
+    world *self = *state;
+    encode(self);
+    token_shard exact[3];
+    for (size_t i = 0; i < 3; i++) exact[i] = read_shard(self, shard_name(i));
+    use_output(self, "bf16");
+    self->options.precision = PRECISION_BF16;
+    self->options.verify = 1000;
+    encode(self);
+    size_t pictures = 0, equal = 0, least = LENGTH;
+    for (size_t i = 0; i < 3; i++) {
+        token_shard shard = read_shard(self, shard_name(i));
+        assert_string_equal(shard.precision, "bf16");
+        for (size_t row = 0; row < shard.count; row++, pictures++) {
+            size_t here = 0;
+            for (size_t t = row * LENGTH; t < (row + 1) * LENGTH; t++) here += shard.tokens[t] == exact[i].tokens[t];
+            equal += here;
+            if (here < least) least = here;
+        }
+        token_shard_free(&shard);
+        token_shard_free(&exact[i]);
+    }
+    assert_int_equal(self->summary.verified, pictures);
+    assert_true(equal > pictures * LENGTH * 8 / 10);
+    assert_int_equal((size_t)(self->summary.token_agreement * (double)(pictures * LENGTH) + 0.5), equal);
+    assert_int_equal((size_t)(self->summary.least_agreement * LENGTH + 0.5), least);
+}
+
 static void another_precision_is_refused_by_name(void **state) {
     world *self = *state;
     encode(self);
     char *whole = folder_print(self->output);
-    token_shard shard = read_shard(self, "00001.h5");
-    assert_string_equal(shard.precision, "fp32");
-    snprintf(shard.precision, sizeof shard.precision, "bf16");
-    assert_int_equal(token_shard_write(in(self->output, "00001.h5"), &shard, NULL), 0);
-    token_shard_free(&shard);
-    assert_int_equal(unlink(in(self->output, "00000.h5")), 0);
-    assert_refused(self, "00001.h5: made with --precision bf16, not fp32");
+    self->options.precision = PRECISION_BF16;
+    assert_int_equal(unlink(in(self->output, "00000.h5")), 0); /* it could be made, but not beside the others */
+    assert_refused(self, "00001.h5: made with --precision fp32, not bf16");
     assert_refused(self, "--restart");
     assert_false(is_there(self, "00000.h5"));
+    self->options.restart = true;
+    encode(self);
+    self->options.restart = false;
+    encode(self);
+    assert_int_equal(self->summary.shards_kept, 3);
+    self->options.precision = PRECISION_FP32;
+    assert_refused(self, "00000.h5: made with --precision bf16, not fp32");
     self->options.restart = true;
     encode(self);
     assert_output(self, whole);
@@ -190,26 +232,23 @@ static int exit_status(pid_t child) {
 
 static void killed_and_gone_on(void **state) {
     world *self = *state;
-    char pattern[4096], missing[4096];
+    char pattern[4096];
     for (size_t i = 0; i < TARS; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%.4000s/%05zu.tar", self->folder, i);
-        write_painted_tar(path, i, 20, 24, 20);
+        write_painted_tar(path, i, 100, 24, 20);
     }
     snprintf(pattern, sizeof pattern, "%.4000s/*.tar", self->folder);
     assert_int_equal(exit_status(start_encode(self, pattern)), 0);
     char *whole = folder_print(self->output);
     assert_non_null(strstr(whole, "00005.h5"));
     snprintf(self->output, sizeof self->output, "%.4000s/killed", self->folder);
-    snprintf(missing, sizeof missing, "%05d.h5", TARS - 1);
     size_t killed = 0, shards = 1;
-    for (int round = 0; round < 200 && !is_there(self, missing); round++) {
-        char next[32];
-        snprintf(next, sizeof next, "%05zu.h5", shards);
+    for (int round = 0; round < 200 && !is_there(self, shard_name(TARS - 1)); round++) {
         pid_t child = start_encode(self, pattern);
         bool ended = false;
-        for (int i = 0; i < 3000 && !ended && !is_there(self, next); i++) {
-            usleep(10000);
+        for (int i = 0; i < 30000 && !ended && !is_there(self, shard_name(shards)); i++) {
+            usleep(1000);
             ended = waitpid(child, NULL, WNOHANG) == child;
         }
         if (!ended) {
@@ -218,11 +257,9 @@ static void killed_and_gone_on(void **state) {
             killed += WIFSIGNALED(exit_status(child)) != 0;
         }
         for (size_t i = 0; i < TARS; i++) { /* what looks whole is whole */
-            char name[32];
-            snprintf(name, sizeof name, "%05zu.h5", i);
-            if (!is_there(self, name)) continue;
-            token_shard shard = read_shard(self, name);
-            assert_int_equal(shard.count, 20);
+            if (!is_there(self, shard_name(i))) continue;
+            token_shard shard = read_shard(self, shard_name(i));
+            assert_int_equal(shard.count, 100);
             token_shard_free(&shard);
             if (i >= shards) shards = i + 1;
         }
@@ -262,7 +299,7 @@ static void interrupted_and_gone_on(void **state) {
         }
         assert_true(WIFEXITED(status));
         assert_int_equal(count_hidden(self->output), 0);
-        if (WEXITSTATUS(status) == 0) continue; /* it was done before */
+        if (is_there(self, "00002.h5")) continue; /* it was done before */
         assert_int_equal(WEXITSTATUS(status), LIMN_EXIT_INTERRUPTED);
         interrupted++;
         assert_true(is_there(self, "00000.h5") && is_there(self, "00001.h5") && !is_there(self, "00002.h5"));
@@ -296,6 +333,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(broken_tars_among_good_ones, make_world, remove_world),
         cmocka_unit_test_setup_teardown(parts_are_the_whole, make_world, remove_world),
         cmocka_unit_test_setup_teardown(verified_pictures, make_world, remove_world),
+        cmocka_unit_test_setup_teardown(bf16_compared_with_fp32, make_world, remove_world),
         cmocka_unit_test_setup_teardown(another_precision_is_refused_by_name, make_world, remove_world),
         cmocka_unit_test_setup_teardown(killed_and_gone_on, make_world, remove_world),
         cmocka_unit_test_setup_teardown(interrupted_and_gone_on, make_world, remove_world),
