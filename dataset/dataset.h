@@ -131,7 +131,8 @@ typedef struct {
     uint64_t pictures;               /* the VQGAN has encoded in this run */
     uint64_t captions, skipped;      /* of the shards made; skipped: samples without a picture that can be used */
     double seconds;                  /* of all, loading the VQGAN included */
-    double rate;                     /* pictures a second from the first tar's opening to the last shard's writing */
+    double encode_seconds;           /* from the first tar's opening to the last shard's writing */
+    double rate;                     /* pictures a second of these */
     double vqgan_wait_seconds;       /* of these, that the VQGAN waited for a picture or for a shard to be taken away */
     size_t verified;                 /* pictures checked */
     double token_agreement;          /* share of their tokens that fp32 gives too, */

@@ -162,7 +162,7 @@ static int run_pipeline(encoder *self, limn_error *error) {
         status = -1;
     }
     limn_progress_finish(self->progress);
-    const double seconds = limn_seconds() - self->began;
+    const double seconds = self->summary->encode_seconds = limn_seconds() - self->began;
     self->summary->rate = seconds > 0 ? (double)self->summary->pictures / seconds : 0;
     return status;
 }

@@ -120,6 +120,7 @@ int encode_find_work(const encode_kind *kind, bool *todo, size_t *whole, limn_er
     for (size_t i = 0; i < options->inputs.count; i++) {
         char path[4096];
         if (!encode_is_mine(options, i)) continue;
+        if (limn_stop_requested()) return limn_fail(error, "stopped before anything was encoded");
         if (encode_output_path(path, sizeof path, options, options->inputs.items[i], ".h5", error)) return -1;
         int found = shard_is_whole(kind, path, error);
         if (found < 0) return -1;

@@ -36,7 +36,7 @@ static void print_verified(const encode_options *options, const encode_summary *
 
 static int print_summary(const encode_options *options, const encode_summary *summary, bool json, limn_error *error) {
     if (json) return print_json(options, summary, error);
-    const double seconds = summary->rate > 0 ? (double)summary->pictures / summary->rate : 0;
+    const double seconds = summary->encode_seconds;
     printf(
         "%s: %zu shards made, %zu kept; %llu pictures with %llu captions, %llu skipped, in %.1f s; %.2f pictures/s, the VQGAN "
         "waited %.1f %% of the time\n",
@@ -57,7 +57,8 @@ static int run(int argc, char **argv, limn_error *error) {
         {"vqgan", LIMN_OPTION_STRING, &options.vqgan, "DIR", "Folder of the VQGAN's config.json and weights.", true},
         {"output", LIMN_OPTION_STRING, &options.output, "DIR", "Folder for the shards; whole ones there are kept.", true},
         {"part", LIMN_OPTION_STRING, &part, "I/N", "Encode only each N-th tar, beginning with the I-th (from 0).", false},
-        {"batch", LIMN_OPTION_SIZE, &options.batch, "N", "Pictures the VQGAN sees at once; 0: two a thread, from 4 to 32.", false},
+        {"batch", LIMN_OPTION_SIZE, &options.batch, "N", "Pictures the VQGAN sees at once; 0: two a thread, from 4 to 32.",
+         false},
         {"precision", LIMN_OPTION_STRING, &precision, "fp32|bf16", "What the VQGAN computes in; bf16 is faster.", false},
         {"verify", LIMN_OPTION_SIZE, &options.verify, "K", "Check K pictures afterwards: read back, and bf16 against fp32.",
          false},
