@@ -1,4 +1,4 @@
-/* What the files of limn-encode share; nothing outside includes it.
+/* What the files of limn-encode share; nothing outside but their tests includes it.
  *
  *   encode_ahead    threads of our own read tars and decode pictures, a bounded number ahead, across the tars' borders
  *   encode.c        the caller's thread takes them in their order and runs the VQGAN, whose OpenMP team has all cores

@@ -1,6 +1,8 @@
 /* limn-encode's pipeline: the same bytes whatever the threads do, whatever ends a run, and whatever lies in a tar. */
 #include "encode_world.h"
 
+#include "dataset/encode.h"
+
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +165,43 @@ static void verified_pictures(void **state) {
     self->options.restart = false;
     encode(self);
     assert_int_equal(self->summary.verified, 0); /* nothing was encoded */
+}
+
+/* Two pictures of which the second is not in the shard as it is said to be written. */
+static int verify_row(const world *self, const token_shard *shard, size_t row, const char *key, int32_t change,
+                      limn_error *error) {
+    const encode_kind kind = {.options = &self->options, .side = SIDE, .length = LENGTH, .codebook_size = CODES};
+    encode_summary summary = {0};
+    encode_verifier *verifier = encode_verifier_create(&kind, NULL);
+    assert_non_null(verifier);
+    for (size_t i = 0; i < 2; i++) {
+        encode_sample sample = {0};
+        int32_t tokens[LENGTH];
+        snprintf(sample.key, sizeof sample.key, "%s", i ? key : "000010000");
+        for (size_t t = 0; t < LENGTH; t++) tokens[t] = shard->tokens[i * LENGTH + t];
+        if (i) tokens[LENGTH - 1] += change;
+        encode_verifier_offer(verifier, &sample, 1, i ? row : 0, tokens);
+    }
+    const int status = encode_verifier_run(verifier, &summary, error);
+    encode_verifier_free(verifier);
+    return status;
+}
+
+static void shards_that_are_not_what_was_written(void **state) {
+    world *self = *state;
+    limn_error error = {0};
+    encode(self);
+    token_shard shard = read_shard(self, "00001.h5");
+    self->options.verify = 2;
+    assert_int_equal(verify_row(self, &shard, 1, "000010001", 0, &error), 0);
+    assert_int_equal(verify_row(self, &shard, 1, "000010001", 1, &error), -1);
+    if (!strstr(error.message, "00001.h5: row 1 is not what was written for picture 000010001")) fail_msg("%s", error.message);
+    assert_int_equal(verify_row(self, &shard, 1, "000010002", 0, &error), -1);
+    assert_int_equal(verify_row(self, &shard, 1, "00001000", 0, &error), -1);
+    assert_int_equal(verify_row(self, &shard, shard.count, "000010001", 0, &error), -1);
+    assert_int_equal(unlink(in(self->output, "00001.h5")), 0);
+    assert_int_equal(verify_row(self, &shard, 1, "000010001", 0, &error), -1);
+    token_shard_free(&shard);
 }
 
 /* What --verify says of bf16 is what a look at all tokens of both precisions says. */
@@ -333,6 +372,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(broken_tars_among_good_ones, make_world, remove_world),
         cmocka_unit_test_setup_teardown(parts_are_the_whole, make_world, remove_world),
         cmocka_unit_test_setup_teardown(verified_pictures, make_world, remove_world),
+        cmocka_unit_test_setup_teardown(shards_that_are_not_what_was_written, make_world, remove_world),
         cmocka_unit_test_setup_teardown(bf16_compared_with_fp32, make_world, remove_world),
         cmocka_unit_test_setup_teardown(another_precision_is_refused_by_name, make_world, remove_world),
         cmocka_unit_test_setup_teardown(killed_and_gone_on, make_world, remove_world),
