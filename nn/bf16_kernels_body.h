@@ -4,8 +4,7 @@
 typedef uint32_t NAME(pair) __attribute__((may_alias));
 
 /* sum + the two products of each pair. */
-TARGET static inline __attribute__((always_inline)) NAME(vector)
-NAME(add_pairs)(NAME(vector) sum, NAME(bits) a, NAME(bits) b) {
+TARGET static inline __attribute__((always_inline)) NAME(vector) NAME(add_pairs)(NAME(vector) sum, NAME(bits) a, NAME(bits) b) {
 #ifdef BF16_PRODUCTS
     return (NAME(vector))_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 #else
@@ -27,17 +26,23 @@ TARGET static inline __attribute__((always_inline)) void NAME(store_rounded)(uin
 #endif
 }
 
-/* z·σ(z) within a few units in the last place. */
+/* z·σ(z) = z/(1 + 2^power) within a few units in the last place. */
 TARGET static inline __attribute__((always_inline)) NAME(vector) NAME(swish)(NAME(vector) z) {
     typedef NAME(vector) vector;
     const float shift = 12582912.0f; /* 1.5·2^23: adding it leaves the nearest integer in the low bits */
-    vector power = z * -1.44269504f; /* σ(z) = 1/(1 + 2^power) */
+    /* below −86 it is nothing; a NaN stays one, being the second operand */
 #if VECTOR == 16
-    power = (vector)_mm512_max_ps(_mm512_set1_ps(-125), _mm512_min_ps(_mm512_set1_ps(125), (__m512)power));
+    z = (vector)_mm512_max_ps(_mm512_set1_ps(-86), (__m512)z);
+    const vector power = (vector)_mm512_max_ps(_mm512_set1_ps(-125), (__m512)(z * -1.44269504f));
 #elif VECTOR == 8
-    power = (vector)_mm256_max_ps(_mm256_set1_ps(-125), _mm256_min_ps(_mm256_set1_ps(125), (__m256)power));
+    z = (vector)_mm256_max_ps(_mm256_set1_ps(-86), (__m256)z);
+    const vector power = (vector)_mm256_max_ps(_mm256_set1_ps(-125), (__m256)(z * -1.44269504f));
 #else
-    for (size_t i = 0; i < VECTOR; i++) power[i] = power[i] < -125 ? -125 : power[i] > 125 ? 125 : power[i];
+    vector power;
+    for (size_t i = 0; i < VECTOR; i++) {
+        z[i] = z[i] < -86 ? -86 : z[i];
+        power[i] = z[i] * -1.44269504f < -125 ? -125 : z[i] * -1.44269504f;
+    }
 #endif
     const vector shifted = power + shift, r = power - (shifted - shift);
     vector p = r * 0.001339086336f + 0.009676031918f; /* 2^r by Chebyshev's points */

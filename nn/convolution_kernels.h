@@ -62,8 +62,9 @@ typedef struct {
     float pivot[MOST_BLOCK_CHANNELS], sum[MOST_BLOCK_CHANNELS], squares[MOST_BLOCK_CHANNELS];
 } running_moments;
 
-/* "Pairs" are two bfloat16 of neighbouring channels in four bytes, the first in the lower half; products of pairs are exact, and
- * added to fp32 sums. Without instructions for that they are computed in fp32, to the same sums but for the order of adding. */
+/* "Pairs" are two bfloat16 of neighbouring channels in four bytes, the first in the lower half; products of pairs are exact,
+ * and added to fp32 sums. Without instructions for that they are computed in fp32, to the same sums but for the order of
+ * adding. */
 typedef struct {
     const char *name; /* "avx512bf16", "avx512", "avx2", "portable" */
     size_t pixels_per_block, channels_per_block;

@@ -200,8 +200,8 @@ void picture_moments(double *moments, const float *in, size_t B, size_t P, size_
         memset(moments + b * 2 * C, 0, 2 * C * sizeof *moments);
         for (size_t run = 0; run < runs; run++) {
             const double *part = parts + (b * runs + run) * 2 * C;
-            merge_channel_moments(moments + b * 2 * C, moments + (b * 2 + 1) * C, part, part + C,
-                                  (double)(run * MOMENT_RUN), (double)smaller(MOMENT_RUN, P - run * MOMENT_RUN), C);
+            merge_channel_moments(moments + b * 2 * C, moments + (b * 2 + 1) * C, part, part + C, (double)(run * MOMENT_RUN),
+                                  (double)smaller(MOMENT_RUN, P - run * MOMENT_RUN), C);
         }
     }
     limn_arena_release(arena, mark);

@@ -251,9 +251,8 @@ void winograd_products(const convolution_kernels *kernels, const winograd_work *
     scratch.products = limn_arena_floats(arena, threads * product_floats);
     scratch.rows = limn_arena_bytes(arena, threads * WINOGRAD_POINTS * tiles.at_once * sizeof *scratch.rows);
     scratch.carry = limn_arena_floats(arena, threads * 2 * WINOGRAD_PATCH * work->C);
-    double *parts = work->moments == NULL
-                        ? NULL
-                        : limn_arena_bytes(arena, work->B * tiles.blocks_of_picture * 2 * work->O * sizeof *parts);
+    double *parts =
+        work->moments == NULL ? NULL : limn_arena_bytes(arena, work->B * tiles.blocks_of_picture * 2 * work->O * sizeof *parts);
 #pragma omp parallel num_threads((int)threads)
     {
         const size_t thread = (size_t)omp_get_thread_num();

@@ -43,12 +43,8 @@ void winograd_backward_weight(const convolution_kernels *kernels, float *dweight
     most = most > MOST_TILES ? MOST_TILES : most < FEWEST_TILES ? FEWEST_TILES : most;
     const tiling tiles = winograd_cut_up(shape->B, convolution_out_rows(shape), convolution_out_columns(shape), most);
     const size_t blocks = tiles.blocks, slices = smaller(threads, blocks), size = WINOGRAD_POINTS * O * C;
-    const winograd_work patches_of = {.in = in,
-                                      .Y = shape->Y,
-                                      .X = shape->X,
-                                      .C = C,
-                                      .dy = -(ptrdiff_t)shape->pad_top,
-                                      .dx = -(ptrdiff_t)shape->pad_left};
+    const winograd_work patches_of = {
+        .in = in, .Y = shape->Y, .X = shape->X, .C = C, .dy = -(ptrdiff_t)shape->pad_top, .dx = -(ptrdiff_t)shape->pad_left};
     float *zeros = limn_arena_floats(arena, O);
     memset(zeros, 0, O * sizeof *zeros);
     const size_t patch_stride = tiles.at_once * C + 16, gradient_stride = tiles.at_once * O + 16;

@@ -6,8 +6,8 @@
 
 /* A block is a run of tiles of one picture, or all tiles of some whole pictures. */
 typedef struct {
-    size_t rows, columns;           /* outputs of a picture */
-    size_t tile_rows, tile_columns; /* tiles of a picture */
+    size_t rows, columns;                                  /* outputs of a picture */
+    size_t tile_rows, tile_columns;                        /* tiles of a picture */
     size_t pictures, blocks_of_picture, pictures_of_block; /* one of the latter two is 1 */
     size_t blocks, at_once;                                /* at most so many tiles in a block */
 } tiling;

@@ -89,7 +89,7 @@ TARGET static void NAME(winograd_weights)(float *to, const float *weights, size_
 }
 
 TARGET static inline __attribute__((always_inline)) NAME(vector)
-NAME(read_pixel)(const float *from, const NAME(vector) * terms, const bool normed, const bool swish, const bool outside) {
+    NAME(read_pixel)(const float *from, const NAME(vector) * terms, const bool normed, const bool swish, const bool outside) {
     typedef NAME(vector) vector;
     if (outside && from == NULL) return (vector){0};
     vector value = *(const vector *)from;
@@ -98,9 +98,8 @@ NAME(read_pixel)(const float *from, const NAME(vector) * terms, const bool norme
 }
 
 /* The switches are constants where this is inlined. */
-TARGET static inline __attribute__((always_inline)) void NAME(patch_channels)(const patch_work *work, const bool normed,
-                                                                              const bool swish, const bool outside,
-                                                                              const bool pairs) {
+TARGET static inline __attribute__((always_inline)) void
+NAME(patch_channels)(const patch_work *work, const bool normed, const bool swish, const bool outside, const bool pairs) {
     typedef NAME(vector) vector;
     const size_t stride = work->stride, C = work->C;
     const float *const *pixels = work->pixels;
@@ -238,8 +237,7 @@ TARGET static void NAME(winograd_output)(float *const *pixels, const float *cons
     size_t c = 0;
     for (; c + VECTOR <= channels; c += VECTOR)
         NAME(output_channels)(pixels, add, bias, from, stride, VECTOR, moments, fresh, true, c);
-    if (c < channels)
-        NAME(output_channels)(pixels, add, bias, from, stride, channels - c, moments, fresh, false, c);
+    if (c < channels) NAME(output_channels)(pixels, add, bias, from, stride, channels - c, moments, fresh, false, c);
 }
 
 TARGET static void NAME(winograd_output_gradient)(float *to, size_t stride, const float *const *pixels, size_t O) {

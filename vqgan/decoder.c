@@ -33,8 +33,8 @@ void vqgan_decode(const vqgan *model, float *pictures, const int32_t *tokens, si
         float *codes = limn_arena_floats(arena, count * L * D);
         embedding_forward(codes, tokens + start * L, model->set.list[model->codebook].value, count * L, D);
         if (model->packed_decoder)
-            vqgan_prepared_infer(&model->set, &model->decoder, model->packed_decoder, pictures + start * picture_size, codes, count,
-                                 arena);
+            vqgan_prepared_infer(&model->set, &model->decoder, model->packed_decoder, pictures + start * picture_size, codes,
+                                 count, arena);
         else
             vqgan_chain_infer(&model->set, &model->decoder, pictures + start * picture_size, codes, count, arena);
         limn_arena_release(arena, mark);

@@ -4,8 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { PEAK = 4096, PEAK_SIDE = 64 };
-
 /* Every parameter that starts at zero gets values: a model whose branches end in zeros may not be slower, but shows less. */
 static void fill_zeros(parameters *set) {
     for (size_t i = 0; i < set->count; i++) {
@@ -13,35 +11,6 @@ static void fill_zeros(parameters *set) {
         if (here->value[0] == 0)
             limn_random_fill_normal(here->mutable_value, here->size, 0.5f / sqrtf((float)(here->size / here->shape[0])), 1, i);
     }
-}
-
-/* One 4096³ product in bfloat16, as a convolution of one pixel. */
-static int measure_bf16_peak(double *seconds, limn_error *error) {
-    const convolution_shape shape = {.B = 1, .Y = PEAK_SIDE, .X = PEAK_SIDE, .C = PEAK, .O = PEAK, .kernel = 1, .stride = 1};
-    const size_t size = (size_t)PEAK * PEAK;
-    float *numbers = limn_allocate(2 * size, sizeof *numbers, error);
-    limn_arena *arena = numbers ? limn_arena_create((size_t)1 << 34, error) : NULL;
-    packed_convolution *product =
-        arena ? packed_convolution_create(numbers, NULL, &shape, PRECISION_BF16, error) : NULL;
-    for (size_t i = 0; product && i < 4; i++) {
-        const double begin = limn_seconds();
-        packed_convolution_forward(product, &(convolution_pass){.out = numbers + size, .in = numbers}, 1, arena);
-        const double took = limn_seconds() - begin;
-        if (i > 0 && took < *seconds) *seconds = took; /* the first touches memory for the first time */
-    }
-    const int status = product ? 0 : -1;
-    packed_convolution_free(product);
-    limn_arena_destroy(arena);
-    free(numbers);
-    return status;
-}
-
-static int measure_peak(nn_precision precision, double *seconds, limn_error *error) {
-    if (precision != PRECISION_FP32) return measure_bf16_peak(seconds, error);
-    double best;
-    if (nn_measure_peak(&best, error)) return -1;
-    if (best < *seconds) *seconds = best;
-    return 0;
 }
 
 typedef struct {
@@ -54,9 +23,9 @@ typedef struct {
 static int allocate(bench *self, const char *path, nn_precision precision, bool decode, size_t B, limn_error *error) {
     json_t *json = limn_json_load(path, error), *section = json ? json_object_get(json, "vqgan") : NULL;
     vqgan_config config = {0};
-    int status = section                                               ? vqgan_config_read(&config, section, path, true, error)
-                 : json ? limn_fail_usage(error, "%s: no section vqgan", path)
-                        : -1;
+    int status = section ? vqgan_config_read(&config, section, path, true, error)
+                 : json  ? limn_fail_usage(error, "%s: no section vqgan", path)
+                         : -1;
     if (status == 0 && !(self->model = vqgan_create(&config, 1, false, error))) status = -1;
     if (status == 0) {
         const size_t pixels = B * config.resolution * config.resolution * VQGAN_PICTURE_CHANNELS;
@@ -79,9 +48,8 @@ static int allocate(bench *self, const char *path, nn_precision precision, bool 
 int vqgan_measure(const char *path, bool decode, nn_precision precision, size_t B, size_t steps, vqgan_measurement *out,
                   limn_error *error) {
     bench self = {0};
-    *out = (vqgan_measurement){.seconds = INFINITY, .peak_seconds = INFINITY};
+    *out = (vqgan_measurement){.seconds = INFINITY};
     int status = allocate(&self, path, precision, decode, B, error);
-    if (status == 0) status = measure_peak(precision, &out->peak_seconds, error);
     for (size_t step = 0; status == 0 && step <= steps; step++) {
         const double begin = limn_seconds();
         if (decode)
@@ -93,12 +61,11 @@ int vqgan_measure(const char *path, bool decode, nn_precision precision, size_t 
         if (step > 0 && seconds < out->seconds) out->seconds = seconds;
         if (limn_stop_requested()) status = limn_fail(error, "stopped before it was measured");
     }
-    if (status == 0) status = measure_peak(precision, &out->peak_seconds, error);
     if (status == 0) {
         const vqgan_config *config = &self.model->config;
         const double codes = 2.0 * (double)(vqgan_token_count(self.model) * config->n_embed * config->embed_dim);
-        out->flops = (double)B * (decode ? vqgan_chain_flops(&self.model->decoder)
-                                         : vqgan_chain_flops(&self.model->encoder) + codes);
+        out->flops =
+            (double)B * (decode ? vqgan_chain_flops(&self.model->decoder) : vqgan_chain_flops(&self.model->encoder) + codes);
     }
     vqgan_free(self.model);
     limn_arena_destroy(self.arena);

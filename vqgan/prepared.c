@@ -14,8 +14,7 @@ static packed_convolution *pack(const parameters *set, const convolution_layer *
 }
 
 /* Query, key and value as one convolution. */
-static packed_convolution *pack_attention(const parameters *set, const layer *self, nn_precision precision,
-                                          limn_error *error) {
+static packed_convolution *pack_attention(const parameters *set, const layer *self, nn_precision precision, limn_error *error) {
     const size_t C = self->C;
     const size_t weights[] = {self->attention.query_weight, self->attention.key_weight, self->attention.value_weight};
     const size_t biases[] = {self->attention.query_bias, self->attention.key_bias, self->attention.value_bias};
@@ -92,8 +91,7 @@ int vqgan_prepare(vqgan *model, nn_precision precision, vqgan_half half, limn_er
     vqgan_free_prepared(model);
     if ((half != VQGAN_DECODER && vqgan_can_encode(model) &&
          pack_chain(&model->set, &model->encoder, &model->packed_encoder, precision, &bytes, error)) ||
-        (half != VQGAN_ENCODER &&
-         pack_chain(&model->set, &model->decoder, &model->packed_decoder, precision, &bytes, error))) {
+        (half != VQGAN_ENCODER && pack_chain(&model->set, &model->decoder, &model->packed_decoder, precision, &bytes, error))) {
         vqgan_free_prepared(model);
         return limn_fail_context(error, "the VQGAN's weights cannot be laid out");
     }
@@ -162,9 +160,8 @@ static void infer_attention(const parameters *set, const layer *self, const pack
     float *projected = limn_arena_floats(arena, B * T * 3 * C), *mixed = limn_arena_floats(arena, B * T * C);
     attention_shape shape = vqgan_attention_shape(self, B);
     shape.query_stride = shape.key_stride = shape.value_stride = 3 * C;
-    const convolution_pass first = {.out = projected,
-                                    .in = from->x,
-                                    .terms = terms_of(set, &self->attention.norm, from->moments, B, T, arena)};
+    const convolution_pass first = {
+        .out = projected, .in = from->x, .terms = terms_of(set, &self->attention.norm, from->moments, B, T, arena)};
     packed_convolution_forward(packed->first, &first, B, arena);
     attention_forward(mixed, NULL, projected, projected + C, projected + 2 * C, &shape, arena);
     const convolution_pass second = {.out = out, .in = mixed, .residual = from->x, .moments = moments};
@@ -195,8 +192,8 @@ static void infer_layers(const parameters *set, const chain *self, const packed_
                 from.terms = terms_of(set, &here->norm, from.moments, B, here->Y * here->X, arena);
             continue;
         }
-        const bool in_place = i > first && ((here->kind == LAYER_RESNET && !here->resnet.has_shortcut) ||
-                                            here->kind == LAYER_ATTENTION);
+        const bool in_place =
+            i > first && ((here->kind == LAYER_RESNET && !here->resnet.has_shortcut) || here->kind == LAYER_ATTENTION);
         float *to = i + 1 == last ? out : in_place ? from.x : from.x == rooms[0] ? rooms[1] : rooms[0];
         double *wanted = !begins_with_norm(self, i + 1) ? NULL : i + 1 == last ? out_moments : moments;
         const convolution_pass pass = {.out = to,

@@ -95,9 +95,8 @@ int vqgan_prepare(vqgan *model, nn_precision precision, vqgan_half half, limn_er
 
 /* How fast a configuration's VQGAN encodes (or decodes) on this machine, with random weights and data, prepared. */
 typedef struct {
-    double seconds;      /* of the fastest step */
-    double flops;        /* of one step, convolutions counted as computed directly */
-    double peak_seconds; /* of 2·4096³ operations in that precision, the best of some before and after */
+    double seconds; /* of the fastest step */
+    double flops;   /* of one step, convolutions counted as computed directly */
 } vqgan_measurement;
 /* Steps of B pictures, after one that is not measured. path: a configuration with a section vqgan. */
 int vqgan_measure(const char *path, bool decode, nn_precision precision, size_t B, size_t steps, vqgan_measurement *out,
