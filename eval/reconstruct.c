@@ -30,6 +30,7 @@ int eval_reconstruct(const char *directory, const limn_strings *paths, const cha
     double sum = 0;
     size_t done = 0;
     int status = parts ? vqgan_need_encoder(model, directory, error) : -1;
+    if (status == 0) status = vqgan_prepare(model, PRECISION_FP32, VQGAN_BOTH, error);
     for (; status == 0 && done < paths->count; done++) {
         status = reconstruct_one(model, paths->items[done], &parts[2 * done], &parts[2 * done + 1], arena, error);
         if (status) break;

@@ -73,6 +73,7 @@ int tokens_encode(const char *directory, const limn_strings *pictures, const cha
     vqgan *model = vqgan_load(directory, false, error);
     limn_arena *arena = model ? limn_arena_create((size_t)1 << 38, error) : NULL;
     int status = arena ? vqgan_need_encoder(model, directory, error) : -1;
+    if (status == 0) status = vqgan_prepare(model, PRECISION_FP32, VQGAN_ENCODER, error);
     if (status == 0) status = encode_all(model, pictures, output, arena, error);
     limn_arena_destroy(arena);
     vqgan_free(model);
@@ -179,7 +180,7 @@ int tokens_decode(const char *directory, const limn_strings *files, const char *
     decoding run = {.output = output, .singles = singles, .results = results};
     run.to_file = length > 4 && strcmp(output + length - 4, ".png") == 0;
     vqgan *model = vqgan_load(directory, false, error);
-    int status = model ? 0 : -1;
+    int status = model ? vqgan_prepare(model, PRECISION_FP32, VQGAN_DECODER, error) : -1;
     if (status == 0 && !run.to_file) status = limn_make_directories(output, error);
     if (status == 0 && singles) status = limn_make_directories(singles, error);
     run.model = model;

@@ -59,6 +59,16 @@ void channel_moments(double *mean, double *squares, const float *in, size_t P, s
     }
 }
 
+void merge_channel_moments(double *mean, double *squares, const double *other_mean, const double *other_squares, double seen,
+                           double more, size_t n) {
+    const double weight = seen * more / (seen + more), share = more / (seen + more);
+    for (size_t i = 0; i < n; i++) {
+        const double delta = other_mean[i] - mean[i];
+        squares[i] += other_squares[i] + weight * delta * delta;
+        mean[i] += share * delta;
+    }
+}
+
 LIMN_INLINE float swish_of(float z) {
     return z * fast_logistic(z);
 }

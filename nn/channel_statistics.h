@@ -13,6 +13,10 @@ enum { CHANNELS_AT_ONCE = 256 };
 /* mean (n) and the sum of squared distances from it (n). */
 void channel_moments(double *mean, double *squares, const float *in, size_t P, size_t stride, size_t n);
 
+/* mean and squares (n) of `seen` numbers become those of these and of `more` others, whose are other_mean and other_squares. */
+void merge_channel_moments(double *mean, double *squares, const double *other_mean, const double *other_squares, double seen,
+                           double more, size_t n);
+
 /* out = f((in − mean)·scale + bias), f the swish or nothing. scale and bias have the reciprocal deviation in them. */
 void channel_scale(float *out, const float *in, const float *mean, const float *scale, const float *bias, bool swish, size_t P,
                    size_t stride, size_t n);

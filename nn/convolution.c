@@ -93,7 +93,7 @@ static void tile_product(const convolution_kernels *kernels, const tap_sum *sum,
     } while (t < sum->taps);
 }
 
-static void direct_run(const convolution_kernels *kernels, const tap_sum *sum, limn_arena *arena) {
+void direct_run(const convolution_kernels *kernels, const tap_sum *sum, limn_arena *arena) {
     const size_t mark = limn_arena_mark(arena), threads = limn_get_threads();
     const size_t pixels = sum->B * sum->rows * sum->columns, tiles = divide_up(pixels, TILE_PIXELS);
     const size_t output_blocks = divide_up(sum->O, kernels->channels_per_block);
@@ -204,8 +204,7 @@ static void tap_sum_run(const convolution_kernels *kernels, const tap_sum *sum, 
 
 /* ---------------------------------------------------------------- forward */
 
-/* (O, taps, C) to (blocks of O, taps, C, O within the block), with zeros after the last output. */
-static void pack_forward(float *packed, const float *weight, size_t O, size_t taps, size_t C, size_t width) {
+void pack_forward(float *packed, const float *weight, size_t O, size_t taps, size_t C, size_t width) {
     const size_t blocks = divide_up(O, width);
 #pragma omp parallel for num_threads((int)limn_get_threads()) if (O * taps * C > 16384)
     for (size_t i = 0; i < blocks * taps; i++) {

@@ -9,6 +9,24 @@
 #define WINOGRAD_Q 1.5f
 
 #if defined(__x86_64__)
+#include <immintrin.h>
+
+#define BF16_PRODUCTS
+#define INSTRUCTIONS "avx512bf16"
+#define NAME(x) x##_avx512bf16
+#define TARGET __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,fma")))
+#define VECTOR 16
+#define PIXELS 8
+#define OUTPUTS 8
+#include "nn/convolution_kernels_body.h"
+#undef BF16_PRODUCTS
+#undef INSTRUCTIONS
+#undef NAME
+#undef TARGET
+#undef VECTOR
+#undef PIXELS
+#undef OUTPUTS
+
 #define INSTRUCTIONS "avx512"
 #define NAME(x) x##_avx512
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,fma")))
@@ -48,6 +66,7 @@
 
 static const convolution_kernels *const kernels_known[] = {
 #if defined(__x86_64__)
+    &kernels_avx512bf16,
     &kernels_avx512,
     &kernels_avx2,
 #endif
@@ -56,6 +75,7 @@ static const convolution_kernels *const kernels_known[] = {
 
 static bool cpu_runs(const convolution_kernels *kernels) {
 #if defined(__x86_64__)
+    if (kernels == &kernels_avx512bf16) return cpu_runs(&kernels_avx512) && __builtin_cpu_supports("avx512bf16");
     if (kernels == &kernels_avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma");

@@ -3,10 +3,20 @@
  * A block is two registers wide; PIXELS·2 (or OUTPUTS·2) sums stay in registers for the whole of the inner loop. */
 
 typedef float NAME(vector) __attribute__((vector_size(VECTOR * 4), aligned(4), may_alias));
+typedef uint32_t NAME(bits) __attribute__((vector_size(VECTOR * 4), aligned(4), may_alias));
 
-/* `pixels` is a constant where this is inlined, so that the loops over it are unrolled and `sum` lives in registers. */
-TARGET static inline __attribute__((always_inline)) void NAME(product_of)(const product_block *block, const size_t pixels) {
+#include "nn/bf16_kernels_body.h"
+
+#ifndef WEIGHTS_AHEAD
+#define WEIGHTS_AHEAD 512 /* floats: weights lie in order, so that what follows is the next product's */
+#endif
+
+/* `pixels` and `pairs` are constants where this is inlined, so that the loops over them are unrolled and `sum` lives in
+ * registers. */
+TARGET static inline __attribute__((always_inline)) void NAME(product_of)(const product_block *block, const size_t pixels,
+                                                                          const bool pairs) {
     typedef NAME(vector) vector;
+    typedef NAME(bits) bits;
     vector sum[PIXELS][2];
 #pragma GCC unroll 16
     for (size_t i = 0; i < pixels; i++) sum[i][0] = sum[i][1] = (vector){0};
@@ -19,11 +29,19 @@ TARGET static inline __attribute__((always_inline)) void NAME(product_of)(const 
         for (size_t c = 0; c < C; c++) {
             const vector weight0 = *(const vector *)(weights), weight1 = *(const vector *)(weights + VECTOR);
             weights += 2 * VECTOR;
+            __builtin_prefetch(weights + WEIGHTS_AHEAD);
+            __builtin_prefetch(weights + WEIGHTS_AHEAD + VECTOR);
 #pragma GCC unroll 16
             for (size_t i = 0; i < pixels; i++) {
-                const float value = in[i][c];
-                sum[i][0] += value * weight0;
-                sum[i][1] += value * weight1;
+                if (pairs) {
+                    const bits value = (bits){0} + ((const NAME(pair) *)in[i])[c];
+                    sum[i][0] = NAME(add_pairs)(sum[i][0], value, (bits)weight0);
+                    sum[i][1] = NAME(add_pairs)(sum[i][1], value, (bits)weight1);
+                } else {
+                    const float value = in[i][c];
+                    sum[i][0] += value * weight0;
+                    sum[i][1] += value * weight1;
+                }
             }
         }
     }
@@ -54,16 +72,22 @@ TARGET static inline __attribute__((always_inline)) void NAME(product_of)(const 
     }
 }
 
-TARGET static void NAME(product)(const product_block *block) {
 #define CASE(n)                                                                                                                \
     case n:                                                                                                                    \
-        if (n <= PIXELS) NAME(product_of)(block, n <= PIXELS ? n : 1);                                                         \
+        if (n <= PIXELS) NAME(product_of)(block, n <= PIXELS ? n : 1, PAIRS);                                                  \
         break;
-    switch (block->pixels) {
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
-    }
-#undef CASE
+TARGET static void NAME(product)(const product_block *block) {
+#define PAIRS false
+    switch (block->pixels) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
+#undef PAIRS
 }
+
+TARGET static void NAME(product_pairs)(const product_block *block) {
+#define PAIRS true
+    switch (block->pixels) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
+#undef PAIRS
+}
+#undef CASE
 
 TARGET static inline __attribute__((always_inline)) void
 NAME(weight_gradient_of)(const weight_gradient_block *block, const size_t outputs, const size_t registers) {
@@ -110,6 +134,8 @@ static const convolution_kernels NAME(kernels) = {
     .pixels_per_block = PIXELS,
     .channels_per_block = 2 * VECTOR,
     .product = NAME(product),
+    .product_pairs = NAME(product_pairs),
+    .read_rows = NAME(read_rows),
     .gradient_outputs = OUTPUTS,
     .gradient_channels = 2 * VECTOR,
     .channel_step = VECTOR,

@@ -69,6 +69,8 @@ const char *nn_backend_description(void);
 /* This machine's fp32 rate, against which every speed is stated: one 4096³ product to warm up, then five; *out_seconds is the
  * best one's time (2·4096³ operations). A line on the log for each. Fails without memory, or when the program is stopped. */
 int nn_measure_peak(double *out_seconds, limn_error *error);
+/* The same of products of bfloat16 numbers, by a packed_convolution of one pixel. */
+int nn_measure_bf16_peak(double *out_seconds, limn_error *error);
 
 /* out (M,N) = alpha·A·B + beta·out; A is (M,K), or (K,M) when transpose_a; B is (K,N), or (N,K) when transpose_b. lda, ldb,
  * ldout are row strides in floats. Multi-threaded; inside a parallel region single-threaded. */
@@ -238,6 +240,30 @@ void convolution_backward(float *din, float *dweight, float *dbias, const float 
 /* The convolutions' innermost loops exist for "avx512", "avx2" and "portable"; the widest that the CPU has is used. Chooses
  * another, for tests and measurements; false when the CPU lacks it or the name is none of these. */
 bool convolution_choose_kernels(const char *name);
+/* For inference: a convolution whose weights (as convolution_forward's) are laid out for this CPU once; shape->B is not looked
+ * at. BF16: inputs and weights are rounded to bfloat16 where they are multiplied (for Winograd's method, after its transforms),
+ * sums and all between layers are fp32; an odd number of channels stays fp32. INT8 is taken as BF16. NULL with an error without
+ * memory. May be used by several threads at once. */
+typedef struct packed_convolution packed_convolution;
+packed_convolution *packed_convolution_create(const float *weight, const float *bias, const convolution_shape *shape,
+                                              nn_precision precision, limn_error *error);
+void packed_convolution_free(packed_convolution *self);
+size_t packed_convolution_bytes(const packed_convolution *self);
+typedef struct {
+    float *out;            /* (B,Y′,X′,O) */
+    const float *in;       /* (B,Y,X,C) */
+    const float *residual; /* added, as out; NULL: nothing. May be out */
+    bool upsampled;        /* in is (B,Y/2,X/2,C), and each pixel is read four times; Y and X are even */
+    const float *terms;    /* of groupnorm_terms for `in`: the norm is taken as it is read; NULL: none */
+    bool swish;            /* and the swish after the norm */
+    double *moments;       /* (B,2,O) gets picture_moments of out; NULL: not wanted */
+} convolution_pass;
+void packed_convolution_forward(const packed_convolution *self, const convolution_pass *pass, size_t B, limn_arena *arena);
+/* GroupNorm in two halves: moments (B,2,C) of (B,P,C), mean and sum of squared distances from it of each channel of each
+ * picture; then terms (B,3,C), mean, scale and bias, with which the norm is (in − mean)·scale + bias. */
+void picture_moments(double *moments, const float *in, size_t B, size_t P, size_t C, limn_arena *arena);
+void groupnorm_terms(float *terms, const double *moments, const float *scale, const float *bias, size_t B, size_t P, size_t C,
+                     size_t groups, float epsilon);
 /* (B,Y,X,C) to (B,2Y,2X,C), every pixel four times. */
 void upsample_nearest_forward(float *out, const float *in, size_t B, size_t Y, size_t X, size_t C);
 void upsample_nearest_backward(float *din, const float *dout, size_t B, size_t Y, size_t X, size_t C);

@@ -1,73 +1,141 @@
 /* 3×3 convolutions of stride 1 by Winograd's F(4×4, 3×3): a quarter of the multiplications, and sums to and fro around them.
  * The pictures are cut into tiles of 4×4 outputs. A block of tiles that stays in the second cache is transformed (36 numbers
  * for a tile and channel), multiplied with the transformed weights (36 products), and transformed back. */
-#include "core/core.h"
-#include "nn/convolution_internal.h"
+#include "nn/winograd_internal.h"
 
+#include "core/core.h"
+#include "nn/channel_statistics.h"
+
+#include <math.h>
 #include <omp.h>
 #include <string.h>
 
 enum {
-    BLOCK_FLOATS = 96 << 10,           /* of transformed patches at once */
-    GRADIENT_BLOCK_FLOATS = 384 << 10, /* of transformed patches and gradients at once, for the gradient of the weights */
+    BLOCK_BYTES = 640 << 10, /* of transformed patches at once */
     MOST_TILES = 64,
-    FEWEST_TILES = 16,
+    FEWEST_TILES = 32,
     WEIGHT_RUN = 1024 /* floats of a tap's weights transformed at once */
 };
 
-/* How pictures are cut up. */
-typedef struct {
-    size_t rows, columns;           /* outputs of a picture */
-    size_t tile_rows, tile_columns; /* tiles of a picture */
-    size_t tiles, at_once;
-} tiling;
+/* ---------------------------------------------------------------- tiles */
 
-static tiling cut_up(size_t B, size_t rows, size_t columns, size_t floats_of_tile, size_t floats_at_once) {
+tiling winograd_cut_up(size_t B, size_t rows, size_t columns, size_t most) {
     tiling tiles = {.rows = rows,
                     .columns = columns,
                     .tile_rows = divide_up(rows, WINOGRAD_OUT),
-                    .tile_columns = divide_up(columns, WINOGRAD_OUT)};
-    tiles.tiles = B * tiles.tile_rows * tiles.tile_columns;
-    size_t most = floats_at_once / floats_of_tile / 8 * 8;
-    most = most > MOST_TILES ? MOST_TILES : most < FEWEST_TILES ? FEWEST_TILES : most;
-    /* as many blocks for each thread */
-    const size_t threads = limn_get_threads(), blocks = divide_up(divide_up(tiles.tiles, most), threads) * threads;
-    tiles.at_once = divide_up(divide_up(tiles.tiles, blocks), 8) * 8;
+                    .tile_columns = divide_up(columns, WINOGRAD_OUT),
+                    .pictures = B,
+                    .blocks_of_picture = 1,
+                    .pictures_of_block = 1};
+    const size_t threads = limn_get_threads(), of_picture = tiles.tile_rows * tiles.tile_columns;
+    if (of_picture >= most || B < threads) {
+        tiles.blocks_of_picture = divide_up(of_picture, most);
+        /* as many blocks for each thread */
+        for (size_t i = 0; i < threads && B * tiles.blocks_of_picture % threads != 0; i++) tiles.blocks_of_picture++;
+        tiles.at_once = divide_up(of_picture, tiles.blocks_of_picture);
+        tiles.blocks_of_picture = divide_up(of_picture, tiles.at_once);
+        tiles.blocks = B * tiles.blocks_of_picture;
+    } else {
+        const size_t wanted = divide_up(B, most / of_picture);
+        tiles.blocks = smaller(B, divide_up(wanted, threads) * threads);
+        tiles.pictures_of_block = divide_up(B, tiles.blocks);
+        tiles.blocks = divide_up(B, tiles.pictures_of_block);
+        tiles.at_once = tiles.pictures_of_block * of_picture;
+    }
     return tiles;
 }
 
-/* Whether tiles of 4×4 fit the pictures and are enough to pay for the transforms of the weights. */
-static bool tiles_pay(size_t B, size_t rows, size_t columns, size_t fewest) {
+void winograd_block(const tiling *tiles, size_t block, size_t *first, size_t *count) {
+    const size_t of_picture = tiles->tile_rows * tiles->tile_columns;
+    const size_t b = block / tiles->blocks_of_picture * tiles->pictures_of_block;
+    const size_t start = block % tiles->blocks_of_picture * tiles->at_once;
+    const size_t pictures = smaller(tiles->pictures_of_block, tiles->pictures - b);
+    *first = b * of_picture + start;
+    *count = smaller(tiles->at_once, pictures * of_picture - start);
+}
+
+bool winograd_tiles_pay(size_t B, size_t rows, size_t columns, size_t fewest) {
     const size_t tiles = B * divide_up(rows, WINOGRAD_OUT) * divide_up(columns, WINOGRAD_OUT);
     return tiles >= fewest && B * rows * columns * 3 >= tiles * WINOGRAD_OUT * WINOGRAD_OUT * 2;
 }
 
-/* pixels[y·size + x] = where pixel (top + y, left + x) of picture b begins, or `outside`. */
-static void patch_pixels(const float **pixels, size_t size, const float *in, size_t b, size_t Y, size_t X, size_t C,
-                         ptrdiff_t top, ptrdiff_t left, const float *outside) {
+bool winograd_pixels(const float **pixels, size_t size, const float *in, size_t b, size_t Y, size_t X, size_t C, ptrdiff_t top,
+                     ptrdiff_t left, size_t shift) {
     const ptrdiff_t bottom = top + (ptrdiff_t)size, right = left + (ptrdiff_t)size;
+    const size_t row_floats = (X >> shift) * C;
+    const float *picture = in + b * (Y >> shift) * row_floats;
     if (top >= 0 && left >= 0 && bottom <= (ptrdiff_t)Y && right <= (ptrdiff_t)X) { /* nearly always: no questions */
-        const float *row = in + ((b * Y + (size_t)top) * X + (size_t)left) * C;
-        for (size_t y = 0; y < size; y++, row += X * C)
-            for (size_t x = 0; x < size; x++) *pixels++ = row + x * C;
-        return;
+        for (size_t y = (size_t)top; y < (size_t)bottom; y++)
+            for (size_t x = (size_t)left; x < (size_t)right; x++)
+                *pixels++ = picture + (y >> shift) * row_floats + (x >> shift) * C;
+        return false;
     }
     for (ptrdiff_t y = top; y < bottom; y++)
         for (ptrdiff_t x = left; x < right; x++)
             *pixels++ = y >= 0 && y < (ptrdiff_t)Y && x >= 0 && x < (ptrdiff_t)X
-                            ? in + ((b * Y + (size_t)y) * X + (size_t)x) * C
-                            : outside;
+                            ? picture + ((size_t)y >> shift) * row_floats + ((size_t)x >> shift) * C
+                            : NULL;
+    return true;
 }
 
-static void transform_patches(const convolution_kernels *kernels, float *to, size_t stride, const tiling *tiles, size_t first,
-                              size_t count, const float *in, size_t Y, size_t X, size_t C, ptrdiff_t dy, ptrdiff_t dx,
-                              const float *zeros) {
+void winograd_patches(const convolution_kernels *kernels, float *to, size_t stride, float *carry, const tiling *tiles,
+                      size_t first, size_t count, const winograd_work *work) {
     const float *pixels[WINOGRAD_POINTS];
+    const size_t C = work->C, tile_floats = work->pairs ? C / 2 : C;
+    patch_work patch = {.pixels = pixels, .carry = carry, .pairs = work->pairs, .stride = stride, .C = C};
+    patch.ahead = (work->upsampled ? WINOGRAD_OUT / 2 : WINOGRAD_OUT) * C * sizeof(float);
     for (size_t t = 0; t < count; t++) {
         const size_t column = (first + t) % tiles->tile_columns, row = (first + t) / tiles->tile_columns % tiles->tile_rows;
-        patch_pixels(pixels, WINOGRAD_PATCH, in, (first + t) / tiles->tile_columns / tiles->tile_rows, Y, X, C,
-                     (ptrdiff_t)(row * WINOGRAD_OUT) + dy, (ptrdiff_t)(column * WINOGRAD_OUT) + dx, zeros);
-        kernels->winograd_patch(to + t * C, stride, pixels, C);
+        const size_t b = (first + t) / tiles->tile_columns / tiles->tile_rows;
+        patch.outside = winograd_pixels(pixels, WINOGRAD_PATCH, work->in, b, work->Y, work->X, C,
+                                        (ptrdiff_t)(row * WINOGRAD_OUT) + work->dy,
+                                        (ptrdiff_t)(column * WINOGRAD_OUT) + work->dx, work->upsampled ? 1 : 0);
+        patch.fresh = t == 0 || column == 0;
+        patch.to = to + t * tile_floats;
+        if (work->terms != NULL) {
+            const float *terms = work->terms + b * 3 * C;
+            patch.read = (reading){terms, terms + C, terms + 2 * C, work->swish};
+        }
+        kernels->winograd_patch(&patch);
+    }
+}
+
+/* ---------------------------------------------------------------- moments */
+
+/* What a block of tiles says of the outputs of one picture: (2, O), mean and sum of squares about it. */
+static double *moments_part(double *parts, const tiling *tiles, size_t O, size_t b, size_t block_of_picture) {
+    return parts + (b * tiles->blocks_of_picture + block_of_picture) * 2 * O;
+}
+
+static size_t pixels_of(const tiling *tiles, size_t first, size_t count) {
+    size_t pixels = 0;
+    for (size_t t = first; t < first + count; t++) {
+        const size_t column = t % tiles->tile_columns * WINOGRAD_OUT;
+        const size_t row = t / tiles->tile_columns % tiles->tile_rows * WINOGRAD_OUT;
+        pixels += smaller(WINOGRAD_OUT, tiles->rows - row) * smaller(WINOGRAD_OUT, tiles->columns - column);
+    }
+    return pixels;
+}
+
+static void keep_moments(double *part, const running_moments *moments, size_t O, size_t o, size_t channels, size_t pixels) {
+    for (size_t i = 0; i < channels; i++) {
+        const double sum = (double)moments->sum[i], shift = sum / (double)pixels;
+        part[o + i] = (double)moments->pivot[i] + shift;
+        part[O + o + i] = fmax(0, (double)moments->squares[i] - sum * shift);
+    }
+}
+
+/* All blocks of a picture, in order. */
+static void merge_moments(double *moments, double *parts, const tiling *tiles, size_t O, size_t b) {
+    const size_t of_picture = tiles->tile_rows * tiles->tile_columns;
+    double *mean = moments + b * 2 * O, seen = 0;
+    memset(mean, 0, 2 * O * sizeof *mean);
+    for (size_t block = 0; block < tiles->blocks_of_picture; block++) {
+        const size_t start = tiles->pictures_of_block > 1 ? 0 : block * tiles->at_once;
+        const size_t count = tiles->pictures_of_block > 1 ? of_picture : smaller(tiles->at_once, of_picture - start);
+        const double pixels = (double)pixels_of(tiles, start, count), *part = moments_part(parts, tiles, O, b, block);
+        merge_channel_moments(mean, mean + O, part, part + O, seen, pixels, O);
+        seen += pixels;
     }
 }
 
@@ -78,24 +146,73 @@ bool winograd_suits(const convolution_kernels *kernels, const tap_sum *sum) {
     if (sum->C % kernels->channel_step != 0 || sum->O % kernels->channel_step != 0) return false;
     for (size_t t = 0; t < 9; t++)
         if (sum->dy[t] != sum->dy[0] + (ptrdiff_t)(t / 3) || sum->dx[t] != sum->dx[0] + (ptrdiff_t)(t % 3)) return false;
-    return tiles_pay(sum->B, sum->rows, sum->columns, 32);
+    return winograd_tiles_pay(sum->B, sum->rows, sum->columns, 32);
 }
 
 /* What one thread works in. */
 typedef struct {
     float *patches, *products; /* (36, at_once, C) and (36, at_once, channels of a block), each with a gap after every k */
-    size_t patch_stride, product_stride;
+    size_t patch_stride, product_stride, row_floats;
     const float **rows; /* (36, at_once): the rows of patches */
+    float *carry;       /* (12, C) */
 } winograd_scratch;
 
-static void winograd_output_block(const convolution_kernels *kernels, const tap_sum *sum, const tiling *tiles,
+/* The outputs of one block of channels, [first, first + count) tiles. */
+static void transform_back(const convolution_kernels *kernels, const winograd_work *work, const tiling *tiles,
+                           const winograd_scratch *scratch, size_t first, size_t count, size_t output_block, double *parts) {
+    const size_t width = kernels->channels_per_block, o = output_block * width, channels = smaller(width, work->O - o);
+    const size_t of_picture = tiles->tile_rows * tiles->tile_columns;
+    running_moments moments;
+    size_t begin = 0; /* of the picture that is gathered */
+    for (size_t t = 0; t < count; t++) {
+        const size_t column = (first + t) % tiles->tile_columns * WINOGRAD_OUT;
+        const size_t row = (first + t) / tiles->tile_columns % tiles->tile_rows * WINOGRAD_OUT;
+        const size_t b = (first + t) / of_picture;
+        float *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
+        const float *add[WINOGRAD_OUT * WINOGRAD_OUT];
+        const size_t place = ((b * work->rows + row) * work->columns + column) * work->O + o;
+        for (size_t i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++) {
+            const size_t y = i / WINOGRAD_OUT, x = i % WINOGRAD_OUT, at = place + (y * work->columns + x) * work->O;
+            const bool inside = row + y < work->rows && column + x < work->columns;
+            pixels[i] = inside ? work->out + at : NULL;
+            add[i] = inside && work->add != NULL ? work->add + at : NULL;
+        }
+        kernels->winograd_output(pixels, work->add != NULL ? add : NULL, work->bias + o, scratch->products + t * width,
+                                 scratch->product_stride, channels, parts != NULL ? &moments : NULL, t == begin);
+        const bool last = t + 1 == count || (first + t + 1) / of_picture != b;
+        if (parts == NULL || !last) continue;
+        keep_moments(moments_part(parts, tiles, work->O, b, (first + begin) % of_picture / tiles->at_once), &moments, work->O,
+                     o, channels, pixels_of(tiles, first + begin, t + 1 - begin));
+        begin = t + 1;
+    }
+}
+
+/* Brings the places of these tiles' outputs into the cache while there are products to compute. */
+static void fetch_outputs(const winograd_work *work, const tiling *tiles, size_t first, size_t last, size_t o, size_t width) {
+    for (size_t t = first; t < last; t++) {
+        const size_t column = t % tiles->tile_columns * WINOGRAD_OUT, row_of_tiles = t / tiles->tile_columns;
+        const size_t row = row_of_tiles % tiles->tile_rows * WINOGRAD_OUT, b = row_of_tiles / tiles->tile_rows;
+        for (size_t y = row; y < row + WINOGRAD_OUT && y < work->rows; y++) {
+            const size_t place = ((b * work->rows + y) * work->columns + column) * work->O + o;
+            for (size_t x = 0; x < WINOGRAD_OUT && column + x < work->columns; x++)
+                for (size_t i = 0; i < width; i += 16) {
+                    __builtin_prefetch(work->out + place + x * work->O + i, 1);
+                    if (work->add != NULL && work->add != work->out) __builtin_prefetch(work->add + place + x * work->O + i);
+                }
+        }
+    }
+}
+
+static void output_block_products(const convolution_kernels *kernels, const winograd_work *work, const tiling *tiles,
                                   const winograd_scratch *scratch, size_t first, size_t count, size_t output_block,
-                                  const float *weights, const size_t *offsets, const float *zeros) {
-    const size_t width = kernels->channels_per_block, o = output_block * width;
+                                  const size_t *offsets, const float *zeros) {
+    const size_t width = kernels->channels_per_block;
     for (size_t k = 0; k < WINOGRAD_POINTS; k++) {
+        fetch_outputs(work, tiles, first + k * count / WINOGRAD_POINTS, first + (k + 1) * count / WINOGRAD_POINTS,
+                      output_block * width, width);
         product_block block = {.taps = 1,
-                               .C = sum->C,
-                               .weights = weights + (output_block * WINOGRAD_POINTS + k) * sum->C * width,
+                               .C = scratch->row_floats,
+                               .weights = work->weights + (output_block * WINOGRAD_POINTS + k) * scratch->row_floats * width,
                                .bias = zeros,
                                .out = scratch->products + k * scratch->product_stride,
                                .channels = width};
@@ -104,147 +221,92 @@ static void winograd_output_block(const convolution_kernels *kernels, const tap_
             block.pixels = divide_up(count - t, blocks);
             block.in = scratch->rows + k * tiles->at_once + t;
             block.offsets = offsets + t;
-            kernels->product(&block);
+            if (work->pairs)
+                kernels->product_pairs(&block);
+            else
+                kernels->product(&block);
         }
-    }
-    for (size_t t = 0; t < count; t++) {
-        const size_t column = (first + t) % tiles->tile_columns * WINOGRAD_OUT;
-        const size_t row = (first + t) / tiles->tile_columns % tiles->tile_rows * WINOGRAD_OUT;
-        const size_t b = (first + t) / tiles->tile_columns / tiles->tile_rows;
-        float *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
-        const float *add[WINOGRAD_OUT * WINOGRAD_OUT];
-        for (size_t i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++) {
-            const size_t y = row + i / WINOGRAD_OUT, x = column + i % WINOGRAD_OUT;
-            const size_t place = ((b * sum->out_Y + y) * sum->out_X + x) * sum->O + o;
-            const bool inside = y < sum->rows && x < sum->columns;
-            pixels[i] = inside ? sum->out + place : NULL;
-            add[i] = inside && sum->add != NULL ? sum->add + place : NULL;
-        }
-        kernels->winograd_output(pixels, sum->add != NULL ? add : NULL, sum->bias + o, scratch->products + t * width,
-                                 scratch->product_stride, smaller(width, sum->O - o));
     }
 }
 
-void winograd_run(const convolution_kernels *kernels, const tap_sum *sum, limn_arena *arena) {
-    const size_t mark = limn_arena_mark(arena), threads = limn_get_threads(), width = kernels->channels_per_block, C = sum->C;
-    const size_t output_blocks = divide_up(sum->O, width);
-    const tiling tiles = cut_up(sum->B, sum->rows, sum->columns, WINOGRAD_POINTS * C, BLOCK_FLOATS);
-    const size_t blocks = divide_up(tiles.tiles, tiles.at_once);
+void winograd_products(const convolution_kernels *kernels, const winograd_work *work, limn_arena *arena) {
+    const size_t mark = limn_arena_mark(arena), threads = limn_get_threads(), width = kernels->channels_per_block;
+    const size_t row_floats = work->pairs ? work->C / 2 : work->C, output_blocks = divide_up(work->O, width);
+    size_t most = BLOCK_BYTES / (WINOGRAD_POINTS * row_floats * sizeof(float)) / 8 * 8;
+    most = most > MOST_TILES ? MOST_TILES : most < FEWEST_TILES ? FEWEST_TILES : most;
+    const tiling tiles = winograd_cut_up(work->B, work->rows, work->columns, most);
     /* too few blocks for the threads: the outputs are shared out too, and patches are transformed more than once */
-    const size_t groups = blocks >= threads ? 1 : smaller(output_blocks, divide_up(threads, blocks));
-    const size_t zero_count = C > width ? C : width;
-    float *zeros = limn_arena_floats(arena, zero_count);
-    memset(zeros, 0, zero_count * sizeof *zeros);
-    float *weights = limn_arena_floats(arena, output_blocks * WINOGRAD_POINTS * C * width);
+    const size_t groups = tiles.blocks >= threads ? 1 : smaller(output_blocks, divide_up(threads, tiles.blocks));
+    float *zeros = limn_arena_floats(arena, width);
+    memset(zeros, 0, width * sizeof *zeros);
     size_t *offsets = limn_arena_bytes(arena, tiles.at_once * sizeof *offsets);
     for (size_t t = 0; t < tiles.at_once; t++) offsets[t] = t * width;
     /* 36 strides of a power of two would all fall on one set of the first cache: a cache line more */
-    winograd_scratch scratch = {.patch_stride = tiles.at_once * C + 16, .product_stride = tiles.at_once * width + 16};
+    winograd_scratch scratch = {.patch_stride = tiles.at_once * row_floats + 16,
+                                .product_stride = tiles.at_once * width + 16,
+                                .row_floats = row_floats};
     const size_t patch_floats = WINOGRAD_POINTS * scratch.patch_stride,
                  product_floats = WINOGRAD_POINTS * scratch.product_stride;
     scratch.patches = limn_arena_floats(arena, threads * patch_floats);
     scratch.products = limn_arena_floats(arena, threads * product_floats);
     scratch.rows = limn_arena_bytes(arena, threads * WINOGRAD_POINTS * tiles.at_once * sizeof *scratch.rows);
+    scratch.carry = limn_arena_floats(arena, threads * 2 * WINOGRAD_PATCH * work->C);
+    double *parts =
+        work->moments == NULL ? NULL : limn_arena_bytes(arena, work->B * tiles.blocks_of_picture * 2 * work->O * sizeof *parts);
 #pragma omp parallel num_threads((int)threads)
     {
-        const size_t thread = (size_t)omp_get_thread_num(), runs = divide_up(C * width, WEIGHT_RUN);
+        const size_t thread = (size_t)omp_get_thread_num();
         winograd_scratch mine = scratch;
         mine.patches += thread * patch_floats;
         mine.products += thread * product_floats;
         mine.rows += thread * WINOGRAD_POINTS * tiles.at_once;
+        mine.carry += thread * 2 * WINOGRAD_PATCH * work->C;
         for (size_t i = 0; i < WINOGRAD_POINTS * tiles.at_once; i++)
-            mine.rows[i] = mine.patches + i / tiles.at_once * mine.patch_stride + i % tiles.at_once * C;
-#pragma omp for schedule(static)
-        for (size_t i = 0; i < output_blocks * runs; i++) {
-            const size_t block = i / runs, at = i % runs * WEIGHT_RUN;
-            kernels->winograd_weights(weights + block * WINOGRAD_POINTS * C * width + at,
-                                      sum->weights + block * 9 * C * width + at, C * width,
-                                      smaller(WEIGHT_RUN, C * width - at));
-        }
+            mine.rows[i] = mine.patches + i / tiles.at_once * mine.patch_stride + i % tiles.at_once * row_floats;
 #pragma omp for schedule(dynamic)
-        for (size_t item = 0; item < blocks * groups; item++) {
-            const size_t first = item / groups * tiles.at_once, count = smaller(tiles.at_once, tiles.tiles - first);
+        for (size_t item = 0; item < tiles.blocks * groups; item++) {
+            size_t first, count;
+            winograd_block(&tiles, item / groups, &first, &count);
             const size_t group = item % groups;
-            transform_patches(kernels, mine.patches, mine.patch_stride, &tiles, first, count, sum->in, sum->Y, sum->X, C,
-                              sum->dy[0], sum->dx[0], zeros);
-            for (size_t block = group * output_blocks / groups; block < (group + 1) * output_blocks / groups; block++)
-                winograd_output_block(kernels, sum, &tiles, &mine, first, count, block, weights, offsets, zeros);
+            winograd_patches(kernels, mine.patches, mine.patch_stride, mine.carry, &tiles, first, count, work);
+            for (size_t block = group * output_blocks / groups; block < (group + 1) * output_blocks / groups; block++) {
+                output_block_products(kernels, work, &tiles, &mine, first, count, block, offsets, zeros);
+                transform_back(kernels, work, &tiles, &mine, first, count, block, parts);
+            }
         }
     }
+    for (size_t b = 0; work->moments != NULL && b < work->B; b++) merge_moments(work->moments, parts, &tiles, work->O, b);
     limn_arena_release(arena, mark);
 }
 
-/* ---------------------------------------------------------------- gradient of the weights */
-
-bool winograd_suits_weight(const convolution_kernels *kernels, const convolution_shape *shape) {
-    return shape->kernel == 3 && shape->stride == 1 && shape->C % kernels->channel_step == 0 &&
-           shape->O % kernels->channel_step == 0 &&
-           tiles_pay(shape->B, convolution_out_rows(shape), convolution_out_columns(shape), 16 * limn_get_threads());
-}
-
-/* sums (36, O, C) += the products of count transformed gradients and patches. */
-static void add_products(const convolution_kernels *kernels, float *sums, const float *gradients, size_t gradient_stride,
-                         const float *patches, size_t patch_stride, size_t count, size_t O, size_t C) {
-    for (size_t k = 0; k < WINOGRAD_POINTS; k++) {
-        weight_gradient_block block = {.dout_pixel = O, .in_pixel = C, .rows = 1, .columns = count, .dweight_stride = C};
-        for (size_t c = 0; c < C; c += block.channels) {
-            block.channels = C - c >= kernels->gradient_channels ? kernels->gradient_channels : kernels->channel_step;
-            block.in = patches + k * patch_stride + c;
-            for (size_t o = 0; o < O; o += block.outputs) {
-                block.outputs = smaller(kernels->gradient_outputs, O - o);
-                block.dout = gradients + k * gradient_stride + o;
-                block.dweight = sums + (k * O + o) * C + c;
-                kernels->weight_gradient(&block);
-            }
-        }
+void winograd_transform_weights(const convolution_kernels *kernels, float *to, const float *packed, size_t blocks, size_t C) {
+    const size_t size = C * kernels->channels_per_block, runs = divide_up(size, WEIGHT_RUN);
+#pragma omp parallel for num_threads((int)limn_get_threads()) schedule(static)
+    for (size_t i = 0; i < blocks * runs; i++) {
+        const size_t block = i / runs, at = i % runs * WEIGHT_RUN;
+        kernels->winograd_weights(to + block * WINOGRAD_POINTS * size + at, packed + block * 9 * size + at, size,
+                                  smaller(WEIGHT_RUN, size - at));
     }
 }
 
-void winograd_backward_weight(const convolution_kernels *kernels, float *dweight, const float *dout, const float *in,
-                              const convolution_shape *shape, limn_arena *arena) {
-    const size_t mark = limn_arena_mark(arena), threads = limn_get_threads(), C = shape->C, O = shape->O;
-    const tiling tiles = cut_up(shape->B, convolution_out_rows(shape), convolution_out_columns(shape),
-                                WINOGRAD_POINTS * (C + O), GRADIENT_BLOCK_FLOATS);
-    const size_t blocks = divide_up(tiles.tiles, tiles.at_once), slices = smaller(threads, blocks);
-    const size_t zero_count = C > O ? C : O, size = WINOGRAD_POINTS * O * C;
-    float *zeros = limn_arena_floats(arena, zero_count);
-    memset(zeros, 0, zero_count * sizeof *zeros);
-    const size_t patch_stride = tiles.at_once * C + 16, gradient_stride = tiles.at_once * O + 16;
-    float *all_sums = limn_arena_floats(arena, slices * size);
-    float *all_patches = limn_arena_floats(arena, slices * WINOGRAD_POINTS * patch_stride);
-    float *all_gradients = limn_arena_floats(arena, slices * WINOGRAD_POINTS * gradient_stride);
-#pragma omp parallel num_threads((int)threads)
-    {
-#pragma omp for schedule(static)
-        for (size_t slice = 0; slice < slices; slice++) {
-            float *sums = all_sums + slice * size, *patches = all_patches + slice * WINOGRAD_POINTS * patch_stride;
-            float *gradients = all_gradients + slice * WINOGRAD_POINTS * gradient_stride;
-            memset(sums, 0, size * sizeof *sums);
-            for (size_t block = slice * blocks / slices; block < (slice + 1) * blocks / slices; block++) {
-                const size_t first = block * tiles.at_once, count = smaller(tiles.at_once, tiles.tiles - first);
-                transform_patches(kernels, patches, patch_stride, &tiles, first, count, in, shape->Y, shape->X, C,
-                                  -(ptrdiff_t)shape->pad_top, -(ptrdiff_t)shape->pad_left, zeros);
-                for (size_t t = 0; t < count; t++) {
-                    const size_t column = (first + t) % tiles.tile_columns,
-                                 row = (first + t) / tiles.tile_columns % tiles.tile_rows;
-                    const float *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
-                    patch_pixels(pixels, WINOGRAD_OUT, dout, (first + t) / tiles.tile_columns / tiles.tile_rows, tiles.rows,
-                                 tiles.columns, O, (ptrdiff_t)(row * WINOGRAD_OUT), (ptrdiff_t)(column * WINOGRAD_OUT), zeros);
-                    kernels->winograd_output_gradient(gradients + t * O, gradient_stride, pixels, O);
-                }
-                add_products(kernels, sums, gradients, gradient_stride, patches, patch_stride, count, O, C);
-            }
-        }
-#pragma omp for schedule(static)
-        for (size_t o = 0; o < O; o++) {
-            for (size_t slice = 1; slice < slices; slice++)
-                for (size_t k = 0; k < WINOGRAD_POINTS; k++) {
-                    float *to = all_sums + (k * O + o) * C;
-                    const float *from = to + slice * size;
-                    for (size_t c = 0; c < C; c++) to[c] += from[c];
-                }
-            kernels->winograd_weight_gradient(dweight + o * 9 * C, all_sums + o * C, O * C, C);
-        }
-    }
+void winograd_run(const convolution_kernels *kernels, const tap_sum *sum, limn_arena *arena) {
+    const size_t mark = limn_arena_mark(arena), output_blocks = divide_up(sum->O, kernels->channels_per_block);
+    float *weights = limn_arena_floats(arena, output_blocks * WINOGRAD_POINTS * sum->C * kernels->channels_per_block);
+    winograd_transform_weights(kernels, weights, sum->weights, output_blocks, sum->C);
+    const winograd_work work = {.in = sum->in,
+                                .B = sum->B,
+                                .Y = sum->Y,
+                                .X = sum->X,
+                                .C = sum->C,
+                                .O = sum->O,
+                                .rows = sum->rows,
+                                .columns = sum->columns,
+                                .dy = sum->dy[0],
+                                .dx = sum->dx[0],
+                                .weights = weights,
+                                .bias = sum->bias,
+                                .add = sum->add,
+                                .out = sum->out};
+    winograd_products(kernels, &work, arena);
     limn_arena_release(arena, mark);
 }

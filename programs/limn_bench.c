@@ -3,22 +3,29 @@
 #include "infer/infer.h"
 #include "nn/nn.h"
 #include "train/train.h"
+#include "vqgan/vqgan.h"
 
 #include <string.h>
+
+static int measure_peak(nn_precision precision, double *seconds, limn_error *error) {
+    return precision == PRECISION_FP32 ? nn_measure_peak(seconds, error) : nn_measure_bf16_peak(seconds, error);
+}
 
 static int bench_matmul(int argc, char **argv, limn_error *error) {
     const limn_program program = {.name = "limn-bench matmul",
                                   .summary = "Measures this machine's rate of matrix products: the best of five of 4096³.",
                                   .examples = "$ limn-bench matmul --precision fp32\n"};
-    const char *precision = "fp32";
+    const char *precision_name = "fp32";
+    nn_precision precision;
     const limn_option options[] = {
-        {"precision", LIMN_OPTION_STRING, &precision, "fp32", "precision of the numbers that are multiplied", false}, {0}};
+        {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16", "precision of the numbers that are multiplied", false},
+        {0}};
     int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
     if (parsed != 0) return parsed > 0 ? 0 : -1;
-    if (strcmp(precision, "fp32") != 0) return limn_fail_usage(error, "--precision %s: this program measures fp32", precision);
+    if (nn_precision_parse(&precision, precision_name, error)) return -1;
     limn_log(LIMN_LOG_INFO, "%s", nn_backend_description());
     double seconds;
-    if (nn_measure_peak(&seconds, error) != 0) return -1;
+    if (measure_peak(precision, &seconds, error) != 0) return -1;
     double gflops = 2e-9 * 4096.0 * 4096.0 * 4096.0 / seconds;
     printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": 1.0, \"rss_bytes\": %zu}\n", seconds,
            1 / seconds, gflops, limn_resident_bytes_peak());
@@ -43,7 +50,8 @@ static int bench_sample(int argc, char **argv, limn_error *error) {
     size_t rounds = 2;
     const limn_option table[] = {
         {"config", LIMN_OPTION_STRING, &path, "FILE", "JSON or YAML with the section seq2seq", true},
-        {"precision", LIMN_OPTION_STRING, &precision_name, "P", "fp32, bf16 or int8", false},
+        {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16|int8", "precision of the numbers that are multiplied",
+         false},
         {"batch", LIMN_OPTION_SIZE, &options.count, "N", "drawings", false},
         {"guidance", LIMN_OPTION_FLOAT, &options.guidance, "S", "1: none, half the rows", false},
         {"top-k", LIMN_OPTION_SIZE, &options.top_k, "K", "draw among the K most likely tokens; 0: all", false},
@@ -59,7 +67,8 @@ static int bench_sample(int argc, char **argv, limn_error *error) {
     draw_measurement measured;
     double peak;
     if (train_read_seq2seq(path, &config, error)) return -1;
-    int status = draw_measure(&config, precision, &options, rounds, &measured, error) || nn_measure_peak(&peak, error) ? -1 : 0;
+    int status =
+        draw_measure(&config, precision, &options, rounds, &measured, error) || measure_peak(precision, &peak, error) ? -1 : 0;
     seq2seq_config_free(&config);
     if (status == 0)
         print_result(measured.seconds, (double)options.count, measured.flops, 2e-9 * 4096.0 * 4096.0 * 4096.0 / peak);
@@ -97,9 +106,53 @@ static int bench_train(int argc, char **argv, limn_error *error) {
     return 0;
 }
 
+static int bench_vqgan(int argc, char **argv, bool decode, const limn_program *program, limn_error *error) {
+    const char *config = NULL, *precision_name = "fp32";
+    size_t batch = 9, steps = 3;
+    nn_precision precision;
+    const limn_option options[] = {
+        {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML with the section vqgan", true},
+        {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16", "precision of the numbers that are multiplied", false},
+        {"batch", LIMN_OPTION_SIZE, &batch, "N", "pictures of a step", false},
+        {"steps", LIMN_OPTION_SIZE, &steps, "N", "steps that are measured, after one that is not; the fastest counts", false},
+        {0}};
+    int parsed = limn_options_parse(program, options, argc, argv, NULL, error);
+    if (parsed != 0) return parsed > 0 ? 0 : -1;
+    if (nn_precision_parse(&precision, precision_name, error)) return -1;
+    if (batch == 0 || batch > 4096 || steps == 0)
+        return limn_fail_usage(error, "--batch must be 1 to 4096 and --steps at least 1");
+    double peak_before, peak_after;
+    vqgan_measurement measured;
+    if (measure_peak(precision, &peak_before, error) ||
+        vqgan_measure(config, decode, precision, batch, steps, &measured, error) || measure_peak(precision, &peak_after, error))
+        return -1;
+    double peak = 2e-9 * 4096.0 * 4096.0 * 4096.0 / (peak_before < peak_after ? peak_before : peak_after);
+    print_result(measured.seconds, (double)batch, measured.flops, peak);
+    return 0;
+}
+
+static int bench_vqgan_encode(int argc, char **argv, limn_error *error) {
+    const limn_program program = {
+        .name = "limn-bench vqgan-encode",
+        .summary = "Measures how fast a configuration's VQGAN makes tokens of pictures, with random weights and pictures.",
+        .examples = "$ limn-bench vqgan-encode --config configs/mini.json --precision bf16 --batch 9\n"};
+    return bench_vqgan(argc, argv, false, &program, error);
+}
+
+static int bench_vqgan_decode(int argc, char **argv, limn_error *error) {
+    const limn_program program = {
+        .name = "limn-bench vqgan-decode",
+        .summary = "Measures how fast a configuration's VQGAN makes pictures of tokens, with random weights and tokens.",
+        .examples = "$ limn-bench vqgan-decode --config configs/mini.json --precision bf16 --batch 9\n"
+                    "      convolutions are counted as computed directly, so that the share of the peak may be above 1\n"};
+    return bench_vqgan(argc, argv, true, &program, error);
+}
+
 static const limn_subcommand subcommands[] = {
     {"matmul", "matrix products of 4096³: the machine's peak, against which all other rates are stated", bench_matmul},
     {"sample", "all image tokens of some drawings", bench_sample},
+    {"vqgan-encode", "pictures to tokens", bench_vqgan_encode},
+    {"vqgan-decode", "tokens to pictures", bench_vqgan_decode},
     {"train", "training steps of a configuration", bench_train},
     {NULL, NULL, NULL}};
 

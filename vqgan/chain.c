@@ -188,6 +188,27 @@ void vqgan_chain_backward(parameters *set, const chain *self, const layer_saved 
     limn_arena_release(arena, mark);
 }
 
+static double convolution_flops(const convolution_layer *self) {
+    const convolution_shape *shape = &self->shape;
+    return 2.0 * (double)(convolution_out_rows(shape) * convolution_out_columns(shape) * shape->O) *
+           (double)(shape->kernel * shape->kernel * shape->C);
+}
+
+double vqgan_chain_flops(const chain *self) {
+    double sum = 0;
+    for (size_t i = 0; i < self->count; i++) {
+        const layer *here = &self->list[i];
+        const double T = (double)(here->Y * here->X), C = (double)here->C;
+        if (here->kind == LAYER_CONVOLUTION) sum += convolution_flops(&here->convolution);
+        if (here->kind == LAYER_RESNET) {
+            sum += convolution_flops(&here->resnet.conv1) + convolution_flops(&here->resnet.conv2);
+            if (here->resnet.has_shortcut) sum += convolution_flops(&here->resnet.shortcut);
+        }
+        if (here->kind == LAYER_ATTENTION) sum += 2 * T * C * 4 * C + 4 * T * T * C;
+    }
+    return sum;
+}
+
 /* Enough pictures for large products at the lowest resolution, few enough that the highest one's activations stay small. */
 size_t vqgan_chain_chunk(const chain *self, size_t B) {
     const size_t floats = (size_t)2 << 20;

@@ -27,12 +27,16 @@ void vqgan_decode(const vqgan *model, float *pictures, const int32_t *tokens, si
     const vqgan_config *config = &model->config;
     size_t L = vqgan_token_count(model), D = config->embed_dim;
     size_t picture_size = config->resolution * config->resolution * VQGAN_PICTURE_CHANNELS;
-    size_t chunk = vqgan_chain_chunk(&model->decoder, B);
+    size_t chunk = model->packed_decoder ? VQGAN_PREPARED_BATCH : vqgan_chain_chunk(&model->decoder, B);
     for (size_t start = 0; start < B; start += chunk) {
         size_t count = B - start < chunk ? B - start : chunk, mark = limn_arena_mark(arena);
         float *codes = limn_arena_floats(arena, count * L * D);
         embedding_forward(codes, tokens + start * L, model->set.list[model->codebook].value, count * L, D);
-        vqgan_chain_infer(&model->set, &model->decoder, pictures + start * picture_size, codes, count, arena);
+        if (model->packed_decoder)
+            vqgan_prepared_infer(&model->set, &model->decoder, model->packed_decoder, pictures + start * picture_size, codes,
+                                 count, arena);
+        else
+            vqgan_chain_infer(&model->set, &model->decoder, pictures + start * picture_size, codes, count, arena);
         limn_arena_release(arena, mark);
     }
 }

@@ -37,11 +37,15 @@ void vqgan_encode(const vqgan *model, int32_t *tokens, float *latent, const floa
     const vqgan_config *config = &model->config;
     size_t L = vqgan_token_count(model), D = config->embed_dim;
     size_t picture_size = config->resolution * config->resolution * VQGAN_PICTURE_CHANNELS;
-    size_t chunk = vqgan_chain_chunk(&model->encoder, B);
+    size_t chunk = model->packed_encoder ? VQGAN_PREPARED_BATCH : vqgan_chain_chunk(&model->encoder, B);
     for (size_t start = 0; start < B; start += chunk) {
         size_t count = B - start < chunk ? B - start : chunk, mark = limn_arena_mark(arena);
         float *z = latent ? latent + start * L * D : limn_arena_floats(arena, count * L * D);
-        vqgan_chain_infer(&model->set, &model->encoder, z, pictures + start * picture_size, count, arena);
+        if (model->packed_encoder)
+            vqgan_prepared_infer(&model->set, &model->encoder, model->packed_encoder, z, pictures + start * picture_size, count,
+                                 arena);
+        else
+            vqgan_chain_infer(&model->set, &model->encoder, z, pictures + start * picture_size, count, arena);
         vqgan_nearest_codes(tokens + start * L, z, model->set.list[model->codebook].value, count * L, config->n_embed, D,
                             arena);
         limn_arena_release(arena, mark);

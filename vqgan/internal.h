@@ -64,11 +64,17 @@ typedef struct {
     size_t largest; /* floats of the largest output of any layer, for one picture */
 } chain;
 
+/* The convolutions of one layer, packed; of the attention block: query, key and value together, and the output. */
+typedef struct {
+    packed_convolution *first, *second, *shortcut;
+} packed_layer;
+
 struct vqgan {
     vqgan_config config;
     parameters set;
     chain encoder, decoder; /* with quant_conv as the encoder's last layer, post_quant_conv as the decoder's first */
     size_t codebook;        /* parameter (n_embed, embed_dim) */
+    packed_layer *packed_encoder, *packed_decoder; /* as many as the chains have layers; NULL until prepared */
     char sha256[65];
 };
 
@@ -121,6 +127,18 @@ void vqgan_chain_backward(parameters *set, const chain *self, const layer_saved 
 /* How many of B pictures to run at once when nothing is kept. */
 size_t vqgan_chain_chunk(const chain *self, size_t B);
 void vqgan_chain_free(chain *self);
+
+attention_shape vqgan_attention_shape(const layer *self, size_t B);
+
+/* ---------------------------------------------------------------- prepared.c */
+
+enum { VQGAN_PREPARED_BATCH = 16 }; /* pictures in memory at once */
+/* As vqgan_chain_infer, for B up to VQGAN_PREPARED_BATCH. */
+void vqgan_prepared_infer(const parameters *set, const chain *self, const packed_layer *packed, float *out, const float *in,
+                          size_t B, limn_arena *arena);
+void vqgan_free_prepared(vqgan *model);
+/* Operations of one picture's convolutions and attention, each counted as computed directly. */
+double vqgan_chain_flops(const chain *self);
 
 /* ---------------------------------------------------------------- encoder.c, decoder.c */
 

@@ -85,7 +85,7 @@ static float *resnet_backward(parameters *set, const layer *self, const layer_sa
 
 /* ---------------------------------------------------------------- attention block */
 
-static attention_shape attention_block_shape(const layer *self, size_t B) {
+attention_shape vqgan_attention_shape(const layer *self, size_t B) {
     size_t T = self->Y * self->X;
     return (attention_shape){
         .B = B, .T = T, .S = T, .H = 1, .D = self->C, .scale = 1.0f / sqrtf((float)self->C), .sinkhorn_iterations = 1};
@@ -94,7 +94,7 @@ static attention_shape attention_block_shape(const layer *self, size_t B) {
 static void attention_block_forward(const parameters *set, const layer *self, layer_saved *saved, float *out, const float *in,
                                     size_t B, limn_arena *arena) {
     size_t T = self->Y * self->X, C = self->C, n = B * T * C;
-    attention_shape shape = attention_block_shape(self, B);
+    attention_shape shape = vqgan_attention_shape(self, B);
     const parameter *list = set->list;
     saved->statistics1 = take_statistics(arena, B);
     saved->normed1 = limn_arena_floats(arena, n);
@@ -117,7 +117,7 @@ static void attention_block_forward(const parameters *set, const layer *self, la
 static float *attention_block_backward(parameters *set, const layer *self, const layer_saved *saved, float *dout, size_t B,
                                        limn_arena *arena) {
     size_t T = self->Y * self->X, C = self->C, n = B * T * C, mark = limn_arena_mark(arena);
-    attention_shape shape = attention_block_shape(self, B);
+    attention_shape shape = vqgan_attention_shape(self, B);
     parameter *list = set->list;
     float *dmixed = limn_arena_floats(arena, n), *dnormed = limn_arena_floats(arena, n);
     float *dquery = limn_arena_floats(arena, n), *dkey = limn_arena_floats(arena, n), *dvalue = limn_arena_floats(arena, n);

@@ -76,6 +76,7 @@ vqgan *vqgan_create(const vqgan_config *config, uint64_t seed, bool training, li
 
 void vqgan_free(vqgan *model) {
     if (!model) return;
+    vqgan_free_prepared(model);
     vqgan_chain_free(&model->encoder);
     vqgan_chain_free(&model->decoder);
     parameters_free(&model->set);

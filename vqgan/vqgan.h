@@ -86,6 +86,22 @@ void vqgan_layout_from_file(const parameter *self, float *to, const float *from)
 void vqgan_pixels_to_model(const vqgan *model, float *out, const float *in, size_t n);
 void vqgan_pixels_from_model(const vqgan *model, float *out, const float *in, size_t n);
 
+/* Lays the weights of one half, or both, out for vqgan_encode and vqgan_decode, which are then several times as fast; of a model
+ * that is not trained meanwhile, since later changes of its weights are not seen. They take two (bf16) to four (fp32) times
+ * their size in the file. BF16: products of numbers rounded to bfloat16, sums and all else fp32; INT8 is taken as BF16. An
+ * encoder that the model lacks is left out. Without memory: an error, and the model is as it was before it was prepared. */
+typedef enum { VQGAN_BOTH, VQGAN_ENCODER, VQGAN_DECODER } vqgan_half;
+int vqgan_prepare(vqgan *model, nn_precision precision, vqgan_half half, limn_error *error);
+
+/* How fast a configuration's VQGAN encodes (or decodes) on this machine, with random weights and data, prepared. */
+typedef struct {
+    double seconds; /* of the fastest step */
+    double flops;   /* of one step, convolutions counted as computed directly */
+} vqgan_measurement;
+/* Steps of B pictures, after one that is not measured. path: a configuration with a section vqgan. */
+int vqgan_measure(const char *path, bool decode, nn_precision precision, size_t B, size_t steps, vqgan_measurement *out,
+                  limn_error *error);
+
 /* Pictures in the model's range to tokens (only where vqgan_can_encode). `latent` (B, l, l, embed_dim: before quantising) is
  * written when not NULL. */
 void vqgan_encode(const vqgan *model, int32_t *tokens, float *latent, const float *pictures, size_t B, limn_arena *arena);

@@ -199,6 +199,42 @@ static void compare_inference(run *self) {
     compare_picture(self, "reconstruction", self->reconstruction, self->side, 3);
 }
 
+/* The same with weights packed: in fp32 against the original, in bf16 against our fp32. Pictures' differences in units of the
+ * original's spread, in decibels. */
+static void compare_prepared(run *self, limn_error *error) {
+    const size_t L = vqgan_token_count(self->model), pixels = self->B * self->side * self->side * 3;
+    float *rounded = limn_allocate(pixels, sizeof *rounded, error);
+    int32_t *tokens = limn_allocate(self->B * L, sizeof *tokens, error);
+    if (!rounded || !tokens || vqgan_prepare(self->model, PRECISION_FP32, VQGAN_BOTH, error) != 0) {
+        golden_error(&self->report, error);
+        goto done;
+    }
+    compare_inference(self);
+    if (vqgan_prepare(self->model, PRECISION_BF16, VQGAN_BOTH, error) != 0) {
+        golden_error(&self->report, error);
+        goto done;
+    }
+    if (!golden_wants(&self->report, "bf16")) goto done;
+    vqgan_decode(self->model, rounded, self->tokens, self->B, self->arena);
+    vqgan_encode(self->model, tokens, NULL, self->pictures, self->B, self->arena);
+    double squares = 0;
+    size_t same = 0;
+    float least = INFINITY, most = -INFINITY;
+    for (size_t i = 0; i < pixels; i++) {
+        const double difference = (double)rounded[i] - (double)self->reconstruction[i];
+        squares += difference * difference;
+        least = fminf(least, self->reconstruction[i]);
+        most = fmaxf(most, self->reconstruction[i]);
+    }
+    for (size_t i = 0; i < self->B * L; i++) same += tokens[i] == self->tokens[i];
+    const double range = (double)(most - least), psnr = 10 * log10(range * range * (double)pixels / squares);
+    printf("bf16: %zu of %zu tokens are fp32's; pictures differ by %.1f dB of their range\n", same, self->B * L, psnr);
+    golden_compare_value(&self->report, "bf16", fmin(psnr, 40), 40, 1e-9);
+done:
+    free(rounded);
+    free(tokens);
+}
+
 static void compare_generator(run *self) {
     parameters *set = vqgan_get_parameters(self->model);
     vqgan_losses losses;
@@ -259,6 +295,7 @@ int main(int argc, char **argv) {
         compare_inference(&self);
         compare_generator(&self);
         if (compare_discriminator(&self, &error) != 0) golden_error(&self.report, &error);
+        compare_prepared(&self, &error);
     }
     tear_down(&self);
     return golden_finish(&self.report);

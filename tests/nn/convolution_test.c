@@ -1,7 +1,7 @@
 /* Convolutions against a naive one in double precision, for every instruction set that this CPU has. */
 #include "tests/nn/gradient_check.h"
 
-static const char *const instruction_sets[] = {"avx512", "avx2", "portable"};
+static const char *const instruction_sets[] = {"avx512bf16", "avx512", "avx2", "portable"};
 
 typedef struct {
     convolution_shape shape;
