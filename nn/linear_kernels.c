@@ -45,6 +45,9 @@ enum { ROWS_BF16 = 12 };
         _mm512_set1_epi32(four);                                                                                               \
     })
 
+/* sum += products, in place: for the intrinsic GCC 12 copies each sum to another register and back. */
+#define ADD_PRODUCTS(instruction, sum, value, weight) __asm__(instruction " %2, %1, %0" : "+v"(sum) : "v"(value), "v"(weight))
+
 TARGET_BF16 static inline __attribute__((always_inline)) void multiply_rows_bf16(const block_product *product,
                                                                                  const size_t rows) {
     const uint16_t *weights = product->weights;
@@ -60,8 +63,8 @@ TARGET_BF16 static inline __attribute__((always_inline)) void multiply_rows_bf16
 #pragma GCC unroll 16
         for (size_t r = 0; r < rows; r++) {
             const __m512bh value = (__m512bh)BROADCAST(in + r * stride + 2 * k);
-            sum[r][0] = _mm512_dpbf16_ps(sum[r][0], value, weight0);
-            sum[r][1] = _mm512_dpbf16_ps(sum[r][1], value, weight1);
+            ADD_PRODUCTS("vdpbf16ps", sum[r][0], value, weight0);
+            ADD_PRODUCTS("vdpbf16ps", sum[r][1], value, weight1);
         }
     }
 #pragma GCC unroll 16
@@ -124,34 +127,40 @@ static const linear_kernels linear_avx512bf16 = {
 
 #define TARGET_VNNI __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx512vnni,fma")))
 
-/* The upper halves first, then times 256, then the lower ones on top: all in the same registers. */
+/* Of 16 bits the upper halves first, then times 256, then the lower ones on top: all in the same registers. */
 TARGET_VNNI static inline __attribute__((always_inline)) void multiply_rows_vnni(const block_product *product,
                                                                                  const size_t rows) {
     const size_t depth = product->depth, stride = product->in_stride;
     const char *in = product->in, *next = product->next;
+    const size_t next_step = 2 * PANEL / product->halves;
     __m512i sum[ROWS_BF16][2];
 #pragma GCC unroll 16
     for (size_t r = 0; r < rows; r++) sum[r][0] = sum[r][1] = _mm512_setzero_si512();
-    for (size_t half = 0; half < 2; half++) {
+    for (size_t half = 0; half < product->halves; half++) {
         const int8_t *weights = product->weights;
 #pragma GCC unroll 16
         for (size_t r = 0; r < rows; r++) {
             sum[r][0] = _mm512_slli_epi32(sum[r][0], 8);
             sum[r][1] = _mm512_slli_epi32(sum[r][1], 8);
         }
+        /* Every third row has a pointer; the two behind it are one and two strides away, which costs no instruction. */
+        const char *third[4] = {in, in + 3 * stride, in + 6 * stride, in + 9 * stride};
         for (size_t k = 0; k < depth; k += 4) {
-            const __m512i weight0 = _mm512_loadu_si512(weights + k * PANEL);
-            const __m512i weight1 = _mm512_loadu_si512(weights + k * PANEL + 64);
-            _mm_prefetch(next + k * PANEL / 4, _MM_HINT_T0);
+            const __m512i weight0 = _mm512_loadu_si512(weights);
+            const __m512i weight1 = _mm512_loadu_si512(weights + 64);
+            weights += 4 * PANEL;
+            _mm_prefetch(next, _MM_HINT_T0);
+            next += next_step;
 #pragma GCC unroll 16
             for (size_t r = 0; r < rows; r++) {
-                const __m512i value = BROADCAST(in + r * stride + k);
-                sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], value, weight0);
-                sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], value, weight1);
+                const __m512i value = BROADCAST(third[r / 3] + r % 3 * stride);
+                ADD_PRODUCTS("vpdpbusd", sum[r][0], value, weight0);
+                ADD_PRODUCTS("vpdpbusd", sum[r][1], value, weight1);
             }
+#pragma GCC unroll 4
+            for (size_t t = 0; t < (rows + 2) / 3; t++) third[t] += 4;
         }
         in += product->lower;
-        next += depth * PANEL / 4;
     }
 #pragma GCC unroll 16
     for (size_t r = 0; r < rows; r++) {

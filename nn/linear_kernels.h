@@ -12,8 +12,8 @@
 
 enum { PANEL = 32, BLOCK_BYTES = 16 << 10 };
 
-/* What a kernel multiplies, rows and weights alike. 8-bit weights meet rows of 16 bits, sent through the 8-bit multiplier as an
- * upper and a lower half: twice the work of an 8-bit row, as much as bfloat16's, and no loss worth the name. */
+/* What a kernel multiplies, rows and weights alike. 8-bit weights meet rows of 8 bits, or of 16, which go through the 8-bit
+ * multiplier as an upper and a lower half: twice the work, as much as bfloat16's, and no loss worth the name. */
 typedef enum { MULTIPLY_FP32, MULTIPLY_BF16, MULTIPLY_INT8 } multiply_kind;
 
 /* sums[r·sums_stride + o] = scale[o]·Σ over k below depth of in[r][k]·weights[k][o], added to what is there unless `first`; r
@@ -29,9 +29,10 @@ typedef struct {
     size_t rows;        /* at most rows_at_once */
     const float *scale; /* (PANEL); NULL: 1 */
     const char *next;   /* so many bytes from here, PANEL·2 a step of the inner loop, are fetched into the cache on the way */
-    size_t lower;       /* INT8: bytes from a row's upper halves to its lower ones; together they are in + 32768, unsigned */
+    size_t halves;      /* INT8: of a row's numbers, 1 or 2: in + 2^7 or in + 2^15, unsigned */
+    size_t lower;       /* INT8: bytes from a row's upper halves to its lower ones */
     const float *in_scale; /* INT8: (rows), times which row r is */
-    const int32_t *offset; /* INT8: (PANEL) 32768·Σ weights, modulo 2³² */
+    const int32_t *offset; /* INT8: (PANEL) Σ weights times that 2^7 or 2^15, modulo 2³² */
 } block_product;
 
 typedef struct {

@@ -85,10 +85,11 @@ void linear_backward(float *din, float *dweight, float *dbias, const float *dout
 
 /* A dense layer's weights (OC,C) in the form in which this CPU multiplies fastest, made once when a model is loaded. FP32 holds
  * them as they are; BF16 rounds them; INT8 rounds them to 8 bits with a scale for each output and stretch of inputs. Where the
- * CPU multiplies bfloat16 the inputs are rounded to it too (BF16 and INT8), elsewhere they stay float32. */
+ * CPU multiplies bfloat16 or 8 bits the inputs are rounded too: to bfloat16 in BF16; in INT8 to 8 bits, relative to their row's
+ * largest, where they are `normed` and so of one size, and to 16 where they are not. Elsewhere they stay float32. */
 typedef struct packed_linear packed_linear;
 /* It lives in the arena `storage` (whose pages are large, which a stream of weights needs) and takes so many bytes of it. */
-const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t C, nn_precision precision,
+const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t C, nn_precision precision, bool normed,
                                           limn_arena *storage);
 size_t packed_linear_bytes(size_t OC, size_t C, nn_precision precision);
 /* out (N,OC) = in (N,C)·weightᵀ + bias (OC, or NULL), for `count` layers that read the same input (N,C). One pass over the

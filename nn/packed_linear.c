@@ -16,6 +16,7 @@ struct packed_linear {
     size_t OC, C;
     nn_precision precision;
     const linear_kernels *kernels;
+    size_t halves;          /* INT8: of the rows' numbers, see linear_kernels.h */
     size_t panels, depth;   /* depth: C, filled up to whole pairs or fours */
     size_t block, blocks;   /* inputs of a block, and blocks of a panel */
     size_t panel_bytes;     /* of weights */
@@ -71,7 +72,8 @@ static void convert_row(const packed_linear *self, void *to, float *scale, int32
         const float largest = largest_magnitude(from, n);
         const bool usable = largest > 0 && isfinite(largest);
         *scale = largest / 127;
-        *offset = (int32_t)((uint32_t)quantize_row(to, from, usable ? 127 / largest : 0, usable ? n : 0) << 15);
+        *offset =
+            (int32_t)((uint32_t)quantize_row(to, from, usable ? 127 / largest : 0, usable ? n : 0) << (8 * self->halves - 1));
     }
 }
 
@@ -90,10 +92,11 @@ static void pack_panel(const packed_linear *self, size_t panel, const float *wei
         }
 }
 
-static packed_linear describe(size_t OC, size_t C, nn_precision precision) {
+static packed_linear describe(size_t OC, size_t C, nn_precision precision, bool normed) {
     static const multiply_kind kinds[] = {
         [PRECISION_FP32] = MULTIPLY_FP32, [PRECISION_BF16] = MULTIPLY_BF16, [PRECISION_INT8] = MULTIPLY_INT8};
-    packed_linear self = {.OC = OC, .C = C, .precision = precision, .kernels = linear_kernels_find(kinds[precision])};
+    packed_linear self = {
+        .OC = OC, .C = C, .precision = precision, .kernels = linear_kernels_find(kinds[precision]), .halves = normed ? 1 : 2};
     if (self.kernels == NULL) self.kernels = linear_kernels_find(MULTIPLY_FP32);
     const size_t group = 4 / element_bytes(precision), widest = self.kernels->kind == MULTIPLY_BF16 ? 2 : 4;
     self.panels = (OC + PANEL - 1) / PANEL;
@@ -112,14 +115,14 @@ static size_t scales_count(const packed_linear *self) {
 enum { ARENA_ROUNDING = 64 };
 
 size_t packed_linear_bytes(size_t OC, size_t C, nn_precision precision) {
-    const packed_linear self = describe(OC, C, precision);
+    const packed_linear self = describe(OC, C, precision, true);
     return sizeof self + self.panels * self.panel_bytes + scales_count(&self) * 2 * sizeof(float) + 4 * ARENA_ROUNDING;
 }
 
-const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t C, nn_precision precision,
+const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t C, nn_precision precision, bool normed,
                                           limn_arena *storage) {
     packed_linear *self = limn_arena_bytes(storage, sizeof *self);
-    *self = describe(OC, C, precision);
+    *self = describe(OC, C, precision, normed);
     self->weights = limn_arena_bytes(storage, self->panels * self->panel_bytes);
     self->scales = limn_arena_floats(storage, scales_count(self));
     self->offsets = limn_arena_bytes(storage, scales_count(self) * sizeof *self->offsets);
@@ -137,17 +140,25 @@ const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t
 /* What all threads read: the rows as the kernels take them. */
 typedef struct {
     multiply_kind kind;
+    size_t halves;
     size_t N, C, stride; /* stride: bytes from one row to the next */
     size_t lower;        /* 8 bits: bytes from a row's upper halves to its lower ones */
     char *rows;
     float *scales; /* 8 bits: (N) */
 } input_rows;
 
-/* in = scale·(whole − 32768), scale = largest/32767, and whole as its upper and lower bytes. */
-LIMN_CLONES static void halve_row(uint8_t *upper, uint8_t *lower, const float *in, float largest, size_t n) {
-    const float inverse = largest > 0 && isfinite(largest) ? 32767 / largest : 0;
+/* in·factor as whole numbers of 8 bits, plus 2^7; or of 16, plus 2^15, as their upper and lower bytes. What is no number
+ * becomes any. */
+LIMN_CLONES static void quarter_row(uint8_t *out, const float *in, float factor, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        const float scaled = inverse > 0 ? in[i] * inverse : 0;
+        const float scaled = factor > 0 ? in[i] * factor : 0;
+        out[i] = (uint8_t)((int32_t)(scaled + (scaled < 0 ? -0.5f : 0.5f)) + 128);
+    }
+}
+
+LIMN_CLONES static void halve_row(uint8_t *upper, uint8_t *lower, const float *in, float factor, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const float scaled = factor > 0 ? in[i] * factor : 0;
         const int32_t whole = (int32_t)(scaled + (scaled < 0 ? -0.5f : 0.5f)) + 32768;
         upper[i] = (uint8_t)(whole >> 8);
         lower[i] = (uint8_t)whole;
@@ -158,9 +169,16 @@ static const size_t row_element[] = {[MULTIPLY_FP32] = 4, [MULTIPLY_BF16] = 2, [
 
 /* Room for rows, in the arena. They are a cache line longer than a power of two may be, or all rows would compete for the same
  * places in the first cache. */
-static input_rows take_rows(multiply_kind kind, size_t N, size_t C, limn_arena *arena) {
+static input_rows take_rows(const packed_linear *weight, size_t N, limn_arena *arena) {
+    const multiply_kind kind = weight->kernels->kind;
+    const size_t C = weight->C;
     const size_t width = (C * row_element[kind] / 64 + 1) * 64 + 64;
-    input_rows self = {.kind = kind, .N = N, .C = C, .lower = width, .stride = kind == MULTIPLY_INT8 ? 2 * width : width};
+    input_rows self = {.kind = kind,
+                       .halves = weight->halves,
+                       .N = N,
+                       .C = C,
+                       .lower = width,
+                       .stride = kind == MULTIPLY_INT8 ? weight->halves * width : width};
     self.rows = limn_arena_bytes(arena, N * self.stride);
     self.scales = limn_arena_floats(arena, N);
     return self;
@@ -173,9 +191,13 @@ static void fill_row(const input_rows *self, size_t n, const float *in) {
     memset(row + C * row_element[self->kind], 0, 4);
     if (self->kind == MULTIPLY_INT8) {
         const float largest = largest_magnitude(in + n * C, C);
-        self->scales[n] = largest / 32767; /* no number where one of the row is none: so are its outputs */
-        halve_row((uint8_t *)row, (uint8_t *)row + self->lower, in + n * C, largest, C);
-        memset(row + self->lower + C, 0, 4);
+        const float most = self->halves == 1 ? 127 : 32767, factor = largest > 0 && isfinite(largest) ? most / largest : 0;
+        self->scales[n] = largest / most; /* no number where one of the row is none: so are its outputs */
+        if (self->halves == 1)
+            quarter_row((uint8_t *)row, in + n * C, factor, C);
+        else
+            halve_row((uint8_t *)row, (uint8_t *)row + self->lower, in + n * C, factor, C);
+        memset(row + (self->halves - 1) * self->lower + C, 0, 4);
     } else if (self->kind == MULTIPLY_BF16) {
         round_row((uint16_t *)row, in + n * C, C);
     } else {
@@ -197,6 +219,7 @@ static void multiply_block(const packed_linear *self, const input_rows *input, s
                              .in_stride = input->stride,
                              .weights = weights,
                              .depth = depth,
+                             .halves = self->halves,
                              .lower = input->lower};
     if (self->precision == PRECISION_INT8) {
         product.scale = self->scales + scales;
@@ -255,7 +278,7 @@ static bool take_panel(panel_queue *queue, bool front, size_t *panel) {
 
 void packed_linear_forward(const packed_product *products, size_t count, const float *in, size_t N, limn_arena *arena) {
     const size_t mark = limn_arena_mark(arena), threads = limn_get_threads();
-    const input_rows input = take_rows(products[0].weight->kernels->kind, N, products[0].weight->C, arena);
+    const input_rows input = take_rows(products[0].weight, N, arena);
     size_t panels = 0;
     for (size_t i = 0; i < count; i++) panels += products[i].weight->panels;
     const size_t spare = ROWS_AT_ONCE * PANEL, own_floats = spare + BLOCK_BYTES / sizeof(float);

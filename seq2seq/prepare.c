@@ -4,29 +4,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Marks the weights that a step multiplies with. */
-static void choose(const seq2seq *model, bool *chosen) {
+enum { NORMED = 6 /* of a layer's slots that a norm may stand before */ };
+typedef enum { NOT_PACKED, PACKED_PLAIN, PACKED_NORMED } choice;
+
+/* Chooses the weights that a step multiplies with, and says which of them read what comes from a norm. Before feed_forward.out
+ * stands a norm too, but of products of two numbers, whose largest are far beyond the rest. */
+static void choose(const seq2seq *model, choice *chosen) {
     for (size_t i = 0; i < model->decoder.layer_count; i++) {
         const layer *l = &model->decoder.layers[i];
-        const dense_slot slots[] = {l->self.q,          l->self.k,    l->self.v,          l->self.out,
-                                    l->cross.q,         l->cross.out, l->feed_forward.in, l->feed_forward.gate,
-                                    l->feed_forward.out};
+        const norm_slot *self = &l->self.norms.before, *cross = &l->cross.norms.before, *inside = &l->feed_forward.norms.before;
+        const dense_slot slots[] = {l->self.q,   l->self.k,          l->self.v,
+                                    l->cross.q,  l->feed_forward.in, l->feed_forward.gate,
+                                    l->self.out, l->cross.out,       l->feed_forward.out};
+        const norm_slot *norms[NORMED] = {self, self, self, cross, inside, inside};
         for (size_t k = 0; k < sizeof slots / sizeof *slots; k++)
-            if (slots[k].weight != ABSENT) chosen[slots[k].weight] = true;
+            if (slots[k].weight != ABSENT)
+                chosen[slots[k].weight] = k < NORMED && norms[k]->present ? PACKED_NORMED : PACKED_PLAIN;
     }
-    chosen[model->lm_head] = true;
+    chosen[model->lm_head] = model->decoder.final_norm.present ? PACKED_NORMED : PACKED_PLAIN;
 }
 
 int seq2seq_prepare(seq2seq *model, nn_precision precision, limn_error *error) {
     const parameters *set = &model->parameters;
-    bool *chosen = limn_allocate(set->count, sizeof *chosen, error);
+    choice *chosen = limn_allocate(set->count, sizeof *chosen, error);
     const packed_linear **packed = limn_allocate(set->count, sizeof *packed, error);
     limn_arena *storage = NULL;
     if (chosen != NULL && packed != NULL) {
         choose(model, chosen);
         size_t bytes = 0;
         for (size_t i = 0; i < set->count; i++)
-            if (chosen[i]) bytes += packed_linear_bytes(set->list[i].shape[0], set->list[i].shape[1], precision);
+            if (chosen[i] != NOT_PACKED) bytes += packed_linear_bytes(set->list[i].shape[0], set->list[i].shape[1], precision);
         storage = limn_arena_create(bytes, error);
     }
     if (storage == NULL) {
@@ -35,9 +42,9 @@ int seq2seq_prepare(seq2seq *model, nn_precision precision, limn_error *error) {
         return -1;
     }
     for (size_t i = 0; i < set->count; i++) {
-        if (!chosen[i]) continue;
+        if (chosen[i] == NOT_PACKED) continue;
         const parameter *p = &set->list[i];
-        packed[i] = packed_linear_create(p->value, p->shape[0], p->shape[1], precision, storage);
+        packed[i] = packed_linear_create(p->value, p->shape[0], p->shape[1], precision, chosen[i] == PACKED_NORMED, storage);
         if (model->mapped != NULL) limn_forget_mapped(p->value, p->size * sizeof *p->value);
     }
     free(chosen);
