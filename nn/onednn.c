@@ -608,13 +608,17 @@ onednn_linear *onednn_linear_create(const float *weight, size_t OC, size_t C, nn
     return self;
 }
 
+/* Converting fewer numbers takes a few microseconds. On a busy machine a parallel region more, at each product of a decoder,
+ * costs milliseconds. */
+enum { WORTH_THREADS = 8 * LIMN_PIECE };
+
 /* The input as the primitive takes it. */
 static const void *convert_rows(const onednn_linear *self, const product_shape *shape, const float *in, size_t ldin) {
     const size_t N = shape->N, C = self->C;
     if (self->precision == PRECISION_FP32 && ldin == C) return in;
     void *converted = self->scratch;
     quantisation *rows = (quantisation *)(void *)(self->scratch + shape->rows_at);
-#pragma omp parallel for schedule(static) if (N * C > 2 * LIMN_PIECE)
+#pragma omp parallel for schedule(static) if (N * C > WORTH_THREADS)
     for (size_t n = 0; n < N; n++) switch (self->precision) {
         case PRECISION_FP32:
             memcpy((float *)converted + n * C, in + n * ldin, C * sizeof *in);
@@ -635,7 +639,7 @@ static void finish_rows(const onednn_linear *self, const product_shape *shape, f
     const size_t N = shape->N, OC = self->OC;
     if (products == out && bias == NULL) return;
     const quantisation *rows = (const quantisation *)(const void *)(self->scratch + shape->rows_at);
-#pragma omp parallel for schedule(static) if (N * OC > 2 * LIMN_PIECE)
+#pragma omp parallel for schedule(static) if (N * OC > WORTH_THREADS)
     for (size_t n = 0; n < N; n++)
         if (self->precision == PRECISION_INT8)
             scale_row(out + n * ldout, (const int32_t *)products + n * OC, rows[n], self->scales, self->sums, bias, OC);

@@ -3,6 +3,8 @@
 #include "nn/onednn.h"
 #include "tests/nn/gradient_check.h"
 
+#include <omp.h>
+
 static void need(nn_precision precision) {
     if (onednn_available(precision)) return;
     print_message("skipped: %s has no %s here\n", onednn_description(), nn_precision_name(precision));
@@ -268,6 +270,45 @@ static void convolutions_in_bf16(void **state) {
     check_convolutions(PRECISION_BF16);
 }
 
+/* Made with so many threads, used with more or fewer: the same results. */
+static void threads_may_change_afterwards(void **state) {
+    (void)state;
+    enum { N = 130, OC = 300, C = 200, SIDE = 20, CHANNELS = 32, PICTURE = SIDE * SIDE * CHANNELS };
+    static const convolution_shape shape = {1, SIDE, SIDE, CHANNELS, CHANNELS, 3, 1, 1, 1, 1, 1};
+    need(PRECISION_FP32);
+    const int before = omp_get_max_threads();
+    float *in = normal_floats(N * C, "in"), *weight = normal_floats(OC * C, "weight"), *out = floats_filled(N * OC, NAN);
+    float *first = floats_filled(N * OC, NAN), *first_picture = floats_filled(PICTURE, NAN);
+    for (nn_precision precision = PRECISION_FP32; precision <= PRECISION_INT8; precision++) {
+        if (!onednn_available(precision)) continue;
+        for (int made_with = 1; made_with <= 5; made_with += 2) {
+            omp_set_num_threads(made_with);
+            onednn_linear *linear = onednn_linear_create(weight, OC, C, precision, NULL);
+            assert_non_null(linear);
+            assert_int_equal(onednn_linear_prepare(linear, N, NULL), 0);
+            onednn_convolution *convolution =
+                precision == PRECISION_INT8 ? NULL : onednn_convolution_create(weight, NULL, &shape, precision, NULL);
+            for (int used_with = 1; used_with <= 5; used_with += 2) {
+                const bool is_first = made_with == 1 && used_with == 1;
+                omp_set_num_threads(used_with);
+                onednn_linear_forward(linear, is_first ? first : out, OC, in, C, NULL, N);
+                if (!is_first) assert_memory_equal(out, first, N * OC * sizeof *out);
+                if (convolution == NULL) continue;
+                onednn_convolution_forward(convolution, is_first ? first_picture : out, in, NULL);
+                if (!is_first) assert_memory_equal(out, first_picture, PICTURE * sizeof *out);
+            }
+            onednn_linear_free(linear);
+            onednn_convolution_free(convolution);
+        }
+    }
+    omp_set_num_threads(before);
+    free(in);
+    free(weight);
+    free(out);
+    free(first);
+    free(first_picture);
+}
+
 /* ---------------------------------------------------------------- what it says */
 
 static void errors_say_what_to_do(void **state) {
@@ -335,6 +376,7 @@ int main(void) {
         cmocka_unit_test(what_is_not_finite_is_not_hidden),
         cmocka_unit_test(convolutions_in_fp32),
         cmocka_unit_test(convolutions_in_bf16),
+        cmocka_unit_test(threads_may_change_afterwards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
