@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #define LIMN_VERSION "0.1.0"
 
@@ -211,6 +212,22 @@ void limn_arena_destroy(limn_arena *arena);
 
 size_t limn_resident_bytes_peak(void); /* the process's VmHWM */
 
+/* ---------------------------------------------------------------- bfloat16 */
+
+/* A bfloat16 is the upper half of a float32. Rounded to nearest even; NaN stays NaN. */
+static inline __attribute__((always_inline)) uint16_t limn_bf16_from_float(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x0040;
+    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+}
+static inline __attribute__((always_inline)) float limn_bf16_to_float(uint16_t upper) {
+    uint32_t bits = (uint32_t)upper << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* ---------------------------------------------------------------- files */
 
 int limn_make_directories(const char *path, limn_error *error); /* mkdir -p */
@@ -255,6 +272,9 @@ typedef struct {
 } limn_mapping;
 int limn_map(limn_mapping *mapping, const char *path, limn_error *error);
 void limn_unmap(limn_mapping *mapping);
+/* The process's memory need not hold these bytes of a mapping any longer; reading them again is possible and brings them back.
+ */
+void limn_forget_mapped(const void *data, size_t size);
 
 /* SHA-256 in lower-case hexadecimal. */
 void limn_sha256(const void *data, size_t size, char out_hex[65]);

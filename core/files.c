@@ -216,6 +216,12 @@ int limn_map(limn_mapping *mapping, const char *path, limn_error *error) {
     return failed;
 }
 
+void limn_forget_mapped(const void *data, size_t size) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
+    if (end > begin) madvise((void *)begin, end - begin, MADV_DONTNEED); /* whole pages of a file's: nothing is lost */
+}
+
 void limn_unmap(limn_mapping *mapping) {
     if (mapping->size > 0) munmap((void *)(uintptr_t)mapping->data, mapping->size);
     *mapping = (limn_mapping){0};

@@ -105,7 +105,7 @@ static int draw(const drawing_model *model, const char *caption, const sampling_
     one.count = 1;
     int32_t *tokens = limn_arena_bytes(arena, vqgan_token_count(model->vqgan) * sizeof *tokens);
     float *pixels = limn_arena_floats(arena, n);
-    int status = draw_tokens(model, caption, &one, tokens, NULL, NULL, error);
+    int status = draw_tokens(model, caption, &one, tokens, NULL, error);
     if (status == 0) {
         vqgan_decode(model->vqgan, pixels, tokens, 1, arena);
         vqgan_pixels_from_model(model->vqgan, pixels, pixels, n);
@@ -159,7 +159,7 @@ int eval_recall(const recall_options *options, recall_result *result, limn_error
     gallery all = {0};
     picture sheet = {0};
     *result = (recall_result){0};
-    if (drawing_model_load(&model, options->model, error)) return -1;
+    if (drawing_model_load(&model, options->model, PRECISION_FP32, error)) return -1;
     all.side = vqgan_get_config(model.vqgan)->resolution;
     limn_arena *arena = limn_arena_create((size_t)1 << 38, error);
     int status = arena ? add_tars(&all, &options->captions, error) : -1;

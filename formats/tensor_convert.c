@@ -120,11 +120,6 @@ static inline float from_f16(uint16_t half) {
     return float_of_bits(bits | sign);
 }
 
-/* The upper half of a binary32. */
-static inline float from_bf16(uint16_t upper) {
-    return float_of_bits((uint32_t)upper << 16);
-}
-
 /* To nearest even. A value below the smallest normal binary16 is added to a power of two whose last bit is the last bit of
  * such a subnormal: the addition rounds. */
 static inline uint16_t to_f16(float value) {
@@ -135,12 +130,6 @@ static inline uint16_t to_f16(float value) {
     uint32_t special = magnitude > 0x7f800000 ? 0x7e00 | (magnitude >> 13 & 0x01ff) : 0x7c00; /* NaN made quiet */
     uint32_t half = magnitude >= 0x477ff000 ? special : magnitude < 0x38800000 ? subnormal : normal;
     return (uint16_t)(half | sign);
-}
-
-static inline uint16_t to_bf16(float value) {
-    uint32_t bits = bits_of_float(value);
-    uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x0040;
-    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
 }
 
 /* Rounds toward zero; NaN is 0 and what lies outside is the nearest end, since C leaves those conversions undefined. */
@@ -168,7 +157,7 @@ static void run_to_float(tensor_type type, const unsigned char *restrict bytes, 
     case TENSOR_F16:
         EACH(uint16_t, from_f16(element));
     case TENSOR_BF16:
-        EACH(uint16_t, from_bf16(element));
+        EACH(uint16_t, limn_bf16_to_float(element));
     case TENSOR_F64:
         EACH(double, (float)element);
     case TENSOR_I64:
@@ -191,7 +180,7 @@ static void run_to_int64(tensor_type type, const unsigned char *restrict bytes, 
     case TENSOR_F16:
         EACH(uint16_t, real_to_int64((double)from_f16(element)));
     case TENSOR_BF16:
-        EACH(uint16_t, real_to_int64((double)from_bf16(element)));
+        EACH(uint16_t, real_to_int64((double)limn_bf16_to_float(element)));
     case TENSOR_F64:
         EACH(double, real_to_int64(element));
     case TENSOR_I64:
@@ -256,7 +245,7 @@ void tensor_from_float(tensor_type type, const float *restrict in, size_t count,
     case TENSOR_F16:
         PUT(uint16_t, to_f16(value));
     case TENSOR_BF16:
-        PUT(uint16_t, to_bf16(value));
+        PUT(uint16_t, limn_bf16_from_float(value));
     case TENSOR_F64:
         PUT(double, value);
     case TENSOR_I64:

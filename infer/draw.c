@@ -1,5 +1,5 @@
 /* The model folder, and drawing one prompt. */
-#include "infer/infer.h"
+#include "infer/internal.h"
 
 #include <limits.h>
 #include <math.h>
@@ -35,14 +35,14 @@ static int find_vqgan(char path[PATH_MAX], const char *directory, limn_error *er
     return limn_fail_usage(error, "%s has no vqgan/ to draw with; limn-convert --vqgan puts one beside the model", directory);
 }
 
-int drawing_model_load(drawing_model *model, const char *directory, limn_error *error) {
+int drawing_model_load(drawing_model *model, const char *directory, nn_precision precision, limn_error *error) {
     char path[PATH_MAX];
     *model = (drawing_model){0};
     if (find_vqgan(path, directory, error) == 0 && (model->vqgan = vqgan_load(path, false, error)) &&
-        vqgan_prepare(model->vqgan, PRECISION_FP32, VQGAN_DECODER, error) == 0 &&
+        vqgan_prepare(model->vqgan, precision, VQGAN_DECODER, error) == 0 &&
         (model->seq2seq = seq2seq_load(directory, false, error)) &&
         caption_encoder_load(&model->captions, directory, seq2seq_get_config(model->seq2seq)->normalize_text, error) == 0 &&
-        check_parts(model, directory, error) == 0)
+        check_parts(model, directory, error) == 0 && seq2seq_prepare(model->seq2seq, precision, error) == 0)
         return 0;
     drawing_model_free(model);
     return -1;
@@ -87,10 +87,10 @@ static void easel_close(easel *self) {
     *self = (easel){0};
 }
 
-static int easel_open(easel *self, const drawing_model *model, size_t drawings, bool guided, limn_error *error) {
-    size_t V = seq2seq_get_config(model->seq2seq)->image_vocab_size + 1;
+static int easel_open(easel *self, const seq2seq *model, size_t drawings, bool guided, limn_error *error) {
+    size_t V = seq2seq_get_config(model)->image_vocab_size + 1;
     *self = (easel){.drawings = drawings, .rows = guided ? 2 * drawings : drawings};
-    self->decoder = seq2seq_decoder_create(model->seq2seq, self->rows, error);
+    self->decoder = seq2seq_decoder_create(model, self->rows, error);
     self->arena = limn_arena_create(drawings * (16 * V + 64), error);
     self->logits = limn_allocate(self->rows, V * sizeof(float), error);
     self->last = limn_allocate(self->rows, sizeof *self->last, error);
@@ -101,47 +101,55 @@ static int easel_open(easel *self, const drawing_model *model, size_t drawings, 
 }
 
 /* Tokens (drawings,T) of drawings number `first` on; the last ones may be more than are wanted. */
-static int draw_some(easel *self, const drawing_model *model, const int32_t *ids, const int32_t *mask,
-                     const sampling_options *options, size_t first, size_t wanted, int32_t *tokens,
-                     void (*progress)(void *, size_t, size_t), void *context, limn_error *error) {
-    const seq2seq_config *config = seq2seq_get_config(model->seq2seq);
-    size_t T = config->image_length, V = config->image_vocab_size + 1, codes = vqgan_get_config(model->vqgan)->n_embed;
+static int draw_some(easel *self, const caption_ids *caption, const sampling_options *options, size_t first, size_t wanted,
+                     int32_t *tokens, const drawing_watcher *watcher, limn_error *error) {
+    const seq2seq_config *config = seq2seq_get_config(caption->model);
+    size_t T = config->image_length, V = config->image_vocab_size + 1;
     bool guided = self->rows > self->drawings;
     for (size_t row = 0; row < self->rows; row++) {
         self->row_text[row] = row >= self->drawings;
         self->last[row] = (int32_t)config->decoder_start_token_id;
     }
-    seq2seq_decoder_begin(self->decoder, ids, mask, guided ? 2 : 1, self->row_text);
+    seq2seq_decoder_begin(self->decoder, caption->ids, caption->mask, guided ? 2 : 1, self->row_text);
     for (size_t t = 0; t < T; t++) {
         if (limn_stop_requested()) return limn_fail(error, "stopped");
         seq2seq_decoder_step(self->decoder, self->last, self->logits);
-        sample_tokens(self->last, self->logits, guided ? self->logits + self->drawings * V : NULL, self->drawings, V, codes,
-                      options, first, t, self->arena);
+        sample_tokens(self->last, self->logits, guided ? self->logits + self->drawings * V : NULL, self->drawings, V,
+                      caption->codes, options, first, t, self->arena);
         if (guided) memcpy(self->last + self->drawings, self->last, self->drawings * sizeof *self->last);
         for (size_t i = 0; i < wanted; i++) tokens[(first + i) * T + t] = self->last[i];
-        if (progress) progress(context, first * T + wanted * (t + 1), options->count * T);
+        if (watcher) watcher->progress(watcher->context, first * T + wanted * (t + 1), options->count * T);
     }
     return 0;
 }
 
+int draw_caption(const caption_ids *caption, const sampling_options *options, int32_t *tokens, const drawing_watcher *watcher,
+                 limn_error *error) {
+    /* as many as fit, in batches as equal as can be: a step costs little more for sixteen than for nine */
+    size_t batches = (options->count + DRAWINGS_AT_ONCE - 1) / DRAWINGS_AT_ONCE;
+    size_t drawings = (options->count + batches - 1) / batches;
+    easel self;
+    int status = easel_open(&self, caption->model, drawings, options->guidance < 1 || options->guidance > 1, error);
+    for (size_t first = 0; first < options->count && status == 0; first += drawings) {
+        size_t left = options->count - first;
+        status = draw_some(&self, caption, options, first, left < drawings ? left : drawings, tokens, watcher, error);
+    }
+    easel_close(&self);
+    return status;
+}
+
 int draw_tokens(const drawing_model *model, const char *prompt, const sampling_options *options, int32_t *tokens,
-                void (*progress)(void *context, size_t done, size_t total), void *context, limn_error *error) {
+                const drawing_watcher *watcher, limn_error *error) {
     size_t S = seq2seq_get_config(model->seq2seq)->max_text_length;
     if (sampling_options_check(options, error)) return -1;
     int32_t *ids = limn_allocate(4 * S, sizeof *ids, error); /* ids and masks of the prompt and of none */
     if (!ids) return -1;
     int32_t *mask = ids + 2 * S;
-    size_t drawings = options->count < DRAWINGS_AT_ONCE ? options->count : DRAWINGS_AT_ONCE;
-    easel self = {0};
+    const caption_ids caption = {
+        .model = model->seq2seq, .ids = ids, .mask = mask, .codes = vqgan_get_config(model->vqgan)->n_embed};
     int status = caption_encoder_encode(&model->captions, prompt, strlen(prompt), ids, mask, S, error);
     if (status == 0) status = caption_encoder_encode_blank(&model->captions, ids + S, mask + S, S, error);
-    if (status == 0) status = easel_open(&self, model, drawings, options->guidance < 1 || options->guidance > 1, error);
-    for (size_t first = 0; first < options->count && status == 0; first += drawings) {
-        size_t left = options->count - first;
-        status = draw_some(&self, model, ids, mask, options, first, left < drawings ? left : drawings, tokens, progress,
-                           context, error);
-    }
-    easel_close(&self);
+    if (status == 0) status = draw_caption(&caption, options, tokens, watcher, error);
     free(ids);
     return status;
 }

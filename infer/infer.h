@@ -16,7 +16,7 @@ typedef struct {
 } drawing_model;
 /* Also checks that the three belong together: as many image tokens as the VQGAN's pictures have, a head that covers its
  * codebook, a text vocabulary that covers the tokenizer's. On failure nothing is left to free. */
-int drawing_model_load(drawing_model *model, const char *directory, limn_error *error);
+int drawing_model_load(drawing_model *model, const char *directory, nn_precision precision, limn_error *error);
 void drawing_model_free(drawing_model *model);
 
 typedef struct {
@@ -37,10 +37,23 @@ int sampling_options_check(const sampling_options *options, limn_error *error);
 void sample_tokens(int32_t *tokens, const float *cond, const float *uncond, size_t rows, size_t V, size_t codes,
                    const sampling_options *options, size_t first_row, size_t position, limn_arena *arena);
 
-/* Draws tokens (count, T) for one prompt, some drawings at a time. `progress(context, done, total)`, in tokens, may be NULL.
- * Ctrl-C ends it with an error. The same options and threads give the same tokens. */
+/* Is told after each step how many tokens of all are drawn. */
+typedef struct {
+    void (*progress)(void *context, size_t done, size_t total);
+    void *context;
+} drawing_watcher;
+/* Draws tokens (count, T) for one prompt, some drawings at a time; watcher may be NULL. Ctrl-C ends it with an error. The same
+ * options give the same tokens on the same kind of CPU. */
 int draw_tokens(const drawing_model *model, const char *prompt, const sampling_options *options, int32_t *tokens,
-                void (*progress)(void *context, size_t done, size_t total), void *context, limn_error *error);
+                const drawing_watcher *watcher, limn_error *error);
+/* How fast a model of this configuration draws: the best of `rounds` times of all image tokens of options->count drawings, from
+ * the caption's ids on, with random weights and a caption of 14 words. */
+typedef struct {
+    double seconds;
+    double flops; /* of the matrix products of those drawings, without attention's */
+} draw_measurement;
+int draw_measure(const seq2seq_config *config, nn_precision precision, const sampling_options *options, size_t rounds,
+                 draw_measurement *out, limn_error *error);
 
 /* The picture of one drawing's tokens (T). */
 int draw_picture(const vqgan *model, const int32_t *tokens, picture *out, limn_arena *arena, limn_error *error);
@@ -63,6 +76,7 @@ typedef struct {
     const char *singles;    /* folder for every drawing as a PNG of its own, NULL: none */
     const char *tokens_out; /* file for JSON lines {"prompt", "seed", "tokens"}, NULL: none */
     sampling_options sampling;
+    nn_precision precision;
     bool restart; /* draw again what is there */
 } drawing_job;
 /* Drawings of a prompt stand in one picture, in rows as long as the square root of their number, rounded up. A run over prompts

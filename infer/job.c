@@ -82,9 +82,10 @@ static json_t *describe(const drawing_run *run, limn_error *error) {
     if (tensor_folder_find(run->job->model, path, error)) return NULL;
     if (limn_sha256_file(path, sha256, error)) return NULL;
     json_t *description =
-        json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:I, s:f}", "model", sha256, "vqgan", vqgan_get_sha256(run->model.vqgan),
-                  "count", (json_int_t)sampling->count, "seed", (json_int_t)sampling->seed, "guidance", sampling->guidance,
-                  "temperature", sampling->temperature, "top_k", (json_int_t)sampling->top_k, "top_p", sampling->top_p);
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:f, s:f, s:I, s:f}", "model", sha256, "vqgan", vqgan_get_sha256(run->model.vqgan),
+                  "precision", nn_precision_name(run->job->precision), "count", (json_int_t)sampling->count, "seed",
+                  (json_int_t)sampling->seed, "guidance", sampling->guidance, "temperature", sampling->temperature, "top_k",
+                  (json_int_t)sampling->top_k, "top_p", sampling->top_p);
     if (!description) limn_fail(error, "not enough memory to describe the drawings");
     return description;
 }
@@ -92,8 +93,9 @@ static json_t *describe(const drawing_run *run, limn_error *error) {
 /* Makes the output folder, or finds that it was begun with these very options. */
 static int claim_folder(const drawing_run *run, limn_error *error) {
     static const char *const options[][2] = {
-        {"count", "--count"}, {"seed", "--seed"},   {"guidance", "--guidance"},      {"temperature", "--temperature"},
-        {"top_k", "--top-k"}, {"top_p", "--top-p"}, {"model", "weights in --model"}, {"vqgan", "VQGAN in --model"}};
+        {"count", "--count"},         {"seed", "--seed"},   {"guidance", "--guidance"},   {"temperature", "--temperature"},
+        {"top_k", "--top-k"},         {"top_p", "--top-p"}, {"precision", "--precision"}, {"model", "weights in --model"},
+        {"vqgan", "VQGAN in --model"}};
     const char *folder = run->job->output;
     char path[PATH_MAX];
     if (limn_make_directories(folder, error) || limn_path_join(path, sizeof path, folder, "drawings.json", error)) return -1;
@@ -193,7 +195,8 @@ static int draw_prompt(drawing_run *run, limn_error *error) {
         show_progress(run, total, total);
         return 0;
     }
-    if (draw_tokens(&run->model, run->prompt, &run->job->sampling, run->tokens, show_progress, run, error)) return -1;
+    const drawing_watcher watcher = {show_progress, run};
+    if (draw_tokens(&run->model, run->prompt, &run->job->sampling, run->tokens, &watcher, error)) return -1;
     if (!has_picture && draw_sheet(run->model.vqgan, run->tokens, run->job->sampling.count, path, run->job->singles, name,
                                    run->results, run->arena, error))
         return -1;
@@ -220,7 +223,7 @@ static int prepare(drawing_run *run, limn_error *error) {
     const drawing_job *job = run->job;
     size_t T, total;
     if (sampling_options_check(&job->sampling, error) || (job->prompt && check_output(job->output, error)) ||
-        drawing_model_load(&run->model, job->model, error))
+        drawing_model_load(&run->model, job->model, job->precision, error))
         return -1;
     T = vqgan_token_count(run->model.vqgan);
     if (limn_multiply(job->sampling.count, T, &total, error)) return -1;

@@ -47,3 +47,19 @@ double softmax_cross_entropy(float *dlogits, float *losses, const float *logits,
     for (size_t part = 0; part < count; part++) sum += parts[part];
     return sum / (double)N;
 }
+
+LIMN_CLONES double softmax_weights(float *x, float largest, float scale, size_t n) {
+    double sum = 0;
+    for (size_t start = 0; start < n; start += 256) { /* in double, without giving up vectors of float32 */
+        size_t end = n - start < 256 ? n : start + 256;
+        float part = 0;
+#pragma omp simd reduction(+ : part)
+        for (size_t i = start; i < end; i++) {
+            float below = x[i] - largest;
+            x[i] = below < 0 ? fast_expf(below * scale) : 1; /* an infinite scale leaves the largest */
+            part += x[i];
+        }
+        sum += (double)part;
+    }
+    return sum;
+}

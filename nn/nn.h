@@ -25,10 +25,10 @@ typedef struct {
     char name[192];
     parameter_layout layout;
     size_t rank, shape[4];
-    size_t size;       /* product of shape */
-    const float *value; /* where the weights are: a mapping, or the set's own memory (then writable through mutable_value) */
+    size_t size;          /* product of shape */
+    const float *value;   /* where the weights are: a mapping, or the set's own memory (then writable through mutable_value) */
     float *mutable_value; /* NULL when the weights are mapped read-only */
-    float *grad;       /* NULL unless allocated for training */
+    float *grad;          /* NULL unless allocated for training */
 } parameter;
 
 /* An ordered list of parameters. Models add theirs when they are built and keep pointers by index. */
@@ -60,9 +60,9 @@ const char *nn_precision_name(nn_precision precision);
 
 /* ---------------------------------------------------------------- products */
 
-/* Call first in main(). libgomp's threads spin for milliseconds at the end of every parallel region; where another process holds
- * one of the cores, each of a step's thousand regions then waits that long. This starts the program anew (execv) with a short
- * GOMP_SPINCOUNT, unless the user has set that or OMP_WAIT_POLICY. */
+/* Call first in main(). libgomp's threads spin for milliseconds at the end of every parallel region; where another process
+ * holds one of the cores, each of a step's thousand regions then waits that long. This starts the program anew (execv) with a
+ * short GOMP_SPINCOUNT, unless the user has set that or OMP_WAIT_POLICY. */
 void nn_prepare_threads(char **argv);
 /* One line naming the kernels in use: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
 const char *nn_backend_description(void);
@@ -74,21 +74,41 @@ int nn_measure_bf16_peak(double *out_seconds, limn_error *error);
 
 /* out (M,N) = alpha·A·B + beta·out; A is (M,K), or (K,M) when transpose_a; B is (K,N), or (N,K) when transpose_b. lda, ldb,
  * ldout are row strides in floats. Multi-threaded; inside a parallel region single-threaded. */
-void matmul(float *out, size_t ldout, const float *a, size_t lda, bool transpose_a, const float *b, size_t ldb, bool transpose_b,
-            size_t M, size_t N, size_t K, float alpha, float beta);
+void matmul(float *out, size_t ldout, const float *a, size_t lda, bool transpose_a, const float *b, size_t ldb,
+            bool transpose_b, size_t M, size_t N, size_t K, float alpha, float beta);
 
 /* out (N,OC) = in (N,C) · weightᵀ + bias; weight is (OC,C), bias (OC) or NULL. */
 void linear_forward(float *out, const float *in, const float *weight, const float *bias, size_t N, size_t C, size_t OC);
 /* din (N,C) = dout·weight (added to din when accumulate); dweight += doutᵀ·in; dbias += column sums of dout. */
-void linear_backward(float *din, float *dweight, float *dbias, const float *dout, const float *in, const float *weight, size_t N,
-                     size_t C, size_t OC, bool accumulate);
+void linear_backward(float *din, float *dweight, float *dbias, const float *dout, const float *in, const float *weight,
+                     size_t N, size_t C, size_t OC, bool accumulate);
+
+/* A dense layer's weights (OC,C) in the form in which this CPU multiplies fastest, made once when a model is loaded. FP32 holds
+ * them as they are; BF16 rounds them; INT8 rounds them to 8 bits with a scale for each output and stretch of inputs. Where the
+ * CPU multiplies bfloat16 the inputs are rounded to it too (BF16 and INT8), elsewhere they stay float32. */
+typedef struct packed_linear packed_linear;
+/* It lives in the arena `storage` (whose pages are large, which a stream of weights needs) and takes so many bytes of it. */
+const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t C, nn_precision precision,
+                                          limn_arena *storage);
+size_t packed_linear_bytes(size_t OC, size_t C, nn_precision precision);
+/* out (N,OC) = in (N,C)·weightᵀ + bias (OC, or NULL), for `count` layers that read the same input (N,C). One pass over the
+ * weights serves up to 48 rows: made for the few rows of a decoding step. Scratch of 2·(C+1)·N bytes and 6 KiB a thread. */
+typedef struct {
+    float *out;
+    const packed_linear *weight;
+    const float *bias;
+} packed_product;
+void packed_linear_forward(const packed_product *products, size_t count, const float *in, size_t N, limn_arena *arena);
+/* The innermost loops exist for "avx512bf16", "avx512", "avx2" and "portable"; what is packed after this uses the named ones or
+ * lesser ones, for tests and measurements. False when the CPU lacks them or the name is none of these. */
+bool packed_linear_choose_kernels(const char *name);
 
 /* ---------------------------------------------------------------- elementwise */
 
-void add_forward(float *out, const float *a, const float *b, size_t n);          /* out = a + b; out may be a or b */
-void add_scaled(float *out, const float *a, float scale, size_t n);              /* out += scale·a */
-void scale_forward(float *out, const float *in, float scale, size_t n);          /* out = scale·in; in place allowed */
-double sum_of_squares(const float *in, size_t n);                                /* in double, same bits for any threads */
+void add_forward(float *out, const float *a, const float *b, size_t n); /* out = a + b; out may be a or b */
+void add_scaled(float *out, const float *a, float scale, size_t n);     /* out += scale·a */
+void scale_forward(float *out, const float *in, float scale, size_t n); /* out = scale·in; in place allowed */
+double sum_of_squares(const float *in, size_t n);                       /* in double, same bits for any threads */
 
 typedef enum { ACTIVATION_GELU, ACTIVATION_RELU, ACTIVATION_SWISH, ACTIVATION_SMELU } activation;
 /* gelu: the exact x·Φ(x) (erf). swish (silu): x·σ(x). smelu: Shamir and others, arXiv 2202.06499, beta 1: 0 below −1, x above
@@ -138,7 +158,8 @@ void batchnorm_backward(float *din, float *dscale, float *dbias, const float *do
                         const float *scale, size_t N, size_t C);
 /* x/(‖x‖+ε) over the last axis of (N, D); saved is (N): the norm. */
 void l2_normalize_forward(float *out, float *saved, const float *in, size_t N, size_t D, float epsilon);
-void l2_normalize_backward(float *din, const float *dout, const float *in, const float *saved, size_t N, size_t D, float epsilon);
+void l2_normalize_backward(float *din, const float *dout, const float *in, const float *saved, size_t N, size_t D,
+                           float epsilon);
 
 /* ---------------------------------------------------------------- embedding */
 
@@ -152,13 +173,13 @@ void embedding_backward(float *dtable, const int32_t *ids, const float *dout, si
 typedef struct {
     size_t B, T, S, H, D;
     size_t query_stride, key_stride, value_stride, out_stride; /* floats from one token to the next; 0 means H·D */
-    float scale;             /* of the products: 1/sqrt(D), or 1/tau */
-    bool causal;             /* key s is seen by query t when s ≤ t */
-    const int32_t *key_mask; /* (B,S), 0 hides a key; NULL: all are seen */
-    const float *bias;       /* (H,T,S) added before the softmax (relative positions); NULL: none */
+    float scale;                                               /* of the products: 1/sqrt(D), or 1/tau */
+    bool causal;                                               /* key s is seen by query t when s ≤ t */
+    const int32_t *key_mask;                                   /* (B,S), 0 hides a key; NULL: all are seen */
+    const float *bias;          /* (H,T,S) added before the softmax (relative positions); NULL: none */
     size_t sinkhorn_iterations; /* 1: softmax. More: rows and columns in turn, arXiv 2110.11773; not with causal */
-    float dropout;           /* of the weights, one mask for all of batch and heads as in the original; 0: none */
-    uint64_t seed, stream;   /* of the dropout */
+    float dropout;              /* of the weights, one mask for all of batch and heads as in the original; 0: none */
+    uint64_t seed, stream;      /* of the dropout */
 } attention_shape;
 
 /* Floats that attention_forward saves in `weights` for the backward: B·H·T·S (times iterations for Sinkhorn). */
@@ -171,11 +192,36 @@ void attention_forward(float *out, float *weights, const float *q, const float *
 void attention_backward(float *dq, float *dk, float *dv, float *dbias, const float *dout, const float *weights, const float *q,
                         const float *k, const float *v, const attention_shape *shape, limn_arena *arena);
 
+/* Keys and values of sequences that grow by a token a step, in FP32 or BF16, laid out so that a step reads them in long runs:
+ * keys by sixteen positions (sequences, H, capacity/16, D, 16), values (sequences, H, capacity, D), both in pairs where they
+ * are BF16. `memory` is the caller's, attention_cache_bytes long and 64-byte aligned; its contents need no beginning. */
+typedef struct {
+    size_t sequences, H, capacity, D;
+    nn_precision precision; /* INT8 is taken as BF16 */
+    void *memory;
+} attention_cache;
+size_t attention_cache_bytes(const attention_cache *cache);
+/* Keys and values (sequences·count, H·D) of the first `sequences` sequences to their positions start, start+1, … One position
+ * after the other: what lies behind the last one stored is undefined. */
+void attention_cache_store(const attention_cache *cache, const float *keys, const float *values, size_t sequences, size_t start,
+                           size_t count);
+typedef struct {
+    size_t rows;
+    const size_t *row_sequence; /* (rows); NULL: row r reads sequence r */
+    size_t count;               /* positions that are there */
+    const int32_t *mask;        /* (sequences, capacity), 0 hides a position; NULL: all are seen */
+    const float *bias;          /* added before the softmax, of head h and position s at bias[s·H + h]; NULL: none */
+    float scale;
+} cached_attention;
+/* out (rows,H·D): each row's query q (rows,H·D) over its sequence. A row that sees nothing gets zeros. */
+void attention_cache_attend(const attention_cache *cache, float *out, const float *q, const cached_attention *how,
+                            limn_arena *arena);
+
 /* ---------------------------------------------------------------- pictures */
 
 typedef struct {
-    size_t B, Y, X, C;  /* input */
-    size_t O;           /* output channels */
+    size_t B, Y, X, C; /* input */
+    size_t O;          /* output channels */
     size_t kernel, stride;
     size_t pad_top, pad_left, pad_bottom, pad_right; /* zeros; VQGAN's downsampling pads only bottom and right by one */
 } convolution_shape;
@@ -227,6 +273,9 @@ void upsample_nearest_backward(float *din, const float *dout, size_t B, size_t Y
  * written: scale·(softmax − onehot)/N; it may be `logits`. losses (N) when given receives each row's. Returns the mean. */
 double softmax_cross_entropy(float *dlogits, float *losses, const float *logits, const int32_t *labels, size_t N, size_t V,
                              float scale);
+
+/* x = exp(scale·(x − largest)) for n logits of which none is above `largest`; returns their sum. */
+double softmax_weights(float *x, float largest, float scale, size_t n);
 
 /* ---------------------------------------------------------------- optimizers */
 

@@ -1,5 +1,6 @@
 /* limn-bench: how fast this machine does what Limn asks of it. */
 #include "core/core.h"
+#include "infer/infer.h"
 #include "nn/nn.h"
 #include "train/train.h"
 #include "vqgan/vqgan.h"
@@ -31,6 +32,47 @@ static int bench_matmul(int argc, char **argv, limn_error *error) {
     return 0;
 }
 
+/* The last line: `seconds` for `count` of what is made, `flops` in matrix products. */
+static void print_result(double seconds, double count, double flops, double peak) {
+    double gflops = 1e-9 * flops / seconds;
+    printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": %.4f, \"rss_bytes\": %zu}\n", seconds,
+           count / seconds, gflops, gflops / peak, limn_resident_bytes_peak());
+}
+
+static int bench_sample(int argc, char **argv, limn_error *error) {
+    const limn_program program = {
+        .name = "limn-bench sample",
+        .summary = "Measures the time of all image tokens of some drawings of one caption, with random weights.",
+        .examples = "$ limn-bench sample --config configs/mini.json --precision bf16 --batch 9\n"
+                    "      nine guided drawings, as limn-sample makes them\n"};
+    const char *path = NULL, *precision_name = "fp32";
+    sampling_options options = {.count = 9, .guidance = 10, .temperature = 1, .top_p = 1, .top_k = 256};
+    size_t rounds = 2;
+    const limn_option table[] = {
+        {"config", LIMN_OPTION_STRING, &path, "FILE", "JSON or YAML with the section seq2seq", true},
+        {"precision", LIMN_OPTION_STRING, &precision_name, "P", "fp32, bf16 or int8", false},
+        {"batch", LIMN_OPTION_SIZE, &options.count, "N", "drawings", false},
+        {"guidance", LIMN_OPTION_FLOAT, &options.guidance, "S", "1: none, half the rows", false},
+        {"top-k", LIMN_OPTION_SIZE, &options.top_k, "K", "draw among the K most likely tokens; 0: all", false},
+        {"rounds", LIMN_OPTION_SIZE, &rounds, "N", "how often all are drawn; the fastest counts", false},
+        {0}};
+    int parsed = limn_options_parse(&program, table, argc, argv, NULL, error);
+    if (parsed != 0) return parsed > 0 ? 0 : -1;
+    nn_precision precision;
+    if (nn_precision_parse(&precision, precision_name, error)) return -1;
+    if (rounds == 0) return limn_fail_usage(error, "--rounds must be at least 1");
+    limn_log(LIMN_LOG_INFO, "%s", nn_backend_description());
+    seq2seq_config config;
+    draw_measurement measured;
+    double peak;
+    if (train_read_seq2seq(path, &config, error)) return -1;
+    int status = draw_measure(&config, precision, &options, rounds, &measured, error) || nn_measure_peak(&peak, error) ? -1 : 0;
+    seq2seq_config_free(&config);
+    if (status == 0)
+        print_result(measured.seconds, (double)options.count, measured.flops, 2e-9 * 4096.0 * 4096.0 * 4096.0 / peak);
+    return status;
+}
+
 static int bench_train(int argc, char **argv, limn_error *error) {
     const limn_program program = {
         .name = "limn-bench train",
@@ -58,9 +100,7 @@ static int bench_train(int argc, char **argv, limn_error *error) {
         nn_measure_peak(&peak_after, error))
         return -1;
     double peak = 2e-9 * 4096.0 * 4096.0 * 4096.0 / (peak_before < peak_after ? peak_before : peak_after);
-    double gflops = measured.flops * 1e-9 / measured.seconds;
-    printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": %.4f, \"rss_bytes\": %zu}\n",
-           measured.seconds, (double)batch / measured.seconds, gflops, gflops / peak, limn_resident_bytes_peak());
+    print_result(measured.seconds, (double)batch, measured.flops, peak);
     return 0;
 }
 
@@ -85,9 +125,7 @@ static int bench_vqgan(int argc, char **argv, bool decode, const limn_program *p
         vqgan_measure(config, decode, precision, batch, steps, &measured, error) || measure_peak(precision, &peak_after, error))
         return -1;
     double peak = 2e-9 * 4096.0 * 4096.0 * 4096.0 / (peak_before < peak_after ? peak_before : peak_after);
-    double gflops = measured.flops * 1e-9 / measured.seconds;
-    printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": %.4f, \"rss_bytes\": %zu}\n",
-           measured.seconds, (double)batch / measured.seconds, gflops, gflops / peak, limn_resident_bytes_peak());
+    print_result(measured.seconds, (double)batch, measured.flops, peak);
     return 0;
 }
 
@@ -112,6 +150,7 @@ static const limn_subcommand subcommands[] = {
     {"matmul", "matrix products of 4096³: the machine's peak, against which all other rates are stated", bench_matmul},
     {"vqgan-encode", "pictures to tokens", bench_vqgan_encode},
     {"vqgan-decode", "tokens to pictures", bench_vqgan_decode},
+    {"sample", "all image tokens of some drawings", bench_sample},
     {"train", "training steps of a configuration", bench_train},
     {NULL, NULL, NULL}};
 

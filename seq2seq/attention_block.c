@@ -63,21 +63,40 @@ void attention_take_weights(const pass *p, const attention_block *block, attenti
     acts->weights = p->keep == KEEP_NOTHING ? NULL : step_take(p->memory, attention_weights_size(&shape));
 }
 
+static void normalize_queries(const pass *p, const attention_block *block, attention_activations *acts, size_t N) {
+    size_t H = block->heads;
+    if (acts->q_norms != NULL) l2_normalize_forward(acts->q_unit, acts->q_norms, acts->q, N * H, width(p) / H, COSINE_EPSILON);
+}
+
+static void normalize_keys(const pass *p, const attention_block *block, attention_activations *acts, size_t M) {
+    size_t H = block->heads;
+    if (acts->k_norms != NULL) l2_normalize_forward(acts->k_unit, acts->k_norms, acts->k, M * H, width(p) / H, COSINE_EPSILON);
+}
+
+void attention_self_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in,
+                            size_t N) {
+    size_t C = width(p);
+    acts->in = acts->keys_in = in;
+    const dense_output outputs[] = {{&block->q, acts->q, C}, {&block->k, acts->k, C}, {&block->v, acts->v, C}};
+    dense_forward_many(p, outputs, 3, in, N, C);
+    normalize_queries(p, block, acts, N);
+    normalize_keys(p, block, acts, N);
+}
+
 void attention_queries_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in,
                                size_t N) {
-    size_t C = width(p), H = block->heads;
     acts->in = in;
-    dense_forward(p, &block->q, acts->q, in, N, C, C);
-    if (acts->q_norms != NULL) l2_normalize_forward(acts->q_unit, acts->q_norms, acts->q, N * H, C / H, COSINE_EPSILON);
+    dense_forward(p, &block->q, acts->q, in, N, width(p), width(p));
+    normalize_queries(p, block, acts, N);
 }
 
 void attention_keys_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *keys_in,
                             size_t M) {
-    size_t C = width(p), H = block->heads;
+    size_t C = width(p);
     acts->keys_in = keys_in;
-    dense_forward(p, &block->k, acts->k, keys_in, M, C, C);
-    dense_forward(p, &block->v, acts->v, keys_in, M, C, C);
-    if (acts->k_norms != NULL) l2_normalize_forward(acts->k_unit, acts->k_norms, acts->k, M * H, C / H, COSINE_EPSILON);
+    const dense_output outputs[] = {{&block->k, acts->k, C}, {&block->v, acts->v, C}};
+    dense_forward_many(p, outputs, 2, keys_in, M, C);
+    normalize_keys(p, block, acts, M);
 }
 
 void attention_finish_forward(const pass *p, const attention_block *block, attention_activations *acts, float *out, size_t N) {
@@ -95,8 +114,12 @@ static float *take_bias(const pass *p, const attention_block *block) {
 
 void attention_core_forward(const pass *p, const attention_block *block, attention_activations *acts, float *out,
                             const float *in, const float *keys_in, const int32_t *key_mask, size_t site) {
-    attention_queries_forward(p, block, acts, in, p->B * block->queries);
-    attention_keys_forward(p, block, acts, keys_in, p->B * block->keys);
+    if (block->is_cross) {
+        attention_queries_forward(p, block, acts, in, p->B * block->queries);
+        attention_keys_forward(p, block, acts, keys_in, p->B * block->keys);
+    } else {
+        attention_self_forward(p, block, acts, in, p->B * block->queries);
+    }
     size_t mark = step_mark(p->memory);
     attention_shape shape = shape_of(p, block, key_mask, site);
     float *bias = take_bias(p, block);

@@ -1,15 +1,15 @@
-/* Decoding one token at a time. Keys and values are kept as (sequence, H, position, D): what one head reads in a step lies in
- * one run. Everything is taken once, when the decoder is created. */
+/* Decoding one token at a time. Everything is taken once, when the decoder is created. */
 #include "seq2seq/internal.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* Of address space: some rows of the widest layer are what is used. */
+static const size_t SCRATCH_LIMIT = (size_t)1 << 32;
+
 typedef struct {
-    float *self_keys, *self_values;   /* (rows,H,T,D) */
-    float *cross_keys, *cross_values; /* (texts,H,S,D) */
+    attention_cache self, cross; /* of `rows` sequences of T positions, and as many texts of S */
 } layer_cache;
 
 struct seq2seq_decoder {
@@ -20,7 +20,8 @@ struct seq2seq_decoder {
     layer_cache *caches;           /* one for each layer */
     int32_t *mask;                 /* (texts,S) */
     size_t *row_text;              /* (rows) */
-    float *scores;                 /* (rows,H,longer of T and S) */
+    size_t seen;                   /* text positions up to the last one that any caption shows */
+    limn_arena *scratch;           /* of a product or an attention, for a moment */
     float *embedded;               /* (rows,C) */
     float *x;                      /* (rows,C) what enters the first layer */
     float *saved;                  /* (rows,2) */
@@ -29,7 +30,7 @@ struct seq2seq_decoder {
 };
 
 static pass decoder_pass(const seq2seq_decoder *decoder, step_memory *memory, size_t B) {
-    return (pass){.model = decoder->model, .B = B, .keep = KEEP_NOTHING, .memory = memory};
+    return (pass){.model = decoder->model, .B = B, .keep = KEEP_NOTHING, .memory = memory, .scratch = decoder->scratch};
 }
 
 /* Takes all arrays; with a counting memory, only counts. */
@@ -37,18 +38,18 @@ static void take_arrays(seq2seq_decoder *decoder, step_memory *memory) {
     const seq2seq *model = decoder->model;
     const stack *s = &model->decoder;
     size_t rows = decoder->rows, C = model->config.d_model, T = s->length, S = model->encoder.length;
+    size_t H = s->layers[0].self.heads, D = C / H;
     layer_cache counted, *caches = step_take_bytes(memory, s->layer_count * sizeof *caches);
     for (size_t i = 0; i < s->layer_count; i++) {
         layer_cache *cache = caches != NULL ? &caches[i] : &counted;
-        cache->self_keys = step_take(memory, rows * T * C);
-        cache->self_values = step_take(memory, rows * T * C);
-        cache->cross_keys = step_take(memory, rows * S * C);
-        cache->cross_values = step_take(memory, rows * S * C);
+        cache->self = (attention_cache){.sequences = rows, .H = H, .capacity = T, .D = D, .precision = model->precision};
+        cache->cross = (attention_cache){.sequences = rows, .H = H, .capacity = S, .D = D, .precision = model->precision};
+        cache->self.memory = step_take_bytes(memory, attention_cache_bytes(&cache->self));
+        cache->cross.memory = step_take_bytes(memory, attention_cache_bytes(&cache->cross));
     }
     decoder->caches = caches;
     decoder->mask = step_take_bytes(memory, rows * S * sizeof *decoder->mask);
     decoder->row_text = step_take_bytes(memory, rows * sizeof *decoder->row_text);
-    decoder->scores = step_take(memory, rows * s->layers[0].self.heads * (T > S ? T : S));
     decoder->embedded = step_take(memory, rows * C);
     decoder->x = step_take(memory, rows * C);
     decoder->saved = step_take(memory, rows * 2);
@@ -94,8 +95,9 @@ seq2seq_decoder *seq2seq_decoder_create(const seq2seq *model, size_t rows, limn_
     take_arrays(decoder, &counting);
     plan_begin(decoder, &counting);
     decoder->arena = limn_arena_create(counting.peak, error);
-    if (decoder->arena == NULL) {
-        free(decoder);
+    decoder->scratch = limn_arena_create(SCRATCH_LIMIT, error);
+    if (decoder->arena == NULL || decoder->scratch == NULL) {
+        seq2seq_decoder_free(decoder);
         return NULL;
     }
     decoder->memory.arena = decoder->arena;
@@ -106,6 +108,7 @@ seq2seq_decoder *seq2seq_decoder_create(const seq2seq *model, size_t rows, limn_
 void seq2seq_decoder_free(seq2seq_decoder *decoder) {
     if (decoder == NULL) return;
     limn_arena_destroy(decoder->arena);
+    limn_arena_destroy(decoder->scratch);
     free(decoder);
 }
 
@@ -115,22 +118,14 @@ size_t seq2seq_decoder_position(const seq2seq_decoder *decoder) {
 
 /* ---------------------------------------------------------------- the text */
 
-/* in (sequences·count, H·D) to places start … start+count-1 of out (sequences,H,capacity,D). */
-static void store(float *out, const float *in, size_t sequences, size_t count, size_t start, size_t capacity, size_t H,
-                  size_t D) {
-#pragma omp parallel for collapse(2) schedule(static)
-    for (size_t i = 0; i < sequences; i++)
-        for (size_t h = 0; h < H; h++)
-            for (size_t t = 0; t < count; t++)
-                memcpy(out + ((i * H + h) * capacity + start + t) * D, in + ((i * count + t) * H + h) * D, D * sizeof(float));
-}
-
 void seq2seq_decoder_begin(seq2seq_decoder *decoder, const int32_t *input_ids, const int32_t *attention_mask, size_t texts,
                            const size_t *row_text) {
     const seq2seq *model = decoder->model;
-    size_t S = model->encoder.length, D = model->config.d_model / model->decoder.layers[0].cross.heads;
+    size_t S = model->encoder.length;
     assert(texts <= decoder->rows);
-    decoder->position = 0;
+    decoder->position = decoder->seen = 0;
+    for (size_t i = 0; i < texts * S; i++)
+        if (attention_mask[i] != 0 && i % S >= decoder->seen) decoder->seen = i % S + 1;
     memcpy(decoder->mask, attention_mask, texts * S * sizeof *decoder->mask);
     memcpy(decoder->row_text, row_text, decoder->rows * sizeof *decoder->row_text);
 
@@ -144,62 +139,28 @@ void seq2seq_decoder_begin(seq2seq_decoder *decoder, const int32_t *input_ids, c
     for (size_t i = 0; i < model->decoder.layer_count; i++) {
         const attention_block *block = &model->decoder.layers[i].cross;
         attention_keys_forward(&p, block, &keys, encoder.hidden, texts * S);
-        store(decoder->caches[i].cross_keys, keys.k_unit, texts, S, 0, S, block->heads, D);
-        store(decoder->caches[i].cross_values, keys.v, texts, S, 0, S, block->heads, D);
+        attention_cache_store(&decoder->caches[i].cross, keys.k_unit, keys.v, texts, 0, S);
     }
     step_release(&decoder->memory, start);
 }
 
 /* ---------------------------------------------------------------- one token */
 
-static float dot(const float *a, const float *b, size_t n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
-    return sum;
-}
-
-/* One query over `count` keys: scores (count) receives the weights, out (D) the mixed values. mask (count) and bias (its
- * element s at s·bias_stride) may be NULL. Zeros when no key is seen. */
-static void attend(float *out, float *scores, const float *query, const float *keys, const float *values, const int32_t *mask,
-                   const float *bias, size_t bias_stride, float scale, size_t count, size_t D) {
-    float largest = -INFINITY, sum = 0;
-    for (size_t s = 0; s < count; s++) {
-        if (mask != NULL && mask[s] == 0) {
-            scores[s] = -INFINITY;
-            continue;
-        }
-        scores[s] = scale * dot(query, keys + s * D, D) + (bias != NULL ? bias[s * bias_stride] : 0);
-        if (scores[s] > largest) largest = scores[s];
-    }
-    memset(out, 0, D * sizeof *out);
-    if (largest == -INFINITY) return;
-    for (size_t s = 0; s < count; s++) sum += scores[s] = expf(scores[s] - largest);
-    for (size_t s = 0; s < count; s++) {
-        float weight = scores[s] / sum;
-        const float *value = values + s * D;
-#pragma omp simd
-        for (size_t d = 0; d < D; d++) out[d] += weight * value[d];
-    }
-}
-
-/* mixed (rows,C) from q (rows,C) and a cache of `capacity` places, `count` of them in use. With `cross`, row r reads the
- * sequence row_text[r] under its mask, else its own. */
-static void attend_rows(const seq2seq_decoder *decoder, const attention_block *block, float *mixed, const float *q,
-                        const float *keys, const float *values, size_t count, size_t capacity) {
-    pass p = decoder_pass(decoder, NULL, decoder->rows);
-    size_t H = block->heads, D = decoder->model->config.d_model / H, t = decoder->position;
-    float scale = attention_scale(&p, block);
-    const float *table = parameter_value(decoder->model, block->rel_bias);
-#pragma omp parallel for collapse(2) schedule(static)
-    for (size_t r = 0; r < decoder->rows; r++)
-        for (size_t h = 0; h < H; h++) {
-            size_t sequence = block->is_cross ? decoder->row_text[r] : r, at = (sequence * H + h) * capacity * D;
-            const int32_t *mask = block->is_cross ? decoder->mask + sequence * capacity : NULL;
-            const float *bias = table != NULL ? table + t * block->keys * H + h : NULL; /* row t of (T, S·H) */
-            attend(mixed + (r * H + h) * D, decoder->scores + (r * H + h) * capacity, q + (r * H + h) * D, keys + at,
-                   values + at, mask, bias, H, scale, count, D);
-        }
+/* mixed (rows,C) from q (rows,C) and the first `count` places of a cache. In cross-attention row r reads the text row_text[r]
+ * under its mask, else its own. */
+static void attend(const seq2seq_decoder *decoder, const attention_block *block, const attention_cache *cache, float *mixed,
+                   const float *q, size_t count) {
+    const pass p = decoder_pass(decoder, NULL, decoder->rows);
+    const float *table = parameter_value(decoder->model, block->rel_bias); /* (T, S·H) */
+    const cached_attention how = {
+        .rows = decoder->rows,
+        .row_sequence = block->is_cross ? decoder->row_text : NULL,
+        .count = count,
+        .mask = block->is_cross ? decoder->mask : NULL,
+        .bias = table != NULL ? table + decoder->position * block->keys * block->heads : NULL,
+        .scale = attention_scale(&p, block),
+    };
+    attention_cache_attend(cache, mixed, q, &how, decoder->scratch);
 }
 
 static const float *decode_layer(seq2seq_decoder *decoder, const pass *p, size_t index, const float *x) {
@@ -207,22 +168,18 @@ static const float *decode_layer(seq2seq_decoder *decoder, const pass *p, size_t
     const layer *l = &s->layers[index];
     layer_cache *cache = &decoder->caches[index];
     layer_activations *acts = &decoder->activations;
-    size_t rows = decoder->rows, H = l->self.heads, D = p->model->config.d_model / H;
+    size_t rows = decoder->rows;
 
     const float *entered = branch_enter(p, &l->self.norms, &acts->self_branch, x, rows);
-    attention_queries_forward(p, &l->self, &acts->self, entered, rows);
-    attention_keys_forward(p, &l->self, &acts->self, entered, rows);
-    store(cache->self_keys, acts->self.k_unit, rows, 1, decoder->position, s->length, H, D);
-    store(cache->self_values, acts->self.v, rows, 1, decoder->position, s->length, H, D);
-    attend_rows(decoder, &l->self, acts->self.mixed, acts->self.q_unit, cache->self_keys, cache->self_values,
-                decoder->position + 1, s->length);
+    attention_self_forward(p, &l->self, &acts->self, entered, rows);
+    attention_cache_store(&cache->self, acts->self.k_unit, acts->self.v, rows, decoder->position, 1);
+    attend(decoder, &l->self, &cache->self, acts->self.mixed, acts->self.q_unit, decoder->position + 1);
     attention_finish_forward(p, &l->self, &acts->self, branch_core(&l->self.norms, &acts->self_branch), rows);
     branch_leave(p, s, &l->self.norms, &acts->self_branch, 0, rows);
 
     entered = branch_enter(p, &l->cross.norms, &acts->cross_branch, acts->self_branch.out, rows);
     attention_queries_forward(p, &l->cross, &acts->cross, entered, rows);
-    attend_rows(decoder, &l->cross, acts->cross.mixed, acts->cross.q_unit, cache->cross_keys, cache->cross_values,
-                l->cross.keys, l->cross.keys);
+    attend(decoder, &l->cross, &cache->cross, acts->cross.mixed, acts->cross.q_unit, decoder->seen);
     attention_finish_forward(p, &l->cross, &acts->cross, branch_core(&l->cross.norms, &acts->cross_branch), rows);
     branch_leave(p, s, &l->cross.norms, &acts->cross_branch, 0, rows);
 
@@ -240,6 +197,7 @@ void seq2seq_decoder_step(seq2seq_decoder *decoder, const int32_t *tokens, float
     size_t rows = decoder->rows, C = model->config.d_model;
     assert(decoder->position < s->length);
     pass p = decoder_pass(decoder, &decoder->memory, rows);
+    p.packed = model->packed != NULL;
     embed_rows(&p, s, decoder->embedded, decoder->x, decoder->saved, tokens, decoder->position, 1);
     const float *x = decoder->x;
     for (size_t i = 0; i < s->layer_count; i++) x = decode_layer(decoder, &p, i, x);
@@ -247,6 +205,6 @@ void seq2seq_decoder_step(seq2seq_decoder *decoder, const int32_t *tokens, float
         norm_forward(&p, &s->final_norm, decoder->hidden, decoder->saved, x, rows, C);
         x = decoder->hidden;
     }
-    linear_forward(logits, x, parameter_value(model, model->lm_head), NULL, rows, C, s->vocabulary);
+    dense_forward(&p, &(dense_slot){model->lm_head, ABSENT}, logits, x, rows, C, s->vocabulary);
     decoder->position++;
 }

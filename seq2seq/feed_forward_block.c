@@ -18,9 +18,9 @@ void feed_forward_core_forward(const pass *p, const feed_forward_block *block, f
     const seq2seq_config *config = &p->model->config;
     size_t C = config->d_model, F = block->F;
     acts->in = in;
-    dense_forward(p, &block->in, acts->a, in, N, C, F);
+    const dense_output outputs[] = {{&block->in, acts->a, F}, {&block->gate, acts->b, F}};
+    dense_forward_many(p, outputs, block->glu ? 2 : 1, in, N, C);
     if (block->glu) {
-        dense_forward(p, &block->gate, acts->b, in, N, C, F);
         glu_forward(acts->product, acts->a, acts->b, config->activation_function, N * F);
     } else {
         activation_forward(acts->product, acts->a, config->activation_function, N * F);

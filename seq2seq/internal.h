@@ -78,6 +78,10 @@ struct seq2seq {
     stack encoder, decoder;
     long lm_head;
     tensor_file *mapped; /* holds the weights when they are mapped, else NULL */
+    /* prepare.c: one for each parameter, NULL where it is not packed; NULL before seq2seq_prepare */
+    const packed_linear **packed;
+    limn_arena *packed_storage;
+    nn_precision precision;
 };
 
 int seq2seq_config_copy(seq2seq_config *out, const seq2seq_config *config, limn_error *error);
@@ -113,6 +117,8 @@ typedef struct {
     size_t B;
     keep_kind keep;
     step_memory *memory;
+    bool packed; /* use the packed weights; scratch for that comes from … */
+    limn_arena *scratch;
 } pass;
 
 /* ---------------------------------------------------------------- pieces (pieces.c) */
@@ -123,6 +129,13 @@ void norm_backward(const pass *p, const norm_slot *norm, float *din, const float
                    size_t N, size_t C, bool accumulate);
 /* out (N,OC) = in (N,C)·weightᵀ + bias. */
 void dense_forward(const pass *p, const dense_slot *dense, float *out, const float *in, size_t N, size_t C, size_t OC);
+/* Several of the same input. */
+typedef struct {
+    const dense_slot *dense;
+    float *out;
+    size_t OC;
+} dense_output;
+void dense_forward_many(const pass *p, const dense_output *outputs, size_t count, const float *in, size_t N, size_t C);
 void dense_backward(const pass *p, const dense_slot *dense, float *din, const float *dout, const float *in, size_t N, size_t C,
                     size_t OC, bool accumulate);
 /* Dropout. `site` numbers the places within a step, so that each has random numbers of its own. */
@@ -156,7 +169,10 @@ typedef struct {
 /* All but the weights. */
 void attention_take(const pass *p, const attention_block *block, attention_activations *acts, size_t N, size_t M);
 void attention_take_weights(const pass *p, const attention_block *block, attention_activations *acts);
-/* The core is these three around the mixing of values; decoding with a cache mixes in its own way. */
+/* The core is these around the mixing of values; decoding with a cache mixes in its own way. Queries, keys and values of the
+ * same rows, or queries and keys (with values) of different ones: */
+void attention_self_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in,
+                            size_t N);
 void attention_queries_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in,
                                size_t N);
 void attention_keys_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *keys_in,

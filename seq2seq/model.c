@@ -272,6 +272,8 @@ void seq2seq_free(seq2seq *model) {
     free(model->encoder.layers);
     free(model->decoder.layers);
     free(model->notes);
+    free(model->packed);
+    limn_arena_destroy(model->packed_storage);
     parameters_free(&model->parameters);
     tensor_file_close(model->mapped);
     seq2seq_config_free(&model->config);

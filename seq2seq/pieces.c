@@ -1,6 +1,8 @@
 /* The small operations that blocks are made of. */
 #include "seq2seq/internal.h"
 
+enum { MOST_OUTPUTS = 3 /* that are made of one input: queries, keys and values */ };
+
 /* ---------------------------------------------------------------- norms and dense layers */
 
 void norm_forward(const pass *p, const norm_slot *norm, float *out, float *saved, const float *in, size_t N, size_t C) {
@@ -22,7 +24,20 @@ void norm_backward(const pass *p, const norm_slot *norm, float *din, const float
 }
 
 void dense_forward(const pass *p, const dense_slot *dense, float *out, const float *in, size_t N, size_t C, size_t OC) {
-    linear_forward(out, in, parameter_value(p->model, dense->weight), parameter_value(p->model, dense->bias), N, C, OC);
+    dense_forward_many(p, &(dense_output){dense, out, OC}, 1, in, N, C);
+}
+
+void dense_forward_many(const pass *p, const dense_output *outputs, size_t count, const float *in, size_t N, size_t C) {
+    packed_product products[MOST_OUTPUTS];
+    for (size_t i = 0; i < count; i++) {
+        const dense_slot *dense = outputs[i].dense;
+        const float *bias = parameter_value(p->model, dense->bias);
+        if (p->packed)
+            products[i] = (packed_product){outputs[i].out, p->model->packed[dense->weight], bias};
+        else
+            linear_forward(outputs[i].out, in, parameter_value(p->model, dense->weight), bias, N, C, outputs[i].OC);
+    }
+    if (p->packed) packed_linear_forward(products, count, in, N, p->scratch);
 }
 
 void dense_backward(const pass *p, const dense_slot *dense, float *din, const float *dout, const float *in, size_t N, size_t C,

@@ -106,6 +106,11 @@ double seq2seq_training_flops(const seq2seq_config *config, size_t B, double *at
 
 /* ---------------------------------------------------------------- cached decoding */
 
+/* Packs what a decoding step multiplies with (the decoder's and the head's weights) for this precision, once after loading;
+ * decoders created afterwards use that, and keep keys and values in bfloat16 unless it is FP32. Encoder, norms and embeddings
+ * stay float32. Pages of a mapped file that have been packed are given back to the system. Not for a model in training. */
+int seq2seq_prepare(seq2seq *model, nn_precision precision, limn_error *error);
+
 /* The state of `rows` sequences being drawn: cross-attention's keys and values, made once from the text, and the
  * self-attention's, that grow by one token a step. */
 typedef struct seq2seq_decoder seq2seq_decoder;

@@ -51,11 +51,8 @@ static void run_steps(bench *self, size_t batch, size_t steps, train_measurement
     }
 }
 
-/* The seq2seq of a configuration whose tokenizer and VQGAN need not exist yet: their sections say what follows from them. */
-static int read_config(json_t *json, const char *path, seq2seq_config *config, limn_error *error) {
-    json_t *section = train_section(json, path, "seq2seq", NULL, error);
+static int complete_config(json_t *json, json_t *section, const char *path, seq2seq_config *config, limn_error *error) {
     json_t *pictures = json_object_get(json, "vqgan"), *words = json_object_get(json, "tokenizer");
-    if (!section) return -1;
     if (json_is_object(pictures) && json_is_object(words)) {
         vqgan_config of_pictures;
         size_t vocabulary = 0;
@@ -69,14 +66,20 @@ static int read_config(json_t *json, const char *path, seq2seq_config *config, l
     return seq2seq_config_read(config, section, path, true, error);
 }
 
-int train_measure_seq2seq(const char *path, size_t batch, size_t steps, train_measurement *out, limn_error *error) {
+int train_read_seq2seq(const char *path, seq2seq_config *config, limn_error *error) {
     train_options options = {.config = path};
-    *out = (train_measurement){.batch = batch};
     json_t *json = train_configuration(&options, error);
-    if (!json) return -1;
+    json_t *section = json ? train_section(json, path, "seq2seq", NULL, error) : NULL;
+    int status = section ? complete_config(json, section, path, config, error) : -1;
+    json_decref(json);
+    return status;
+}
+
+int train_measure_seq2seq(const char *path, size_t batch, size_t steps, train_measurement *out, limn_error *error) {
+    *out = (train_measurement){.batch = batch};
     seq2seq_config config;
     bench self = {0};
-    int status = read_config(json, path, &config, error);
+    int status = train_read_seq2seq(path, &config, error);
     if (status == 0) {
         self.model = seq2seq_create(&config, 1, true, error);
         status = self.model ? allocate(&self, &config, batch, error) : -1;
@@ -89,6 +92,5 @@ int train_measure_seq2seq(const char *path, size_t batch, size_t steps, train_me
     limn_arena_destroy(self.arena);
     void *blocks[] = {self.m, self.v, self.input_ids, self.attention_mask, self.decoder_input_ids, self.labels};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
-    json_decref(json);
     return status;
 }

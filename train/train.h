@@ -7,6 +7,7 @@
 #define LIMN_TRAIN_H
 
 #include "core/core.h"
+#include "seq2seq/seq2seq.h"
 
 typedef struct {
     const char *config;     /* FILE with the sections `vqgan`, `seq2seq` and `train` */
@@ -34,6 +35,8 @@ typedef struct {
     double flops;   /* of its matrix products; 0 when not counted */
     size_t batch;
 } train_measurement;
+/* The seq2seq of a configuration whose tokenizer and VQGAN need not exist yet: their sections say what follows from them. */
+int train_read_seq2seq(const char *config, seq2seq_config *out, limn_error *error);
 /* One training step (forward, backward, AdamW) of the configuration's seq2seq with random weights and data. */
 int train_measure_seq2seq(const char *config, size_t batch, size_t steps, train_measurement *out, limn_error *error);
 

@@ -17,7 +17,7 @@ static int setup(void **state) {
     limn_set_log_level(LIMN_LOG_WARNING);
     limn_set_threads(1); /* so small a model is faster so */
     strcpy(folder, "/tmp/limn-infer-XXXXXX");
-    if (!mkdtemp(folder) || make_model(folder, 1, NULL, &error) || drawing_model_load(&model, folder, &error)) {
+    if (!mkdtemp(folder) || make_model(folder, 1, NULL, &error) || drawing_model_load(&model, folder, PRECISION_FP32, &error)) {
         print_error("%s\n", error.message);
         return -1;
     }
@@ -32,7 +32,7 @@ static int teardown(void **state) {
 
 static void draw(int32_t *tokens, const char *prompt, const sampling_options *options) {
     limn_error error = {0};
-    if (draw_tokens(&model, prompt, options, tokens, NULL, NULL, &error)) fail_msg("%s", error.message);
+    if (draw_tokens(&model, prompt, options, tokens, NULL, &error)) fail_msg("%s", error.message);
 }
 
 /* Each token drawn at temperature 0 is the most likely one under guidance of what the uncached model says of the tokens before.
@@ -110,7 +110,7 @@ static void test_progress_reaches_the_end(void **state) {
     int32_t tokens[20 * TOKENS];
     size_t last = 0;
     const sampling_options options = {.count = 20, .guidance = 3, .temperature = 1, .top_p = 1};
-    assert_int_equal(draw_tokens(&model, "red heart", &options, tokens, count_progress, &last, NULL), 0);
+    assert_int_equal(draw_tokens(&model, "red heart", &options, tokens, &(drawing_watcher){count_progress, &last}, NULL), 0);
     assert_int_equal(last, 20 * TOKENS);
 }
 
@@ -139,7 +139,7 @@ static void test_captions_are_normalised(void **state) {
     if (make_model(other, 1, "seq2seq.normalize_text=true", &error)) fail_msg("%s", error.message);
     snprintf(words, sizeof words, "%s/%s", other, TEXT_NORMALIZER_WORDS);
     assert_int_equal(limn_atomic_write(words, "red 9\napple 5\n", 14, &error), 0);
-    if (drawing_model_load(&normal, other, &error)) fail_msg("%s", error.message);
+    if (drawing_model_load(&normal, other, PRECISION_FP32, &error)) fail_msg("%s", error.message);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int32_t got[WORDS], got_mask[WORDS], expected[WORDS], mask[WORDS];
         assert_int_equal(
@@ -158,7 +158,7 @@ static void test_captions_are_normalised(void **state) {
     assert_true(blank[0] == 0 && blank[1] == 2 && blank[2] == 1);
     drawing_model_free(&normal);
     assert_int_equal(limn_atomic_write(words, "\xff\xfe", 2, &error), 0);
-    assert_int_equal(drawing_model_load(&normal, other, &error), -1);
+    assert_int_equal(drawing_model_load(&normal, other, PRECISION_FP32, &error), -1);
     assert_non_null(strstr(error.message, TEXT_NORMALIZER_WORDS));
     assert_int_equal(limn_remove_tree(other, NULL), 0);
 }
@@ -174,10 +174,10 @@ static void test_parts_that_do_not_fit(void **state) {
         limn_error error = {0};
         assert_non_null(mkdtemp(other));
         if (make_model(other, 1, cases[i][0], &error)) fail_msg("%s", error.message);
-        assert_int_equal(drawing_model_load(&wrong, other, &error), -1);
+        assert_int_equal(drawing_model_load(&wrong, other, PRECISION_FP32, &error), -1);
         if (!strstr(error.message, cases[i][1])) fail_msg("%s", error.message);
         assert_int_equal(limn_remove_tree(other, NULL), 0);
-        assert_int_equal(drawing_model_load(&wrong, other, &error), -1); /* nothing there */
+        assert_int_equal(drawing_model_load(&wrong, other, PRECISION_FP32, &error), -1); /* nothing there */
     }
 }
 

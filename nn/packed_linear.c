@@ -1,0 +1,252 @@
+/* Products of few rows with large weights. Their time is that of streaming the weights from memory once, if the arithmetic
+ * keeps up: so weights are packed in the order in which they are read, blocks of a panel serve all rows while they are in the
+ * first cache, and the next block is fetched meanwhile. */
+#include "nn/internal.h"
+#include "nn/linear_kernels.h"
+#include "nn/nn.h"
+
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+enum { ROWS_AT_ONCE = 48 };
+
+struct packed_linear {
+    size_t OC, C;
+    nn_precision precision;
+    const linear_kernels *kernels;
+    size_t panels, depth;   /* depth: C, filled up to whole pairs or fours */
+    size_t block, blocks;   /* inputs of a block, and blocks of a panel */
+    size_t panel_bytes;     /* of weights */
+    unsigned char *weights; /* (panels, depth, PANEL), see linear_kernels.h */
+    float *scales;          /* INT8: (panels, blocks, PANEL) */
+    int32_t *offsets;       /* INT8: (panels, blocks, PANEL), see linear_kernels.h */
+};
+
+static size_t element_bytes(nn_precision precision) {
+    return precision == PRECISION_FP32 ? 4 : precision == PRECISION_BF16 ? 2 : 1;
+}
+
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/* ---------------------------------------------------------------- packing */
+
+LIMN_CLONES static void round_row(uint16_t *out, const float *in, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = limn_bf16_from_float(in[i]);
+}
+
+/* NaN when one of them is none. */
+LIMN_CLONES static float largest_magnitude(const float *in, size_t n) {
+    float largest = 0, sound = 0;
+#pragma omp simd reduction(max : largest) reduction(+ : sound)
+    for (size_t i = 0; i < n; i++) {
+        largest = fabsf(in[i]) > largest ? fabsf(in[i]) : largest;
+        sound += in[i] * 0;
+    }
+    return largest + sound;
+}
+
+/* out = in·factor as whole numbers; returns their sum. */
+LIMN_CLONES static int32_t quantize_row(int8_t *out, const float *in, float factor, size_t n) {
+    int32_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        const float scaled = in[i] * factor;
+        const int32_t whole = (int32_t)(scaled + (scaled < 0 ? -0.5f : 0.5f));
+        out[i] = (int8_t)whole;
+        sum += whole;
+    }
+    return sum;
+}
+
+/* One output's weights of a block; the largest of 8 bits becomes ±127. What is no number makes the output none. */
+static void convert_row(const packed_linear *self, void *to, float *scale, int32_t *offset, const float *from, size_t n) {
+    if (self->precision == PRECISION_FP32) {
+        memcpy(to, from, n * sizeof *from);
+    } else if (self->precision == PRECISION_BF16) {
+        round_row(to, from, n);
+    } else {
+        const float largest = largest_magnitude(from, n);
+        const bool usable = largest > 0 && isfinite(largest);
+        *scale = largest / 127;
+        *offset = (int32_t)((uint32_t)quantize_row(to, from, usable ? 127 / largest : 0, usable ? n : 0) << 15);
+    }
+}
+
+/* A float, a pair or a four is a word of 32 bits; the words of a panel lie as (words, PANEL). */
+static void pack_panel(const packed_linear *self, size_t panel, const float *weight) {
+    uint32_t *to = (uint32_t *)(self->weights + panel * self->panel_bytes);
+    const size_t outputs = smaller(PANEL, self->OC - panel * PANEL), group = 4 / element_bytes(self->precision);
+    for (size_t b = 0; b < self->blocks; b++)
+        for (size_t o = 0; o < outputs; o++) {
+            const size_t start = b * self->block, n = smaller(self->block, self->C - start);
+            const size_t place = (panel * self->blocks + b) * PANEL + o;
+            uint32_t words[BLOCK_BYTES / PANEL / sizeof(uint32_t)] = {0};
+            convert_row(self, words, self->scales + place, self->offsets + place,
+                        weight + (panel * PANEL + o) * self->C + start, n);
+            for (size_t k = 0; k < (n + group - 1) / group; k++) to[(start / group + k) * PANEL + o] = words[k];
+        }
+}
+
+static packed_linear describe(size_t OC, size_t C, nn_precision precision) {
+    static const multiply_kind kinds[] = {
+        [PRECISION_FP32] = MULTIPLY_FP32, [PRECISION_BF16] = MULTIPLY_BF16, [PRECISION_INT8] = MULTIPLY_INT8};
+    packed_linear self = {.OC = OC, .C = C, .precision = precision, .kernels = linear_kernels_find(kinds[precision])};
+    if (self.kernels == NULL) self.kernels = linear_kernels_find(MULTIPLY_FP32);
+    const size_t group = 4 / element_bytes(precision), widest = self.kernels->kind == MULTIPLY_BF16 ? 2 : 4;
+    self.panels = (OC + PANEL - 1) / PANEL;
+    self.depth = (C + group - 1) / group * group;
+    self.block = self.kernels->kind == MULTIPLY_INT8 ? 512 : BLOCK_BYTES / PANEL / widest;
+    self.blocks = (self.depth + self.block - 1) / self.block;
+    self.panel_bytes = self.depth * PANEL * element_bytes(precision);
+    return self;
+}
+
+/* INT8's scales, and as many offsets. */
+static size_t scales_count(const packed_linear *self) {
+    return self->precision == PRECISION_INT8 ? self->panels * self->blocks * PANEL : 0;
+}
+
+enum { ARENA_ROUNDING = 64 };
+
+size_t packed_linear_bytes(size_t OC, size_t C, nn_precision precision) {
+    const packed_linear self = describe(OC, C, precision);
+    return sizeof self + self.panels * self.panel_bytes + scales_count(&self) * 2 * sizeof(float) + 4 * ARENA_ROUNDING;
+}
+
+const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t C, nn_precision precision,
+                                          limn_arena *storage) {
+    packed_linear *self = limn_arena_bytes(storage, sizeof *self);
+    *self = describe(OC, C, precision);
+    self->weights = limn_arena_bytes(storage, self->panels * self->panel_bytes);
+    self->scales = limn_arena_floats(storage, scales_count(self));
+    self->offsets = limn_arena_bytes(storage, scales_count(self) * sizeof *self->offsets);
+    /* zeros: outputs and inputs that fill up */
+    memset(self->weights, 0, self->panels * self->panel_bytes);
+    memset(self->scales, 0, scales_count(self) * sizeof *self->scales);
+    memset(self->offsets, 0, scales_count(self) * sizeof *self->offsets);
+#pragma omp parallel for schedule(static) num_threads((int)limn_get_threads())
+    for (size_t p = 0; p < self->panels; p++) pack_panel(self, p, weight);
+    return self;
+}
+
+/* ---------------------------------------------------------------- rows */
+
+/* What all threads read: the rows as the kernels take them. */
+typedef struct {
+    size_t N, C, stride; /* stride: bytes from one row to the next */
+    size_t lower;        /* 8 bits: bytes from a row's upper halves to its lower ones */
+    char *rows;
+    float *scales; /* 8 bits: (N) */
+} input_rows;
+
+/* in = scale·(whole − 32768), scale = largest/32767, and whole as its upper and lower bytes. */
+LIMN_CLONES static void halve_row(uint8_t *upper, uint8_t *lower, const float *in, float largest, size_t n) {
+    const float inverse = largest > 0 && isfinite(largest) ? 32767 / largest : 0;
+    for (size_t i = 0; i < n; i++) {
+        const float scaled = inverse > 0 ? in[i] * inverse : 0;
+        const int32_t whole = (int32_t)(scaled + (scaled < 0 ? -0.5f : 0.5f)) + 32768;
+        upper[i] = (uint8_t)(whole >> 8);
+        lower[i] = (uint8_t)whole;
+    }
+}
+
+/* Rows for a kernel, in the arena. They are a cache line longer than a power of two may be, or all rows would compete for the
+ * same places in the first cache; what fills the last pair or four up is zero. */
+static input_rows take_rows(multiply_kind kind, const float *in, size_t N, size_t C, limn_arena *arena) {
+    static const size_t sizes[] = {[MULTIPLY_FP32] = 4, [MULTIPLY_BF16] = 2, [MULTIPLY_INT8] = 1};
+    const size_t width = (C * sizes[kind] / 64 + 1) * 64 + 64;
+    input_rows self = {.N = N, .C = C, .lower = width, .stride = kind == MULTIPLY_INT8 ? 2 * width : width};
+    self.rows = limn_arena_bytes(arena, N * self.stride);
+    self.scales = limn_arena_floats(arena, N);
+#pragma omp parallel for schedule(static) num_threads((int)limn_get_threads()) if (N * C > LIMN_PIECE)
+    for (size_t n = 0; n < N; n++) {
+        char *row = self.rows + n * self.stride;
+        memset(row + C * sizes[kind], 0, 4);
+        if (kind == MULTIPLY_INT8) {
+            const float largest = largest_magnitude(in + n * C, C);
+            self.scales[n] = largest / 32767; /* no number where one of the row is none: so are its outputs */
+            halve_row((uint8_t *)row, (uint8_t *)row + self.lower, in + n * C, largest, C);
+            memset(row + self.lower + C, 0, 4);
+        } else if (kind == MULTIPLY_BF16) {
+            round_row((uint16_t *)row, in + n * C, C);
+        } else {
+            memcpy(row, in + n * C, C * sizeof *in);
+        }
+    }
+    return self;
+}
+
+/* ---------------------------------------------------------------- multiplying */
+
+/* One block of one panel for rows [first, first + rows): sums (rows, PANEL) are added to. */
+static void multiply_block(const packed_linear *self, const input_rows *input, size_t panel, size_t b, size_t first,
+                           size_t rows, float *sums, float *expanded) {
+    const linear_kernels *kernels = self->kernels;
+    const size_t start = b * self->block, depth = smaller(self->block, self->depth - start);
+    const size_t bytes = depth * PANEL * element_bytes(self->precision), scales = (panel * self->blocks + b) * PANEL;
+    const unsigned char *weights = self->weights + panel * self->panel_bytes + start * PANEL * element_bytes(self->precision);
+    block_product product = {.in_stride = input->stride, .weights = weights, .depth = depth, .lower = input->lower};
+    if (self->precision == PRECISION_INT8) {
+        product.scale = self->scales + scales;
+        product.offset = self->offsets + scales;
+    }
+    size_t row_bytes = self->kernels->kind == MULTIPLY_INT8 ? 1 : 2;
+    if (kernels->kind == MULTIPLY_FP32) {
+        row_bytes = 4;
+        if (self->precision != PRECISION_FP32) product.weights = expanded;
+        if (self->precision == PRECISION_BF16) kernels->expand_bf16(expanded, (const uint16_t *)weights, depth);
+        if (self->precision == PRECISION_INT8) kernels->expand_int8(expanded, (const int8_t *)weights, depth);
+        product.depth = smaller(depth, self->C - start);
+    }
+    /* passes as equal as can be: 18 rows are 9 + 9, not 12 + 6; each fetches its share of the next block */
+    size_t passes = (rows + kernels->rows_at_once - 1) / kernels->rows_at_once, r = 0;
+    for (size_t pass = 0; pass < passes; pass++, r += product.rows) {
+        product.rows = (rows - r + passes - pass - 1) / (passes - pass);
+        product.sums = sums + r * PANEL;
+        product.in = input->rows + (first + r) * input->stride + start * row_bytes;
+        product.in_scale = input->scales + first + r;
+        product.next = (const char *)weights + bytes + bytes * pass / passes;
+        kernels->multiply(&product);
+    }
+}
+
+/* One panel of outputs for all rows. */
+static void multiply_panel(const packed_product *product, const input_rows *input, size_t panel, float *sums, float *expanded) {
+    const packed_linear *self = product->weight;
+    const size_t outputs = smaller(PANEL, self->OC - panel * PANEL);
+    for (size_t first = 0; first < input->N; first += ROWS_AT_ONCE) {
+        const size_t rows = smaller(ROWS_AT_ONCE, input->N - first);
+        memset(sums, 0, rows * PANEL * sizeof *sums);
+        for (size_t b = 0; b < self->blocks; b++) multiply_block(self, input, panel, b, first, rows, sums, expanded);
+        const float *bias = product->bias != NULL ? product->bias + panel * PANEL : NULL;
+        for (size_t r = 0; r < rows; r++) {
+            float *out = product->out + (first + r) * self->OC + panel * PANEL;
+            if (bias != NULL)
+                for (size_t o = 0; o < outputs; o++) out[o] = sums[r * PANEL + o] + bias[o];
+            else
+                memcpy(out, sums + r * PANEL, outputs * sizeof *out);
+        }
+    }
+}
+
+void packed_linear_forward(const packed_product *products, size_t count, const float *in, size_t N, limn_arena *arena) {
+    const size_t mark = limn_arena_mark(arena), threads = limn_get_threads();
+    const input_rows input = take_rows(products[0].weight->kernels->kind, in, N, products[0].weight->C, arena);
+    size_t panels = 0;
+    for (size_t i = 0; i < count; i++) panels += products[i].weight->panels;
+    const size_t sums = ROWS_AT_ONCE * PANEL, own_floats = sums + BLOCK_BYTES / sizeof(float);
+    float *scratch = limn_arena_floats(arena, threads * own_floats);
+#pragma omp parallel num_threads((int)threads)
+    {
+        float *own = scratch + (size_t)omp_get_thread_num() * own_floats;
+#pragma omp for schedule(static)
+        for (size_t item = 0; item < panels; item++) {
+            size_t product = 0, panel = item;
+            while (panel >= products[product].weight->panels) panel -= products[product++].weight->panels;
+            multiply_panel(&products[product], &input, panel, own, own + sums);
+        }
+    }
+    limn_arena_release(arena, mark);
+}
