@@ -10,6 +10,7 @@
 #define LIMN_CORE_H
 
 #include <jansson.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -176,6 +177,7 @@ double limn_seconds(void); /* monotonic */
 typedef struct limn_progress limn_progress;
 limn_progress *limn_progress_start(const char *what, const char *unit, uint64_t start, uint64_t total);
 void limn_progress_update(limn_progress *progress, uint64_t done, const char *format, ...) LIMN_PRINTF(3, 4);
+void limn_progress_set_total(limn_progress *progress, uint64_t total); /* where it becomes known on the way */
 void limn_progress_finish(limn_progress *progress); /* prints the last state as a plain line; frees; NULL allowed */
 
 /* ---------------------------------------------------------------- memory */
@@ -293,5 +295,19 @@ size_t limn_utf8_encode(uint32_t code_point, char out[4]); /* returns the bytes 
 /* The number of OpenMP threads: --threads, else LIMN_THREADS, else the CPUs this process may use (affinity and cgroup). */
 void limn_set_threads(size_t threads);
 size_t limn_get_threads(void);
+
+/* Threads beside OpenMP's team, for what waits (disks, the network) while the team computes. Zero-initialise. */
+typedef struct {
+    size_t count; /* running */
+    pthread_t *list;
+} limn_threads;
+/* Starts `count` threads that call work(context). When one cannot be started: -1, and those before it run and are to be told to
+ * end and joined like the others. */
+int limn_threads_start(limn_threads *self, size_t count, void *(*work)(void *), void *context, limn_error *error);
+void limn_threads_join(limn_threads *self); /* waits for all to return; frees */
+/* Waits for the condition at most this many seconds: a signal's flag is seen in time. The condition is one of
+ * limn_condition_init, whose clock does not jump. */
+void limn_condition_init(pthread_cond_t *condition);
+void limn_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double seconds);
 
 #endif

@@ -183,6 +183,13 @@ void limn_progress_update(limn_progress *progress, uint64_t done, const char *fo
     pthread_mutex_unlock(&limn_terminal_lock);
 }
 
+void limn_progress_set_total(limn_progress *progress, uint64_t total) {
+    if (!progress) return;
+    pthread_mutex_lock(&limn_terminal_lock);
+    progress->total = total;
+    pthread_mutex_unlock(&limn_terminal_lock);
+}
+
 void limn_progress_finish(limn_progress *progress) {
     if (!progress) return;
     char line[1024];

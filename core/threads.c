@@ -1,10 +1,11 @@
-/* How many threads to use. */
+/* How many threads to use, and threads of one's own. */
 #include "core/core.h"
 
 #include <omp.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static size_t chosen_threads; /* 0: not decided yet */
 
@@ -85,4 +86,41 @@ void limn_set_threads(size_t threads) {
 size_t limn_get_threads(void) {
     if (!chosen_threads) limn_set_threads(0);
     return chosen_threads;
+}
+
+/* ---------------------------------------------------------------- threads of one's own */
+
+int limn_threads_start(limn_threads *self, size_t count, void *(*work)(void *), void *context, limn_error *error) {
+    self->count = 0;
+    self->list = limn_allocate(count, sizeof *self->list, error);
+    if (!self->list) return -1;
+    for (; self->count < count; self->count++) {
+        int code = pthread_create(&self->list[self->count], NULL, work, context);
+        if (code) return limn_fail(error, "cannot start thread %zu: %s; use fewer --threads", self->count + 1, strerror(code));
+    }
+    return 0;
+}
+
+void limn_threads_join(limn_threads *self) {
+    for (size_t i = 0; i < self->count; i++) pthread_join(self->list[i], NULL);
+    free(self->list);
+    *self = (limn_threads){0};
+}
+
+void limn_condition_init(pthread_cond_t *condition) {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+void limn_condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, double seconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    double end = (double)until.tv_nsec * 1e-9 + seconds;
+    time_t whole = (time_t)end;
+    until.tv_sec += whole;
+    until.tv_nsec = (long)((end - (double)whole) * 1e9);
+    pthread_cond_timedwait(condition, mutex, &until);
 }

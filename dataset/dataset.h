@@ -5,6 +5,7 @@
 #define LIMN_DATASET_H
 
 #include "core/core.h"
+#include "nn/nn.h"
 #include "pictures/pictures.h"
 
 /* ---------------------------------------------------------------- caption lists */
@@ -54,6 +55,14 @@ caption_list *caption_list_open_memory(const char *name, const void *data, size_
 /* 1: a row, whose texts stay valid until the next call; 0: the end; -1: the list cannot be read further. */
 int caption_list_next(caption_list *list, caption_row *row, limn_error *error);
 void caption_list_close(caption_list *list); /* NULL allowed */
+
+/* ---------------------------------------------------------------- parts of a run */
+
+enum { PARTS_MAX = 4096 };
+/* "I/N" to part and parts. A usage error when it is not that, or as part_check. */
+int part_parse(const char *text, size_t *part, size_t *parts, limn_error *error);
+/* A usage error unless parts is from 1 to PARTS_MAX and part below it. */
+int part_check(size_t part, size_t parts, limn_error *error);
 
 /* ---------------------------------------------------------------- EXIF */
 
@@ -109,22 +118,39 @@ typedef struct {
     const char *vqgan;   /* model folder */
     const char *output;  /* folder, made when missing */
     size_t part, parts;  /* this process encodes inputs with number % parts == part */
-    size_t batch;        /* pictures the VQGAN sees at once */
-    bool restart;        /* make every shard of this part anew, whatever is there */
+    size_t batch;        /* pictures the VQGAN sees at once; 0: two a thread, from 4 to 32 */
+    nn_precision precision;
+    size_t verify;  /* pictures to check afterwards; 0: none */
+    size_t readers; /* threads that read and decode ahead; 0: chosen by the CPUs */
+    size_t queue;   /* decoded pictures that may wait; 0: chosen by batch and size */
+    bool restart;   /* make every shard of this part anew, whatever is there */
 } encode_options;
 
 typedef struct {
-    size_t shards_made, shards_kept; /* kept: whole already, from the same VQGAN */
-    uint64_t pictures, captions;     /* encoded in this run */
-    uint64_t skipped;                /* samples of this run without a picture that can be used */
-    double seconds;
+    size_t shards_made, shards_kept; /* kept: whole already, made in the same way */
+    uint64_t pictures;               /* the VQGAN has encoded in this run */
+    uint64_t captions, skipped;      /* of the shards made; skipped: samples without a picture that can be used */
+    double seconds;                  /* of all, loading the VQGAN included */
+    double encode_seconds;           /* from the first tar's opening to the last shard's writing */
+    double rate;                     /* pictures a second of these */
+    double vqgan_wait_seconds;       /* of these, that the VQGAN waited for a picture or for a shard to be taken away */
+    size_t verified;                 /* pictures checked */
+    double token_agreement;          /* share of their tokens that fp32 gives too, */
+    double least_agreement;          /* and of the one picture with the smallest share */
+    char least_key[256];
 } encode_summary;
 
 /* Encodes every DIR/NNNNN.tar to OUTPUT/NNNNN.h5 (formats.h, "token shards"; DESIGN, "Files"), with OUTPUT/NNNNN.stats.json:
  * counts, and reason -> how many of the samples skipped. A picture of another size than the model's is resized, the middle
  * square of it. A picture without a caption is kept without one. A shard that is whole and was made with this VQGAN (by the
- * SHA-256 of its weights) is left as it is; one that another VQGAN made is an error before anything is encoded, as is a part of
- * a tar that cannot be read. Stops after the batch at hand when limn_stop_requested: -1, and no half shard is left. */
+ * SHA-256 of its weights) in this precision is left as it is; one that was made otherwise is an error before anything is
+ * encoded. A tar that cannot be read to its end makes no shard and is an error when all others are done.
+ *
+ * Pictures are read and decoded ahead on threads of their own, and shards are written behind, so that the VQGAN does not wait;
+ * the shards' bytes depend neither on threads nor on the queue.
+ * `verify` pictures, chosen by their keys from all of this run, are read back from the shards and compared: with what the VQGAN
+ * gave (fp32), else with what it gives for the same pixels in fp32. Reading back anything else than was written is an error.
+ * Stops after the batch at hand when limn_stop_requested: -1, and no half shard is left. */
 int encode_run(const encode_options *options, encode_summary *summary, limn_error *error);
 
 #endif

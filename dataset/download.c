@@ -206,8 +206,7 @@ static int check_options(const download_options *options, limn_error *error) {
     if (!(options->timeout >= 0.01 && options->timeout <= 86400))
         return limn_fail_usage(error, "--timeout: from 0.01 to 86400 seconds");
     if (options->retries > 100) return limn_fail_usage(error, "--retries: at most 100");
-    if (options->parts < 1 || options->parts > OUTPUT_MAX_PARTS || options->part >= options->parts)
-        return limn_fail_usage(error, "--part I/N: I from 0 to N - 1, N at most %d", OUTPUT_MAX_PARTS);
+    if (part_check(options->part, options->parts, error)) return -1;
     if (options->quality < 1 || options->quality > 100) return limn_fail_usage(error, "--quality: from 1 to 100");
     if (options->max_bytes < 1 || options->max_bytes > (size_t)1 << 32)
         return limn_fail_usage(error, "--max-bytes: from 1 to 4G");

@@ -111,8 +111,6 @@ void workers_destroy(workers *self);
 
 /* ---------------------------------------------------------------- output folder (output.c) */
 
-enum { OUTPUT_MAX_PARTS = 4096 };
-
 typedef struct {
     int *locks;
     size_t lock_count;

@@ -16,8 +16,7 @@ typedef struct shard_link {
 struct workers {
     const download_options *options;
     fetcher *wake;
-    size_t thread_count;
-    pthread_t *threads;
+    limn_threads threads;
 
     pthread_mutex_t mutex; /* for all below */
     pthread_cond_t work;
@@ -183,16 +182,7 @@ workers *workers_create(const download_options *options, fetcher *wake, size_t t
     self->wake = wake;
     pthread_mutex_init(&self->mutex, NULL);
     pthread_cond_init(&self->work, NULL);
-    self->threads = limn_allocate(threads, sizeof *self->threads, error);
-    for (; self->threads && self->thread_count < threads; self->thread_count++) {
-        const int code = pthread_create(&self->threads[self->thread_count], NULL, work, self);
-        if (code) {
-            limn_fail(error, "cannot start thread %zu: %s; use fewer --threads", self->thread_count + 1, strerror(code));
-            workers_destroy(self);
-            return NULL;
-        }
-    }
-    if (self->threads) return self;
+    if (limn_threads_start(&self->threads, threads, work, self, error) == 0) return self;
     workers_destroy(self);
     return NULL;
 }
@@ -211,13 +201,12 @@ void workers_destroy(workers *self) {
     self->stop = true;
     pthread_cond_broadcast(&self->work);
     pthread_mutex_unlock(&self->mutex);
-    for (size_t i = 0; i < self->thread_count; i++) pthread_join(self->threads[i], NULL);
+    limn_threads_join(&self->threads);
     for (download_row *row; (row = row_queue_pop(&self->rows));) download_row_free(row);
     free_links(self->full);
     free_links(self->finished);
     pthread_cond_destroy(&self->work);
     pthread_mutex_destroy(&self->mutex);
-    free(self->threads);
     free(self);
 }
 

@@ -186,6 +186,7 @@ typedef struct tar_reader tar_reader;
 tar_reader *tar_reader_open(const char *path, limn_error *error);
 /* 1: a sample; 0: the end; -1: a damaged or truncated tar. Entries above 256 MiB are an error. */
 int tar_reader_next(tar_reader *reader, tar_sample *sample, limn_error *error);
+uint64_t tar_reader_position(const tar_reader *reader); /* bytes of the tar that lie before what is read next */
 void tar_reader_close(tar_reader *reader);
 
 /* ---------------------------------------------------------------- token shards (HDF5) */
@@ -207,6 +208,7 @@ typedef struct {
     char **column_names;
     float **column_values; /* each (N) */
     char vqgan_sha256[65];
+    char precision[17]; /* that the VQGAN computed in, such as "bf16"; read as "fp32" where the file does not say */
     size_t image_size, codebook_size;
 } token_shard;
 

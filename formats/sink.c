@@ -104,19 +104,16 @@ static void start_threads(tensor_sink *sink) {
         if (make_room(&sink->rooms[i])) return;
     pthread_mutex_init(&sink->lock, NULL);
     pthread_cond_init(&sink->changed, NULL);
-    while (sink->thread_count < SINK_THREADS &&
-           pthread_create(&sink->threads[sink->thread_count], NULL, write_rooms, sink) == 0)
-        sink->thread_count++;
+    limn_threads_start(&sink->threads, SINK_THREADS, write_rooms, sink, NULL);
 }
 
 static void end_threads(tensor_sink *sink) {
-    if (!sink->thread_count) return;
+    if (!sink->threads.count) return;
     pthread_mutex_lock(&sink->lock);
     sink->ending = true;
     pthread_cond_broadcast(&sink->changed);
     pthread_mutex_unlock(&sink->lock);
-    for (size_t i = 0; i < sink->thread_count; i++) pthread_join(sink->threads[i], NULL);
-    sink->thread_count = 0;
+    limn_threads_join(&sink->threads);
     pthread_cond_destroy(&sink->changed);
     pthread_mutex_destroy(&sink->lock);
 }
@@ -126,7 +123,7 @@ static int hand_over(tensor_sink *sink, limn_error *error) {
     sink_room *full = &sink->rooms[sink->filling], *next;
     int why;
     full->at = sink->at - sink->used;
-    if (sink->thread_count) {
+    if (sink->threads.count) {
         pthread_mutex_lock(&sink->lock);
         full->state = ROOM_FULL;
         pthread_cond_broadcast(&sink->changed);

@@ -30,9 +30,8 @@ struct tensor_sink {
     limn_buffer corrections; /* sink_put_at's, each a sink_correction and its bytes */
     bool direct;             /* written past the page cache: by whole rooms only */
     /* the threads that write, of large files */
-    size_t thread_count;
     bool ending;
-    pthread_t threads[SINK_THREADS];
+    limn_threads threads;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     int why; /* errno of the first write that failed */

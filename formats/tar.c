@@ -115,15 +115,15 @@ struct tar_reader {
 
 /* A tar that was cut off between two entries looks whole to libarchive: the two zero blocks at the end are what tells. */
 static int check_end(const char *path, limn_error *error) {
+    struct stat status;
+    /* Before it is opened: a named pipe would wait for ever. */
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) return limn_fail(error, "%s: not a file", path);
     FILE *stream = fopen(path, "rbe");
     if (!stream) return limn_fail(error, "%s: %s", path, strerror(errno));
     char end[END_BYTES], zero[END_BYTES] = {0};
-    struct stat status;
     int failed = 0;
-    if (fstat(fileno(stream), &status) != 0 || !S_ISREG(status.st_mode))
-        failed = limn_fail(error, "%s: not a file", path);
-    else if (fseek(stream, -(long)END_BYTES, SEEK_END) != 0 || fread(end, 1, sizeof end, stream) != sizeof end ||
-             memcmp(end, zero, sizeof end) != 0)
+    if (fseek(stream, -(long)END_BYTES, SEEK_END) != 0 || fread(end, 1, sizeof end, stream) != sizeof end ||
+        memcmp(end, zero, sizeof end) != 0)
         failed = limn_fail(error, "%s: not a tar, or cut short: it has no end mark; make or fetch it again", path);
     fclose(stream);
     return failed;
@@ -165,6 +165,11 @@ void tar_reader_close(tar_reader *reader) {
     limn_buffer_free(&reader->caption);
     limn_buffer_free(&reader->json);
     free(reader);
+}
+
+uint64_t tar_reader_position(const tar_reader *reader) {
+    la_int64_t at = archive_read_header_position(reader->archive);
+    return at > 0 ? (uint64_t)at : 0;
 }
 
 /* The current entry's name; empty when it has none. Names in UTF-8 do not pass through the locale, which may know ASCII only.

@@ -11,8 +11,10 @@ enum {
     IMAGE_SIZE_MAX = 1 << 16,
     COLUMNS_MAX = 1024,
     COLUMN_NAME_MAX = 200,
-    SHA_BYTES = 64
+    SHA_BYTES = 64,
+    PRECISION_BYTES = 16
 };
+static const char USUAL_PRECISION[] = "fp32"; /* not written, so that such shards are what they were before others existed */
 
 /* ---------------------------------------------------------------- checks, for both directions */
 
@@ -55,18 +57,23 @@ static int check_values(const char *path, const token_shard *shard, limn_error *
 
 /* ---------------------------------------------------------------- writing */
 
-static int write_sha256(hid_t file, const char *path, const char *text, limn_error *error) {
+/* An attribute of `size` bytes of text, padded with zeros. */
+static int write_text(hid_t file, const char *path, const char *name, const char *text, size_t size, limn_error *error) {
     char padded[SHA_BYTES] = {0};
-    size_t length = strnlen(text, SHA_BYTES);
-    memcpy(padded, text, length);
+    memcpy(padded, text, strnlen(text, size));
     hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR), attribute = -1;
-    bool ok = type >= 0 && space >= 0 && H5Tset_size(type, SHA_BYTES) >= 0 && H5Tset_strpad(type, H5T_STR_NULLPAD) >= 0;
-    if (ok) attribute = H5Acreate2(file, "vqgan_sha256", type, space, H5P_DEFAULT, H5P_DEFAULT);
+    bool ok = type >= 0 && space >= 0 && H5Tset_size(type, size) >= 0 && H5Tset_strpad(type, H5T_STR_NULLPAD) >= 0;
+    if (ok) attribute = H5Acreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
     ok = attribute >= 0 && H5Awrite(attribute, type, padded) >= 0;
     if (attribute >= 0) H5Aclose(attribute);
     if (space >= 0) H5Sclose(space);
     if (type >= 0) H5Tclose(type);
-    return ok ? 0 : limn_fail(error, "%s: cannot write 'vqgan_sha256'", path);
+    return ok ? 0 : limn_fail(error, "%s: cannot write '%s'", path, name);
+}
+
+static int write_precision(hid_t file, const char *path, const char *precision, limn_error *error) {
+    if (!*precision || strcmp(precision, USUAL_PRECISION) == 0) return 0;
+    return write_text(file, path, "precision", precision, PRECISION_BYTES, error);
 }
 
 static int write_columns(hid_t file, const char *path, const token_shard *shard, limn_error *error) {
@@ -92,7 +99,8 @@ static int write_all(hid_t file, const char *path, const token_shard *shard, lim
                    h5_write_u64(file, path, "image_size", shard->image_size, error) ||
                    h5_write_u64(file, path, "codebook_size", shard->codebook_size, error) ||
                    h5_write_u64(file, path, "count", shard->count, error) ||
-                   write_sha256(file, path, shard->vqgan_sha256, error) ||
+                   write_text(file, path, "vqgan_sha256", shard->vqgan_sha256, SHA_BYTES, error) ||
+                   write_precision(file, path, shard->precision, error) ||
                    h5_write(file, path, "tokens", H5_COMPRESSED, H5T_STD_U16LE, H5T_NATIVE_UINT16, 2, tokens_shape,
                             shard->tokens, error) ||
                    h5_write(file, path, "caption_bytes", H5_COMPRESSED, H5T_STD_U8LE, H5T_NATIVE_UINT8, 1, &caption_bytes,
@@ -126,18 +134,25 @@ int token_shard_write(const char *path, const token_shard *shard, limn_error *er
 
 /* ---------------------------------------------------------------- reading */
 
-static int read_sha256(hid_t file, const char *path, char out[65], limn_error *error) {
-    hid_t attribute = H5Aopen(file, "vqgan_sha256", H5P_DEFAULT);
-    if (attribute < 0) return limn_fail(error, "%s: has no 'vqgan_sha256'; is it a token shard?", path);
+/* A text of at most `size` bytes and its NUL. */
+static int read_text(hid_t file, const char *path, const char *name, char *out, size_t size, limn_error *error) {
+    hid_t attribute = H5Aopen(file, name, H5P_DEFAULT);
+    if (attribute < 0) return limn_fail(error, "%s: has no '%s'; is it a token shard?", path, name);
     hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
     bool ok = type >= 0 && space >= 0 && H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 &&
-              H5Tget_size(type) <= SHA_BYTES && H5Sget_simple_extent_npoints(space) == 1;
-    memset(out, 0, SHA_BYTES + 1);
+              H5Tget_size(type) <= size && H5Sget_simple_extent_npoints(space) == 1;
+    memset(out, 0, size + 1);
     if (ok) ok = H5Aread(attribute, type, out) >= 0;
     if (space >= 0) H5Sclose(space);
     if (type >= 0) H5Tclose(type);
     H5Aclose(attribute);
-    return ok ? 0 : limn_fail(error, "%s: 'vqgan_sha256' is not a text of at most 64 bytes", path);
+    return ok ? 0 : limn_fail(error, "%s: '%s' is not a text of at most %zu bytes", path, name, size);
+}
+
+static int read_precision(hid_t file, const char *path, char out[PRECISION_BYTES + 1], limn_error *error) {
+    if (H5Aexists(file, "precision") > 0) return read_text(file, path, "precision", out, PRECISION_BYTES, error);
+    memcpy(out, USUAL_PRECISION, sizeof USUAL_PRECISION);
+    return 0;
 }
 
 static int read_size(hid_t file, const char *path, const char *name, size_t *out, limn_error *error) {
@@ -178,7 +193,8 @@ static int read_header(hid_t file, const char *path, token_shard *shard, limn_er
                          (unsigned long long)version, TOKEN_SHARD_VERSION);
     if (read_size(file, path, "image_size", &shard->image_size, error) ||
         read_size(file, path, "codebook_size", &shard->codebook_size, error) || read_size(file, path, "count", &count, error) ||
-        read_sha256(file, path, shard->vqgan_sha256, error) || measure(file, path, "tokens", H5T_INTEGER, 2, 2, shape, error))
+        read_text(file, path, "vqgan_sha256", shard->vqgan_sha256, SHA_BYTES, error) ||
+        read_precision(file, path, shard->precision, error) || measure(file, path, "tokens", H5T_INTEGER, 2, 2, shape, error))
         return -1;
     shard->count = shape[0];
     shard->length = shape[1];

@@ -172,7 +172,10 @@ void attention_cache_attend(const attention_cache *cache, float *out, const floa
     for (size_t r = 0; r < how->rows; r++)
         for (size_t h = 0; h < H; h++) {
             const size_t sequence = how->row_sequence != NULL ? how->row_sequence[r] : r;
-            const uint32_t *head = head_memory(cache, &layout, sequence, h);
+            uint32_t *head = head_memory(cache, &layout, sequence, h);
+            if (how->new_keys != NULL)
+                store_position(cache, &layout, head, how->count - 1, how->new_keys + (r * H + h) * D,
+                               how->new_values + (r * H + h) * D);
             const head_query query = {
                 .out = out + (r * H + h) * D,
                 .scores = scores + (size_t)omp_get_thread_num() * room,

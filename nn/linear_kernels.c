@@ -68,8 +68,8 @@ TARGET_BF16 static inline __attribute__((always_inline)) void multiply_rows_bf16
     for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 2
         for (size_t v = 0; v < 2; v++) {
-            float *to = product->sums + r * PANEL + v * 16;
-            _mm512_storeu_ps(to, _mm512_add_ps(sum[r][v], _mm512_loadu_ps(to)));
+            float *to = product->sums + r * product->sums_stride + v * 16;
+            _mm512_storeu_ps(to, product->first ? sum[r][v] : _mm512_add_ps(sum[r][v], _mm512_loadu_ps(to)));
         }
 }
 
@@ -158,10 +158,11 @@ TARGET_VNNI static inline __attribute__((always_inline)) void multiply_rows_vnni
         const __m512 in_scale = _mm512_set1_ps(product->in_scale[r]);
 #pragma GCC unroll 2
         for (size_t v = 0; v < 2; v++) {
-            float *to = product->sums + r * PANEL + v * 16;
+            float *to = product->sums + r * product->sums_stride + v * 16;
+            const __m512 before = product->first ? _mm512_setzero_ps() : _mm512_loadu_ps(to);
             const __m512i whole = _mm512_sub_epi32(sum[r][v], _mm512_loadu_si512(product->offset + v * 16));
             const __m512 scale = _mm512_mul_ps(in_scale, _mm512_loadu_ps(product->scale + v * 16));
-            _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), scale, _mm512_loadu_ps(to)));
+            _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), scale, before));
         }
     }
 }

@@ -16,9 +16,12 @@ enum { PANEL = 32, BLOCK_BYTES = 16 << 10 };
  * upper and a lower half: twice the work of an 8-bit row, as much as bfloat16's, and no loss worth the name. */
 typedef enum { MULTIPLY_FP32, MULTIPLY_BF16, MULTIPLY_INT8 } multiply_kind;
 
-/* sums[r·PANEL + o] += scale[o]·Σ over k below depth of in[r][k]·weights[k][o], r below rows. */
+/* sums[r·sums_stride + o] = scale[o]·Σ over k below depth of in[r][k]·weights[k][o], added to what is there unless `first`; r
+ * below rows, o below PANEL. */
 typedef struct {
-    float *sums; /* (rows, PANEL) */
+    float *sums;
+    size_t sums_stride; /* floats */
+    bool first;
     const void *in;
     size_t in_stride; /* bytes from one row to the next */
     const void *weights;

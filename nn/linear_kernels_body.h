@@ -32,9 +32,10 @@ TARGET static inline __attribute__((always_inline)) void NAME(multiply_rows)(con
     for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 16
         for (size_t v = 0; v < NAME(WIDTH); v++) {
-            vector *to = (vector *)(product->sums + r * PANEL + v * VECTOR);
+            vector *to = (vector *)(product->sums + r * product->sums_stride + v * VECTOR);
             if (product->scale != NULL) sum[r][v] *= *(const vector *)(product->scale + v * VECTOR);
-            *to += sum[r][v];
+            if (!product->first) sum[r][v] += *to;
+            *to = sum[r][v];
         }
 }
 

@@ -207,10 +207,11 @@ void attention_cache_store(const attention_cache *cache, const float *keys, cons
                            size_t count);
 typedef struct {
     size_t rows;
-    const size_t *row_sequence; /* (rows); NULL: row r reads sequence r */
-    size_t count;               /* positions that are there */
-    const int32_t *mask;        /* (sequences, capacity), 0 hides a position; NULL: all are seen */
-    const float *bias;          /* added before the softmax, of head h and position s at bias[s·H + h]; NULL: none */
+    const size_t *row_sequence;         /* (rows); NULL: row r reads sequence r */
+    size_t count;                       /* positions that are there */
+    const float *new_keys, *new_values; /* (rows,H·D), stored first, as the last of them; NULL: it is there already */
+    const int32_t *mask;                /* (sequences, capacity), 0 hides a position; NULL: all are seen */
+    const float *bias;                  /* added before the softmax, of head h and position s at bias[s·H + h]; NULL: none */
     float scale;
 } cached_attention;
 /* out (rows,H·D): each row's query q (rows,H·D) over its sequence. A row that sees nothing gets zeros. */

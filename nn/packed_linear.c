@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <omp.h>
+#include <stdatomic.h>
 #include <string.h>
 
 enum { ROWS_AT_ONCE = 48 };
@@ -135,6 +136,7 @@ const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t
 
 /* What all threads read: the rows as the kernels take them. */
 typedef struct {
+    multiply_kind kind;
     size_t N, C, stride; /* stride: bytes from one row to the next */
     size_t lower;        /* 8 bits: bytes from a row's upper halves to its lower ones */
     char *rows;
@@ -152,49 +154,55 @@ LIMN_CLONES static void halve_row(uint8_t *upper, uint8_t *lower, const float *i
     }
 }
 
-/* Rows for a kernel, in the arena. They are a cache line longer than a power of two may be, or all rows would compete for the
- * same places in the first cache; what fills the last pair or four up is zero. */
-static input_rows take_rows(multiply_kind kind, const float *in, size_t N, size_t C, limn_arena *arena) {
-    static const size_t sizes[] = {[MULTIPLY_FP32] = 4, [MULTIPLY_BF16] = 2, [MULTIPLY_INT8] = 1};
-    const size_t width = (C * sizes[kind] / 64 + 1) * 64 + 64;
-    input_rows self = {.N = N, .C = C, .lower = width, .stride = kind == MULTIPLY_INT8 ? 2 * width : width};
+static const size_t row_element[] = {[MULTIPLY_FP32] = 4, [MULTIPLY_BF16] = 2, [MULTIPLY_INT8] = 1};
+
+/* Room for rows, in the arena. They are a cache line longer than a power of two may be, or all rows would compete for the same
+ * places in the first cache. */
+static input_rows take_rows(multiply_kind kind, size_t N, size_t C, limn_arena *arena) {
+    const size_t width = (C * row_element[kind] / 64 + 1) * 64 + 64;
+    input_rows self = {.kind = kind, .N = N, .C = C, .lower = width, .stride = kind == MULTIPLY_INT8 ? 2 * width : width};
     self.rows = limn_arena_bytes(arena, N * self.stride);
     self.scales = limn_arena_floats(arena, N);
-#pragma omp parallel for schedule(static) num_threads((int)limn_get_threads()) if (N * C > LIMN_PIECE)
-    for (size_t n = 0; n < N; n++) {
-        char *row = self.rows + n * self.stride;
-        memset(row + C * sizes[kind], 0, 4);
-        if (kind == MULTIPLY_INT8) {
-            const float largest = largest_magnitude(in + n * C, C);
-            self.scales[n] = largest / 32767; /* no number where one of the row is none: so are its outputs */
-            halve_row((uint8_t *)row, (uint8_t *)row + self.lower, in + n * C, largest, C);
-            memset(row + self.lower + C, 0, 4);
-        } else if (kind == MULTIPLY_BF16) {
-            round_row((uint16_t *)row, in + n * C, C);
-        } else {
-            memcpy(row, in + n * C, C * sizeof *in);
-        }
-    }
     return self;
+}
+
+/* Row n of `in` as the kernels take it; what fills the last pair or four up is zero. */
+static void fill_row(const input_rows *self, size_t n, const float *in) {
+    const size_t C = self->C;
+    char *row = self->rows + n * self->stride;
+    memset(row + C * row_element[self->kind], 0, 4);
+    if (self->kind == MULTIPLY_INT8) {
+        const float largest = largest_magnitude(in + n * C, C);
+        self->scales[n] = largest / 32767; /* no number where one of the row is none: so are its outputs */
+        halve_row((uint8_t *)row, (uint8_t *)row + self->lower, in + n * C, largest, C);
+        memset(row + self->lower + C, 0, 4);
+    } else if (self->kind == MULTIPLY_BF16) {
+        round_row((uint16_t *)row, in + n * C, C);
+    } else {
+        memcpy(row, in + n * C, C * sizeof *in);
+    }
 }
 
 /* ---------------------------------------------------------------- multiplying */
 
-/* One block of one panel for rows [first, first + rows): sums (rows, PANEL) are added to. */
+/* One block of one panel for rows [first, first + rows), to sums (rows, sums_stride) or added to them. */
 static void multiply_block(const packed_linear *self, const input_rows *input, size_t panel, size_t b, size_t first,
-                           size_t rows, float *sums, float *expanded) {
+                           size_t rows, float *sums, size_t sums_stride, float *expanded) {
     const linear_kernels *kernels = self->kernels;
     const size_t start = b * self->block, depth = smaller(self->block, self->depth - start);
     const size_t bytes = depth * PANEL * element_bytes(self->precision), scales = (panel * self->blocks + b) * PANEL;
     const unsigned char *weights = self->weights + panel * self->panel_bytes + start * PANEL * element_bytes(self->precision);
-    block_product product = {.in_stride = input->stride, .weights = weights, .depth = depth, .lower = input->lower};
+    block_product product = {.sums_stride = sums_stride,
+                             .first = b == 0,
+                             .in_stride = input->stride,
+                             .weights = weights,
+                             .depth = depth,
+                             .lower = input->lower};
     if (self->precision == PRECISION_INT8) {
         product.scale = self->scales + scales;
         product.offset = self->offsets + scales;
     }
-    size_t row_bytes = self->kernels->kind == MULTIPLY_INT8 ? 1 : 2;
     if (kernels->kind == MULTIPLY_FP32) {
-        row_bytes = 4;
         if (self->precision != PRECISION_FP32) product.weights = expanded;
         if (self->precision == PRECISION_BF16) kernels->expand_bf16(expanded, (const uint16_t *)weights, depth);
         if (self->precision == PRECISION_INT8) kernels->expand_int8(expanded, (const int8_t *)weights, depth);
@@ -204,49 +212,69 @@ static void multiply_block(const packed_linear *self, const input_rows *input, s
     size_t passes = (rows + kernels->rows_at_once - 1) / kernels->rows_at_once, r = 0;
     for (size_t pass = 0; pass < passes; pass++, r += product.rows) {
         product.rows = (rows - r + passes - pass - 1) / (passes - pass);
-        product.sums = sums + r * PANEL;
-        product.in = input->rows + (first + r) * input->stride + start * row_bytes;
+        product.sums = sums + r * sums_stride;
+        product.in = input->rows + (first + r) * input->stride + start * row_element[input->kind];
         product.in_scale = input->scales + first + r;
         product.next = (const char *)weights + bytes + bytes * pass / passes;
         kernels->multiply(&product);
     }
 }
 
-/* One panel of outputs for all rows. */
-static void multiply_panel(const packed_product *product, const input_rows *input, size_t panel, float *sums, float *expanded) {
+/* One panel of outputs for all rows. Where the panel is whole the kernels write to `out` itself. */
+static void multiply_panel(const packed_product *product, const input_rows *input, size_t panel, float *spare,
+                           float *expanded) {
     const packed_linear *self = product->weight;
-    const size_t outputs = smaller(PANEL, self->OC - panel * PANEL);
+    const size_t OC = self->OC, outputs = smaller(PANEL, OC - panel * PANEL);
+    const float *bias = product->bias != NULL ? product->bias + panel * PANEL : NULL;
     for (size_t first = 0; first < input->N; first += ROWS_AT_ONCE) {
         const size_t rows = smaller(ROWS_AT_ONCE, input->N - first);
-        memset(sums, 0, rows * PANEL * sizeof *sums);
-        for (size_t b = 0; b < self->blocks; b++) multiply_block(self, input, panel, b, first, rows, sums, expanded);
-        const float *bias = product->bias != NULL ? product->bias + panel * PANEL : NULL;
-        for (size_t r = 0; r < rows; r++) {
-            float *out = product->out + (first + r) * self->OC + panel * PANEL;
-            if (bias != NULL)
-                for (size_t o = 0; o < outputs; o++) out[o] = sums[r * PANEL + o] + bias[o];
-            else
-                memcpy(out, sums + r * PANEL, outputs * sizeof *out);
-        }
+        float *out = product->out + first * OC + panel * PANEL, *sums = outputs == PANEL ? out : spare;
+        const size_t stride = outputs == PANEL ? OC : PANEL;
+        for (size_t b = 0; b < self->blocks; b++) multiply_block(self, input, panel, b, first, rows, sums, stride, expanded);
+        for (size_t r = 0; r < rows && (sums == spare || bias != NULL); r++)
+            for (size_t o = 0; o < outputs; o++) out[r * OC + o] = sums[r * stride + o] + (bias != NULL ? bias[o] : 0);
     }
+}
+
+/* Each thread has a run of panels of its own, which it takes from the front since they lie one behind the other; one that is
+ * done takes from the back of the others'. So a thread that was held up delays the rest by a panel at most. */
+typedef struct {
+    _Alignas(64) _Atomic uint64_t range; /* the next one, and in the upper half where they end */
+} panel_queue;
+
+static bool take_panel(panel_queue *queue, bool front, size_t *panel) {
+    uint64_t range = atomic_load_explicit(&queue->range, memory_order_relaxed), rest;
+    do {
+        const uint64_t next = range & UINT32_MAX, end = range >> 32;
+        if (next >= end) return false;
+        *panel = (size_t)(front ? next : end - 1);
+        rest = front ? range + 1 : range - ((uint64_t)1 << 32);
+    } while (!atomic_compare_exchange_weak_explicit(&queue->range, &range, rest, memory_order_relaxed, memory_order_relaxed));
+    return true;
 }
 
 void packed_linear_forward(const packed_product *products, size_t count, const float *in, size_t N, limn_arena *arena) {
     const size_t mark = limn_arena_mark(arena), threads = limn_get_threads();
-    const input_rows input = take_rows(products[0].weight->kernels->kind, in, N, products[0].weight->C, arena);
+    const input_rows input = take_rows(products[0].weight->kernels->kind, N, products[0].weight->C, arena);
     size_t panels = 0;
     for (size_t i = 0; i < count; i++) panels += products[i].weight->panels;
-    const size_t sums = ROWS_AT_ONCE * PANEL, own_floats = sums + BLOCK_BYTES / sizeof(float);
+    const size_t spare = ROWS_AT_ONCE * PANEL, own_floats = spare + BLOCK_BYTES / sizeof(float);
     float *scratch = limn_arena_floats(arena, threads * own_floats);
+    panel_queue *queues = limn_arena_bytes(arena, threads * sizeof *queues);
+    for (size_t t = 0; t < threads; t++)
+        atomic_init(&queues[t].range, (uint64_t)((t + 1) * panels / threads) << 32 | t * panels / threads);
 #pragma omp parallel num_threads((int)threads)
     {
-        float *own = scratch + (size_t)omp_get_thread_num() * own_floats;
+        const size_t thread = (size_t)omp_get_thread_num();
+        float *own = scratch + thread * own_floats;
 #pragma omp for schedule(static)
-        for (size_t item = 0; item < panels; item++) {
-            size_t product = 0, panel = item;
-            while (panel >= products[product].weight->panels) panel -= products[product++].weight->panels;
-            multiply_panel(&products[product], &input, panel, own, own + sums);
-        }
+        for (size_t n = 0; n < N; n++) fill_row(&input, n, in);
+        for (size_t turn = 0; turn < threads; turn++)
+            for (size_t panel; take_panel(&queues[(thread + turn) % threads], turn == 0, &panel);) {
+                size_t product = 0;
+                while (panel >= products[product].weight->panels) panel -= products[product++].weight->panels;
+                multiply_panel(&products[product], &input, panel, own, own + spare);
+            }
     }
     limn_arena_release(arena, mark);
 }

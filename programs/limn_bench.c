@@ -50,7 +50,8 @@ static int bench_sample(int argc, char **argv, limn_error *error) {
     size_t rounds = 2;
     const limn_option table[] = {
         {"config", LIMN_OPTION_STRING, &path, "FILE", "JSON or YAML with the section seq2seq", true},
-        {"precision", LIMN_OPTION_STRING, &precision_name, "P", "fp32, bf16 or int8", false},
+        {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16|int8", "precision of the numbers that are multiplied",
+         false},
         {"batch", LIMN_OPTION_SIZE, &options.count, "N", "drawings", false},
         {"guidance", LIMN_OPTION_FLOAT, &options.guidance, "S", "1: none, half the rows", false},
         {"top-k", LIMN_OPTION_SIZE, &options.top_k, "K", "draw among the K most likely tokens; 0: all", false},
@@ -66,7 +67,8 @@ static int bench_sample(int argc, char **argv, limn_error *error) {
     draw_measurement measured;
     double peak;
     if (train_read_seq2seq(path, &config, error)) return -1;
-    int status = draw_measure(&config, precision, &options, rounds, &measured, error) || nn_measure_peak(&peak, error) ? -1 : 0;
+    int status =
+        draw_measure(&config, precision, &options, rounds, &measured, error) || measure_peak(precision, &peak, error) ? -1 : 0;
     seq2seq_config_free(&config);
     if (status == 0)
         print_result(measured.seconds, (double)options.count, measured.flops, 2e-9 * 4096.0 * 4096.0 * 4096.0 / peak);
@@ -148,9 +150,9 @@ static int bench_vqgan_decode(int argc, char **argv, limn_error *error) {
 
 static const limn_subcommand subcommands[] = {
     {"matmul", "matrix products of 4096³: the machine's peak, against which all other rates are stated", bench_matmul},
+    {"sample", "all image tokens of some drawings", bench_sample},
     {"vqgan-encode", "pictures to tokens", bench_vqgan_encode},
     {"vqgan-decode", "tokens to pictures", bench_vqgan_decode},
-    {"sample", "all image tokens of some drawings", bench_sample},
     {"train", "training steps of a configuration", bench_train},
     {NULL, NULL, NULL}};
 

@@ -3,14 +3,6 @@
 
 #include <string.h>
 
-static int parse_part(const char *text, download_options *options, limn_error *error) {
-    char after;
-    if (!text) return 0;
-    if (text[0] == '-' || sscanf(text, "%zu/%zu%c", &options->part, &options->parts, &after) != 2)
-        return limn_fail_usage(error, "--part %s: expected I/N, such as 0/4 for the first of four", text);
-    return 0;
-}
-
 static void print_summary(const download_options *options, const download_summary *summary) {
     const char *reason;
     json_t *count;
@@ -102,8 +94,8 @@ static int run(int argc, char **argv, limn_error *error) {
     options.list.columns = columns;
     if (parsed == 0) {
         resize_mode_from_name(options.resize_name, &options.resize); /* the option takes only names it knows */
-        status = parse_part(part, &options, error) || limn_expand_paths(&patterns, &options.inputs, error) ||
-                 download_run(&options, &summary, error);
+        status = (part && part_parse(part, &options.part, &options.parts, error)) ||
+                 limn_expand_paths(&patterns, &options.inputs, error) || download_run(&options, &summary, error);
         if (!status && json)
             status = print_json(&options, &summary, error);
         else if (!status)

@@ -20,7 +20,8 @@ struct seq2seq_decoder {
     layer_cache *caches;           /* one for each layer */
     int32_t *mask;                 /* (texts,S) */
     size_t *row_text;              /* (rows) */
-    size_t seen;                   /* text positions up to the last one that any caption shows */
+    stack encoder;                 /* the model's, of as many text positions as any caption shows */
+    int32_t *seen_ids, *seen_mask; /* (texts,encoder.length) */
     limn_arena *scratch;           /* of a product or an attention, for a moment */
     float *embedded;               /* (rows,C) */
     float *x;                      /* (rows,C) what enters the first layer */
@@ -50,6 +51,10 @@ static void take_arrays(seq2seq_decoder *decoder, step_memory *memory) {
     decoder->caches = caches;
     decoder->mask = step_take_bytes(memory, rows * S * sizeof *decoder->mask);
     decoder->row_text = step_take_bytes(memory, rows * sizeof *decoder->row_text);
+    decoder->seen_ids = step_take_bytes(memory, rows * S * sizeof *decoder->seen_ids);
+    decoder->seen_mask = step_take_bytes(memory, rows * S * sizeof *decoder->seen_mask);
+    decoder->encoder = model->encoder;
+    decoder->encoder.layers = step_take_bytes(memory, model->encoder.layer_count * sizeof *model->encoder.layers);
     decoder->embedded = step_take(memory, rows * C);
     decoder->x = step_take(memory, rows * C);
     decoder->saved = step_take(memory, rows * 2);
@@ -118,49 +123,71 @@ size_t seq2seq_decoder_position(const seq2seq_decoder *decoder) {
 
 /* ---------------------------------------------------------------- the text */
 
+/* Most captions are short, and nothing looks at what fills them up: the encoder is run over what any of them shows. Not with
+ * Sinkhorn's iterations, which do look, nor with a table of relative positions, which is laid out for all of them. */
+static void fit_encoder(seq2seq_decoder *decoder, const int32_t *ids, const int32_t *mask, size_t texts) {
+    const stack *whole = &decoder->model->encoder;
+    const attention_block *first = &whole->layers[0].self;
+    size_t S = whole->length, seen = 1;
+    for (size_t i = 0; i < texts * S; i++)
+        if (mask[i] != 0 && i % S >= seen) seen = i % S + 1;
+    if (first->sinkhorn_iterations > 1 || first->rel_bias != ABSENT) seen = S;
+    decoder->encoder.length = seen;
+    for (size_t i = 0; i < whole->layer_count; i++) {
+        decoder->encoder.layers[i] = whole->layers[i];
+        decoder->encoder.layers[i].self.queries = decoder->encoder.layers[i].self.keys = seen;
+    }
+    for (size_t i = 0; i < texts; i++) {
+        memcpy(decoder->seen_ids + i * seen, ids + i * S, seen * sizeof *ids);
+        memcpy(decoder->seen_mask + i * seen, mask + i * S, seen * sizeof *mask);
+    }
+}
+
 void seq2seq_decoder_begin(seq2seq_decoder *decoder, const int32_t *input_ids, const int32_t *attention_mask, size_t texts,
                            const size_t *row_text) {
     const seq2seq *model = decoder->model;
     size_t S = model->encoder.length;
     assert(texts <= decoder->rows);
-    decoder->position = decoder->seen = 0;
-    for (size_t i = 0; i < texts * S; i++)
-        if (attention_mask[i] != 0 && i % S >= decoder->seen) decoder->seen = i % S + 1;
+    decoder->position = 0;
+    fit_encoder(decoder, input_ids, attention_mask, texts);
+    const size_t seen = decoder->encoder.length;
     memcpy(decoder->mask, attention_mask, texts * S * sizeof *decoder->mask);
     memcpy(decoder->row_text, row_text, decoder->rows * sizeof *decoder->row_text);
 
     pass p = decoder_pass(decoder, &decoder->memory, texts);
     size_t start = step_mark(&decoder->memory);
     stack_activations encoder;
-    stack_take(&p, &model->encoder, &encoder);
-    stack_forward(&p, &model->encoder, &encoder, input_ids, NULL, attention_mask);
+    stack_take(&p, &decoder->encoder, &encoder);
+    stack_forward(&p, &decoder->encoder, &encoder, decoder->seen_ids, NULL, decoder->seen_mask);
     attention_activations keys;
-    attention_take(&p, &model->decoder.layers[0].cross, &keys, 0, texts * S);
+    attention_take(&p, &model->decoder.layers[0].cross, &keys, 0, texts * seen);
     for (size_t i = 0; i < model->decoder.layer_count; i++) {
         const attention_block *block = &model->decoder.layers[i].cross;
-        attention_keys_forward(&p, block, &keys, encoder.hidden, texts * S);
-        attention_cache_store(&decoder->caches[i].cross, keys.k_unit, keys.v, texts, 0, S);
+        attention_keys_forward(&p, block, &keys, encoder.hidden, texts * seen);
+        attention_cache_store(&decoder->caches[i].cross, keys.k_unit, keys.v, texts, 0, seen);
     }
     step_release(&decoder->memory, start);
 }
 
 /* ---------------------------------------------------------------- one token */
 
-/* mixed (rows,C) from q (rows,C) and the first `count` places of a cache. In cross-attention row r reads the text row_text[r]
- * under its mask, else its own. */
-static void attend(const seq2seq_decoder *decoder, const attention_block *block, const attention_cache *cache, float *mixed,
-                   const float *q, size_t count) {
+/* Mixed values from queries and the first `count` places of a cache. In cross-attention row r reads the text row_text[r] under
+ * its mask; else its own tokens, to which the new keys and values are added first. */
+static void attend(const seq2seq_decoder *decoder, const attention_block *block, const attention_cache *cache,
+                   const attention_activations *acts, size_t count) {
     const pass p = decoder_pass(decoder, NULL, decoder->rows);
     const float *table = parameter_value(decoder->model, block->rel_bias); /* (T, S·H) */
     const cached_attention how = {
         .rows = decoder->rows,
         .row_sequence = block->is_cross ? decoder->row_text : NULL,
+        .new_keys = block->is_cross ? NULL : acts->k_unit,
+        .new_values = block->is_cross ? NULL : acts->v,
         .count = count,
         .mask = block->is_cross ? decoder->mask : NULL,
         .bias = table != NULL ? table + decoder->position * block->keys * block->heads : NULL,
         .scale = attention_scale(&p, block),
     };
-    attention_cache_attend(cache, mixed, q, &how, decoder->scratch);
+    attention_cache_attend(cache, acts->mixed, acts->q_unit, &how, decoder->scratch);
 }
 
 static const float *decode_layer(seq2seq_decoder *decoder, const pass *p, size_t index, const float *x) {
@@ -172,14 +199,13 @@ static const float *decode_layer(seq2seq_decoder *decoder, const pass *p, size_t
 
     const float *entered = branch_enter(p, &l->self.norms, &acts->self_branch, x, rows);
     attention_self_forward(p, &l->self, &acts->self, entered, rows);
-    attention_cache_store(&cache->self, acts->self.k_unit, acts->self.v, rows, decoder->position, 1);
-    attend(decoder, &l->self, &cache->self, acts->self.mixed, acts->self.q_unit, decoder->position + 1);
+    attend(decoder, &l->self, &cache->self, &acts->self, decoder->position + 1);
     attention_finish_forward(p, &l->self, &acts->self, branch_core(&l->self.norms, &acts->self_branch), rows);
     branch_leave(p, s, &l->self.norms, &acts->self_branch, 0, rows);
 
     entered = branch_enter(p, &l->cross.norms, &acts->cross_branch, acts->self_branch.out, rows);
     attention_queries_forward(p, &l->cross, &acts->cross, entered, rows);
-    attend(decoder, &l->cross, &cache->cross, acts->cross.mixed, acts->cross.q_unit, decoder->seen);
+    attend(decoder, &l->cross, &cache->cross, &acts->cross, decoder->encoder.length);
     attention_finish_forward(p, &l->cross, &acts->cross, branch_core(&l->cross.norms, &acts->cross_branch), rows);
     branch_leave(p, s, &l->cross.norms, &acts->cross_branch, 0, rows);
 

@@ -1,49 +1,10 @@
 /* Tars to token shards: the right tokens, nothing half-written, and a second run that goes on. */
-#include "dataset/dataset.h"
-#include "tools.h"
-#include "vqgan/vqgan.h"
+#include "encode_world.h"
 
-#include <setjmp.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-#include <cmocka.h>
-
-enum { SIDE = 16, LENGTH = 64, CODES = 37 };
-
-static void save_vqgan(const char *directory, uint64_t seed) {
-    limn_error error = {0};
-    vqgan_config config;
-    json_t *json = json_pack("{s:i, s:[i,i], s:i, s:i, s:i, s:i, s:i, s:[], s:[i,i]}", "ch", 32, "ch_mult", 1, 1,
-                             "num_res_blocks", 1, "resolution", SIDE, "z_channels", 32, "embed_dim", 8, "n_embed", CODES,
-                             "attn_resolutions", "pixel_range", -1, 1);
-    if (vqgan_config_read(&config, json, "test", true, &error)) fail_msg("%s", error.message);
-    vqgan *model = vqgan_create(&config, seed, false, &error);
-    if (!model) fail_msg("%s", error.message);
-    /* At random weights the codebook of ±1/n is so small that every latent has the same nearest entry. */
-    parameter *codebook = parameters_find(vqgan_get_parameters(model), "quantize.embedding.weight");
-    assert_non_null(codebook);
-    for (size_t i = 0; i < codebook->size; i++) codebook->mutable_value[i] *= 30.0f;
-    if (vqgan_save(model, directory, &error)) fail_msg("%s", error.message);
-    vqgan_free(model);
-    vqgan_config_free(&config);
-    json_decref(json);
-}
-
-/* A picture that is a function of its number alone. */
-static picture paint(size_t number, size_t width, size_t height) {
-    picture made;
-    assert_int_equal(picture_create(&made, width, height, NULL), 0);
-    for (size_t i = 0; i < width * height * 3; i++) {
-        size_t x = i / 3 % width, y = i / 3 / width;
-        made.pixels[i] = (unsigned char)(x * (7 + number % 5) + y * (3 + number % 11) + i % 3 * 80 + number * 13);
-    }
-    return made;
-}
 
 typedef struct {
     const char *key;
@@ -52,85 +13,6 @@ typedef struct {
     const char *caption;
     size_t caption_size;
 } entry;
-
-static void add(tar_writer *writer, const char *key, const char *ending, const void *data, size_t size) {
-    char name[300];
-    snprintf(name, sizeof name, "%s.%s", key, ending);
-    assert_int_equal(tar_writer_add(writer, name, data, size, NULL), 0);
-}
-
-/* A tar of `count` painted pictures, key number×10000+row. */
-static void write_tar(const char *path, size_t number, size_t count, size_t width, size_t height) {
-    tar_writer *writer = tar_writer_open(path, NULL);
-    for (size_t i = 0; i < count; i++) {
-        char key[16], caption[64];
-        limn_buffer bytes = {0};
-        picture painted = paint(number * 1000 + i, width, height);
-        assert_int_equal(picture_encode_png(&painted, &bytes, NULL), 0);
-        snprintf(key, sizeof key, "%05zu%04zu", number, i);
-        snprintf(caption, sizeof caption, "caption %zu of %zu\n", i, number);
-        add(writer, key, "png", bytes.data, bytes.size);
-        add(writer, key, "txt", caption, strlen(caption));
-        limn_buffer_free(&bytes);
-        picture_free(&painted);
-    }
-    assert_int_equal(tar_writer_commit(writer, NULL), 0);
-}
-
-typedef struct {
-    char folder[4096];
-    char tars[3][4096], vqgan[4096], output[4096];
-    const char *inputs[3];
-    encode_options options;
-    encode_summary summary;
-} world;
-
-static int setup(void **state) {
-    world *self = calloc(1, sizeof *self);
-    make_folder(self->folder);
-    snprintf(self->vqgan, sizeof self->vqgan, "%.4000s/vqgan", self->folder);
-    snprintf(self->output, sizeof self->output, "%.4000s/tokens", self->folder);
-    assert_int_equal(limn_make_directories(self->vqgan, NULL), 0);
-    save_vqgan(self->vqgan, 1);
-    for (size_t i = 0; i < 3; i++) {
-        snprintf(self->tars[i], sizeof self->tars[i], "%.4000s/%05zu.tar", self->folder, i);
-        write_tar(self->tars[i], i, 7 + i, i == 1 ? 40 : SIDE, SIDE);
-        self->inputs[i] = self->tars[i];
-    }
-    self->options =
-        (encode_options){.inputs = {3, self->inputs}, .vqgan = self->vqgan, .output = self->output, .parts = 1, .batch = 4};
-    *state = self;
-    return 0;
-}
-
-static int teardown(void **state) {
-    world *self = *state;
-    limn_remove_tree(self->folder, NULL);
-    free(self);
-    return 0;
-}
-
-static void encode(world *self) {
-    limn_error error = {0};
-    if (encode_run(&self->options, &self->summary, &error)) fail_msg("%s", error.message);
-}
-
-static void assert_refused(world *self, const char *reason) {
-    limn_error error = {0};
-    assert_int_equal(encode_run(&self->options, &self->summary, &error), -1);
-    if (!strstr(error.message, reason)) fail_msg("\"%s\" does not say \"%s\"", error.message, reason);
-}
-
-static token_shard read_shard(const world *self, const char *name) {
-    limn_error error = {0};
-    token_shard shard;
-    if (token_shard_read(in(self->output, name), &shard, &error)) fail_msg("%s", error.message);
-    return shard;
-}
-
-static bool is_there(const world *self, const char *name) {
-    return limn_file_exists(in(self->output, name));
-}
 
 static void tokens_are_the_vqgans(void **state) {
     world *self = *state;
@@ -203,7 +85,7 @@ static void another_vqgan_is_refused_by_name(void **state) {
     world *self = *state;
     encode(self);
     char *before = folder_print(self->output);
-    save_vqgan(self->vqgan, 2);
+    save_random_vqgan(self->vqgan, 2);
     assert_int_equal(unlink(in(self->output, "00000.h5")), 0); /* it could be made, but not beside the others */
     assert_refused(self, "00001.h5");
     assert_refused(self, "another VQGAN");
@@ -238,8 +120,8 @@ static void broken_pictures_are_counted(void **state) {
     };
     tar_writer *writer = tar_writer_open(self->tars[0], NULL);
     for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
-        if (entries[i].image) add(writer, entries[i].key, "jpg", entries[i].image, entries[i].image_size);
-        if (entries[i].caption) add(writer, entries[i].key, "txt", entries[i].caption, entries[i].caption_size);
+        if (entries[i].image) add_entry(writer, entries[i].key, "jpg", entries[i].image, entries[i].image_size);
+        if (entries[i].caption) add_entry(writer, entries[i].key, "txt", entries[i].caption, entries[i].caption_size);
     }
     assert_int_equal(tar_writer_commit(writer, NULL), 0);
     self->options.inputs.count = 1;
@@ -269,7 +151,7 @@ static void broken_pictures_are_counted(void **state) {
 static void a_shard_of_nothing(void **state) {
     world *self = *state;
     tar_writer *writer = tar_writer_open(self->tars[0], NULL);
-    add(writer, "a", "jpg", "nonsense", 8);
+    add_entry(writer, "a", "jpg", "nonsense", 8);
     assert_int_equal(tar_writer_commit(writer, NULL), 0);
     self->options.inputs.count = 1;
     encode(self);
@@ -289,7 +171,7 @@ static void a_damaged_tar_makes_no_shard(void **state) {
     assert_refused(self, "00001.tar");
     assert_refused(self, "1 of 3 tars");
     assert_true(is_there(self, "00000.h5") && !is_there(self, "00001.h5") && is_there(self, "00002.h5"));
-    write_tar(self->tars[1], 1, 8, 40, SIDE);
+    write_painted_tar(self->tars[1], 1, 8, 40, SIDE);
     encode(self);
     assert_int_equal(self->summary.shards_made, 1);
     assert_int_equal(self->summary.shards_kept, 2);
@@ -343,9 +225,18 @@ static void what_cannot_be_asked(void **state) {
     assert_refused(self, "--part 2/2");
     self->options.parts = 1;
     self->options.part = 0;
-    self->options.batch = 0;
-    assert_refused(self, "--batch");
+    self->options.parts = 0;
+    assert_refused(self, "--part 0/0");
+    self->options.parts = 1;
+    self->options.batch = 4097;
+    assert_refused(self, "--batch 4097");
     self->options.batch = 4;
+    self->options.verify = 1001;
+    assert_refused(self, "--verify 1001");
+    self->options.verify = 0;
+    self->options.precision = PRECISION_INT8;
+    assert_refused(self, "--precision int8");
+    self->options.precision = PRECISION_FP32;
     self->options.output = self->folder;
     assert_refused(self, "holds the tars themselves");
     self->options.output = self->output;
@@ -360,88 +251,18 @@ static void what_cannot_be_asked(void **state) {
     assert_refused(self, "no-such-folder");
 }
 
-/* ---------------------------------------------------------------- the program, killed */
-
-static pid_t start_encode(const world *self, const char *pattern) {
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        if (!freopen("/dev/null", "w", stdout)) _exit(126);
-        execl(LIMN_ENCODE_PROGRAM, LIMN_ENCODE_PROGRAM, "--input", pattern, "--vqgan", self->vqgan, "--output", self->output,
-              "--batch", "8", "--quiet", (char *)NULL);
-        _exit(127);
-    }
-    return child;
-}
-
-static int exit_status(pid_t child) {
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    return status;
-}
-
-static void killed_and_gone_on(void **state) {
-    world *self = *state;
-    char pattern[4096], missing[4096];
-    enum { TARS = 6 };
-    for (size_t i = 0; i < TARS; i++) {
-        char path[4096];
-        snprintf(path, sizeof path, "%.4000s/%05zu.tar", self->folder, i);
-        write_tar(path, i, 20, 24, 20);
-    }
-    snprintf(pattern, sizeof pattern, "%.4000s/*.tar", self->folder);
-    assert_int_equal(exit_status(start_encode(self, pattern)), 0);
-    char *whole = folder_print(self->output);
-    assert_non_null(strstr(whole, "00005.h5"));
-    snprintf(self->output, sizeof self->output, "%.4000s/killed", self->folder);
-    snprintf(missing, sizeof missing, "%05d.h5", TARS - 1);
-    size_t killed = 0, shards = 1;
-    for (int round = 0; round < 200 && !is_there(self, missing); round++) {
-        char next[32];
-        snprintf(next, sizeof next, "%05zu.h5", shards);
-        pid_t child = start_encode(self, pattern);
-        bool ended = false;
-        for (int i = 0; i < 3000 && !ended && !is_there(self, next); i++) {
-            usleep(10000);
-            ended = waitpid(child, NULL, WNOHANG) == child;
-        }
-        if (!ended) {
-            usleep((useconds_t)limn_random_below(3, 1, (uint64_t)round, 5000));
-            kill(child, SIGKILL);
-            killed += WIFSIGNALED(exit_status(child)) != 0;
-        }
-        for (size_t i = 0; i < TARS; i++) { /* what looks whole is whole */
-            char name[32];
-            snprintf(name, sizeof name, "%05zu.h5", i);
-            if (!is_there(self, name)) continue;
-            token_shard shard = read_shard(self, name);
-            assert_int_equal(shard.count, 20);
-            token_shard_free(&shard);
-            if (i >= shards) shards = i + 1;
-        }
-    }
-    assert_true(killed > 0);
-    assert_int_equal(exit_status(start_encode(self, pattern)), 0);
-    char *after = folder_print(self->output);
-    assert_string_equal(whole, after);
-    assert_int_equal(count_hidden(self->output), 0);
-    free(whole);
-    free(after);
-}
-
 int main(void) {
     limn_set_log_level(LIMN_LOG_QUIET);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(tokens_are_the_vqgans, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_second_run_makes_only_what_is_missing, setup, teardown),
-        cmocka_unit_test_setup_teardown(another_vqgan_is_refused_by_name, setup, teardown),
-        cmocka_unit_test_setup_teardown(broken_pictures_are_counted, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_shard_of_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_damaged_tar_makes_no_shard, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_damaged_shard_is_made_again, setup, teardown),
-        cmocka_unit_test_setup_teardown(parts_share_the_work, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_cannot_be_asked, setup, teardown),
-        cmocka_unit_test_setup_teardown(killed_and_gone_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(tokens_are_the_vqgans, make_world, remove_world),
+        cmocka_unit_test_setup_teardown(a_second_run_makes_only_what_is_missing, make_world, remove_world),
+        cmocka_unit_test_setup_teardown(another_vqgan_is_refused_by_name, make_world, remove_world),
+        cmocka_unit_test_setup_teardown(broken_pictures_are_counted, make_world, remove_world),
+        cmocka_unit_test_setup_teardown(a_shard_of_nothing, make_world, remove_world),
+        cmocka_unit_test_setup_teardown(a_damaged_tar_makes_no_shard, make_world, remove_world),
+        cmocka_unit_test_setup_teardown(a_damaged_shard_is_made_again, make_world, remove_world),
+        cmocka_unit_test_setup_teardown(parts_share_the_work, make_world, remove_world),
+        cmocka_unit_test_setup_teardown(what_cannot_be_asked, make_world, remove_world),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

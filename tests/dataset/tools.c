@@ -48,8 +48,8 @@ void write_text(const char *folder, const char *name, const char *format, ...) {
 
 /* ---------------------------------------------------------------- running */
 
-static pid_t start(const char *const *arguments, int out, int err, size_t file_bytes) {
-    const char *argv[MAX_ARGUMENTS + 2] = {LIMN_DOWNLOAD_PROGRAM};
+static pid_t start(const char *program, const char *const *arguments, int out, int err, size_t file_bytes) {
+    const char *argv[MAX_ARGUMENTS + 2] = {program};
     for (size_t i = 0; i < MAX_ARGUMENTS && arguments[i]; i++) argv[i + 1] = arguments[i];
     const pid_t process = fork();
     must(process >= 0, "fork");
@@ -77,13 +77,13 @@ static char *read_all(int fd) {
     return text.data;
 }
 
-static program_result run(const char *const *arguments, size_t file_bytes) {
+program_result run_program(const char *program, const char *const *arguments, size_t file_bytes) {
     int status;
     program_result result = {.exit_code = -1};
     FILE *out = tmpfile(), *err = tmpfile();
     must(out && err, "tmpfile");
     const double began = limn_seconds();
-    const pid_t process = start(arguments, fileno(out), fileno(err), file_bytes);
+    const pid_t process = start(program, arguments, fileno(out), fileno(err), file_bytes);
     must(waitpid(process, &status, 0) == process, "waitpid");
     result.seconds = limn_seconds() - began;
     if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);
@@ -101,11 +101,11 @@ program_result run_download(const char *first, ...) {
     for (size_t i = 1; i < MAX_ARGUMENTS; i++)
         if (!(arguments[i] = va_arg(rest, const char *))) break;
     va_end(rest);
-    return run(arguments, 0);
+    return run_program(LIMN_DOWNLOAD_PROGRAM, arguments, 0);
 }
 
 program_result run_download_limited(size_t file_bytes, const char *const *arguments) {
-    return run(arguments, file_bytes);
+    return run_program(LIMN_DOWNLOAD_PROGRAM, arguments, file_bytes);
 }
 
 void program_result_free(program_result *self) {
@@ -113,12 +113,16 @@ void program_result_free(program_result *self) {
     free(self->err);
 }
 
-pid_t start_download(const char *const *arguments) {
+pid_t start_program(const char *program, const char *const *arguments) {
     const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     must(nowhere >= 0, "/dev/null");
-    const pid_t process = start(arguments, nowhere, nowhere, 0);
+    const pid_t process = start(program, arguments, nowhere, nowhere, 0);
     close(nowhere);
     return process;
+}
+
+pid_t start_download(const char *const *arguments) {
+    return start_program(LIMN_DOWNLOAD_PROGRAM, arguments);
 }
 
 /* ---------------------------------------------------------------- looking at what was written */

@@ -96,6 +96,27 @@ static void test_round_trip(void **state) {
     token_shard_free(&got);
 }
 
+/* "fp32" is what a shard without the attribute says, and leaves no trace in the file. */
+static void test_precision(void **state) {
+    (void)state;
+    static const char *const given[] = {"", "fp32", "bf16"}, *const read[] = {"fp32", "fp32", "bf16"};
+    char sha256[3][65];
+    for (size_t i = 0; i < 3; i++) {
+        limn_error error = {0};
+        example self;
+        token_shard got;
+        make_example(&self);
+        snprintf(self.shard.precision, sizeof self.shard.precision, "%s", given[i]);
+        if (token_shard_write(scratch_path("p.h5"), &self.shard, &error)) fail_msg("%s", error.message);
+        if (token_shard_read_header(scratch_path("p.h5"), &got, &error)) fail_msg("%s", error.message);
+        assert_string_equal(got.precision, read[i]);
+        token_shard_free(&got);
+        limn_sha256_file(scratch_path("p.h5"), sha256[i], NULL);
+    }
+    assert_string_equal(sha256[0], sha256[1]);
+    assert_string_not_equal(sha256[0], sha256[2]);
+}
+
 static void test_empty_shard(void **state) {
     (void)state;
     limn_error error = {0};
@@ -232,6 +253,11 @@ static void no_image_size(hid_t file) {
 static void no_sha(hid_t file) {
     H5Adelete(file, "vqgan_sha256");
 }
+static void precision_of_a_number(hid_t file) {
+    hid_t space = H5Screate(H5S_SCALAR);
+    H5Aclose(H5Acreate2(file, "precision", H5T_STD_U64LE, space, H5P_DEFAULT, H5P_DEFAULT));
+    H5Sclose(space);
+}
 static void no_tokens(hid_t file) {
     H5Ldelete(file, "tokens", H5P_DEFAULT);
 }
@@ -296,6 +322,7 @@ static void test_shards_that_lie(void **state) {
     spoil(huge_codebook, "a codebook of 18446744073709551615");
     spoil(no_image_size, "has no 'image_size'");
     spoil(no_sha, "has no 'vqgan_sha256'");
+    spoil(precision_of_a_number, "'precision' is not a text of at most 16 bytes");
     spoil(no_tokens, "has no 'tokens'");
     spoil(tokens_of_floats, "'tokens' is not of the type");
     spoil(tokens_signed, "'tokens' is not of the type");
@@ -431,11 +458,17 @@ static void test_full_disk(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_empty_shard),
-        cmocka_unit_test(test_large_shard),     cmocka_unit_test(test_same_bytes),
-        cmocka_unit_test(test_silence),         cmocka_unit_test(test_bad_shards_are_not_written),
-        cmocka_unit_test(test_shards_that_lie), cmocka_unit_test(test_cut_short),
-        cmocka_unit_test(test_train_state),     cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_empty_shard),
+        cmocka_unit_test(test_large_shard),
+        cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_bad_shards_are_not_written),
+        cmocka_unit_test(test_shards_that_lie),
+        cmocka_unit_test(test_cut_short),
+        cmocka_unit_test(test_train_state),
+        cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -177,6 +177,12 @@ static char *make_file(recipe *self, size_t *size) {
         put_dataset(self, file, "columns/score", H5T_IEEE_F32LE, 1, (hsize_t[]){2}, scores, sizeof scores);
         if (take(self) % 2) put_dataset(self, file, "columns/other", H5T_IEEE_F32LE, 1, (hsize_t[]){2}, scores, sizeof scores);
     }
+    if (take(self) % 2) {
+        hid_t text = H5Tcopy(H5T_C_S1);
+        H5Tset_size(text, 16);
+        put_attribute(self, file, "precision", text, "bf16\0\0\0\0\0\0\0\0\0\0\0", 16);
+        H5Tclose(text);
+    }
     H5Fflush(file, H5F_SCOPE_GLOBAL);
     ssize_t bytes = H5Fget_file_image(file, NULL, 0);
     char *image = bytes > 0 ? malloc((size_t)bytes) : NULL;

@@ -287,57 +287,127 @@ static int compare_floats(comparison *c, limn_error *error) {
 
 /* ---------------------------------------------------------------- drawing */
 
-/* argmax over the codes of uncond + 3·(cond − uncond), through the cache. The empty prompt is `<s></s>` padded with 1. */
-static int compare_greedy(comparison *c, limn_error *error) {
+/* What is drawn at once: a row for each caption and one without any, B of them. */
+typedef struct {
+    seq2seq *model;
+    int32_t *ids, *mask; /* (B+1,S) */
+    int32_t *tokens;     /* (2B) */
+    size_t *row_text;    /* (2B) */
+    float *logits;       /* (2B,V) */
+} greedy;
+
+static void greedy_end(greedy *self) {
+    seq2seq_free(self->model);
+    free(self->ids);
+    free(self->mask);
+    free(self->tokens);
+    free(self->row_text);
+    free(self->logits);
+}
+
+/* The empty prompt is `<s></s>` padded with 1. */
+static int greedy_begin(greedy *self, const comparison *c, limn_error *error) {
     enum { BOS = 0, EOS = 2, PAD = 1 };
-    const float scale = 3;
-    size_t B = c->batch.B, S = c->config.max_text_length, T = c->config.image_length, V = c->config.image_vocab_size + 1;
+    size_t B = c->batch.B, S = c->config.max_text_length, V = c->config.image_vocab_size + 1;
+    *self = (greedy){0};
     if (S < 2 || c->config.encoder_vocab_size <= EOS) return limn_fail(error, "%s: no room for an empty prompt", c->directory);
-    seq2seq *model = seq2seq_load(c->directory, false, error);
-    if (model == NULL) return -1;
-    seq2seq_decoder *decoder = seq2seq_decoder_create(model, 2 * B, error);
-    int32_t *ids = limn_allocate((B + 1) * S, sizeof *ids, error), *mask = limn_allocate((B + 1) * S, sizeof *mask, error);
-    int32_t *tokens = limn_allocate(2 * B, sizeof *tokens, error), *drawn = limn_allocate(B * T, sizeof *drawn, error);
-    size_t *row_text = limn_allocate(2 * B, sizeof *row_text, error);
-    float *logits = limn_allocate(2 * B * V, sizeof *logits, error);
-    int status = decoder && ids && mask && tokens && drawn && row_text && logits ? 0 : -1;
-    if (status == 0) {
-        memcpy(ids, c->batch.input_ids, B * S * sizeof *ids);
-        memcpy(mask, c->batch.attention_mask, B * S * sizeof *mask);
-        for (size_t s = 0; s < S; s++) {
-            ids[B * S + s] = s == 0 ? BOS : s == 1 ? EOS : PAD;
-            mask[B * S + s] = s < 2;
-        }
-        for (size_t r = 0; r < 2 * B; r++) {
-            row_text[r] = r < B ? r : B;
-            tokens[r] = (int32_t)c->config.decoder_start_token_id;
-        }
-        seq2seq_decoder_begin(decoder, ids, mask, B + 1, row_text);
-        for (size_t t = 0; t < T; t++) {
-            seq2seq_decoder_step(decoder, tokens, logits);
-            for (size_t b = 0; b < B; b++) {
-                const float *cond = logits + b * V, *uncond = logits + (B + b) * V;
-                float best = -INFINITY;
-                for (size_t k = 0; k < c->config.image_vocab_size; k++) {
-                    float guided = uncond[k] + scale * (cond[k] - uncond[k]);
-                    if (guided > best) {
-                        best = guided;
-                        drawn[b * T + t] = (int32_t)k;
-                    }
-                }
-                tokens[b] = tokens[B + b] = drawn[b * T + t];
-            }
-        }
-        golden_compare_ids(c->report, "guided_greedy_scale3", drawn, B * T, tensor_file_find(c->file, "guided_greedy_scale3"));
+    self->model = seq2seq_load(c->directory, false, error);
+    self->ids = limn_allocate((B + 1) * S, sizeof *self->ids, error);
+    self->mask = limn_allocate((B + 1) * S, sizeof *self->mask, error);
+    self->tokens = limn_allocate(2 * B, sizeof *self->tokens, error);
+    self->row_text = limn_allocate(2 * B, sizeof *self->row_text, error);
+    self->logits = limn_allocate(2 * B * V, sizeof *self->logits, error);
+    if (!self->model || !self->ids || !self->mask || !self->tokens || !self->row_text || !self->logits) return -1;
+    memcpy(self->ids, c->batch.input_ids, B * S * sizeof *self->ids);
+    memcpy(self->mask, c->batch.attention_mask, B * S * sizeof *self->mask);
+    for (size_t s = 0; s < S; s++) {
+        self->ids[B * S + s] = s == 0 ? BOS : s == 1 ? EOS : PAD;
+        self->mask[B * S + s] = s < 2;
     }
-    free(ids);
-    free(mask);
-    free(tokens);
-    free(drawn);
-    free(row_text);
-    free(logits);
+    for (size_t r = 0; r < 2 * B; r++) self->row_text[r] = r < B ? r : B;
+    return 0;
+}
+
+/* drawn (B,T): argmax over the codes of uncond + 3·(cond − uncond), through the cache; guided (B,T,codes), when not NULL, are
+ * those. What follows a token is drawn as if `before` (B,T) had been drawn, when that is not NULL. */
+static int greedy_draw(greedy *self, const comparison *c, const int32_t *before, int32_t *drawn, float *guided,
+                       limn_error *error) {
+    const float scale = 3;
+    size_t B = c->batch.B, T = c->config.image_length, codes = c->config.image_vocab_size, V = codes + 1;
+    seq2seq_decoder *decoder = seq2seq_decoder_create(self->model, 2 * B, error);
+    if (decoder == NULL) return -1;
+    for (size_t r = 0; r < 2 * B; r++) self->tokens[r] = (int32_t)c->config.decoder_start_token_id;
+    seq2seq_decoder_begin(decoder, self->ids, self->mask, B + 1, self->row_text);
+    for (size_t t = 0; t < T; t++) {
+        seq2seq_decoder_step(decoder, self->tokens, self->logits);
+        for (size_t b = 0; b < B; b++) {
+            const float *cond = self->logits + b * V, *uncond = self->logits + (B + b) * V;
+            float best = -INFINITY;
+            for (size_t k = 0; k < codes; k++) {
+                float logit = uncond[k] + scale * (cond[k] - uncond[k]);
+                if (guided != NULL) guided[(b * T + t) * codes + k] = logit;
+                if (logit > best) {
+                    best = logit;
+                    drawn[b * T + t] = (int32_t)k;
+                }
+            }
+            self->tokens[b] = self->tokens[B + b] = before != NULL ? before[b * T + t] : drawn[b * T + t];
+        }
+    }
     seq2seq_decoder_free(decoder);
-    seq2seq_free(model);
+    return 0;
+}
+
+/* How far a lesser precision is from fp32 when both continue the same tokens. */
+static int compare_precision(greedy *self, const comparison *c, nn_precision precision, double tolerance, const int32_t *before,
+                             const float *exact, limn_error *error) {
+    size_t n = c->batch.B * c->config.image_length, codes = c->config.image_vocab_size, equal = 0;
+    int32_t *drawn = limn_allocate(n, sizeof *drawn, error);
+    float *guided = limn_allocate(n * codes, sizeof *guided, error);
+    int status = drawn && guided && seq2seq_prepare(self->model, precision, error) == 0 ? 0 : -1;
+    if (status == 0) status = greedy_draw(self, c, before, drawn, guided, error);
+    if (status == 0) {
+        double difference = 0, sum = 0;
+        for (size_t i = 0; i < n; i++) {
+            double mean = 0;
+            for (size_t k = 0; k < codes; k++) mean += (double)exact[i * codes + k] / (double)codes;
+            for (size_t k = 0; k < codes; k++) {
+                double error_here = (double)guided[i * codes + k] - (double)exact[i * codes + k];
+                difference += error_here * error_here;
+                sum += ((double)exact[i * codes + k] - mean) * ((double)exact[i * codes + k] - mean);
+            }
+            equal += drawn[i] == before[i];
+        }
+        double share = sqrt(difference / sum);
+        char detail[160];
+        snprintf(detail, sizeof detail, "guided logits differ by %.2f %% (at most %.0f), %zu of %zu tokens are the same",
+                 100 * share, 100 * tolerance, equal, n);
+        golden_check(c->report, nn_precision_name(precision), share <= tolerance, detail);
+    }
+    free(drawn);
+    free(guided);
+    return status;
+}
+
+static int compare_greedy(comparison *c, limn_error *error) {
+    size_t n = c->batch.B * c->config.image_length, codes = c->config.image_vocab_size;
+    const tensor *expected = tensor_file_find(c->file, "guided_greedy_scale3");
+    greedy self;
+    int32_t *drawn = limn_allocate(n, sizeof *drawn, error);
+    float *guided = limn_allocate(n * codes, sizeof *guided, error);
+    int status = greedy_begin(&self, c, error) == 0 && drawn && guided ? 0 : -1;
+    if (status == 0) status = greedy_draw(&self, c, NULL, drawn, guided, error);
+    if (status == 0) golden_compare_ids(c->report, "guided_greedy_scale3", drawn, n, expected);
+    if (status == 0) status = seq2seq_prepare(self.model, PRECISION_FP32, error);
+    if (status == 0) status = greedy_draw(&self, c, NULL, drawn, guided, error);
+    if (status == 0) {
+        golden_compare_ids(c->report, "guided_greedy_scale3, packed", drawn, n, expected);
+        status = compare_precision(&self, c, PRECISION_BF16, 0.15, drawn, guided, error);
+    }
+    if (status == 0) status = compare_precision(&self, c, PRECISION_INT8, 0.25, drawn, guided, error);
+    greedy_end(&self);
+    free(drawn);
+    free(guided);
     return status;
 }
 
