@@ -46,8 +46,11 @@ void vqgan_encode(const vqgan *model, int32_t *tokens, float *latent, const floa
                                  arena);
         else
             vqgan_chain_infer(&model->set, &model->encoder, z, pictures + start * picture_size, count, arena);
-        vqgan_nearest_codes(tokens + start * L, z, model->set.list[model->codebook].value, count * L, config->n_embed, D,
-                            arena);
+        if (model->packed_codes)
+            vqgan_codebook_search(model->packed_codes, tokens + start * L, z, count * L, arena);
+        else
+            vqgan_nearest_codes(tokens + start * L, z, model->set.list[model->codebook].value, count * L, config->n_embed, D,
+                                arena);
         limn_arena_release(arena, mark);
     }
 }

@@ -69,12 +69,15 @@ typedef struct {
     packed_convolution *first, *second, *shortcut;
 } packed_layer;
 
+typedef struct packed_codebook packed_codebook; /* quantize.c */
+
 struct vqgan {
     vqgan_config config;
     parameters set;
     chain encoder, decoder; /* with quant_conv as the encoder's last layer, post_quant_conv as the decoder's first */
     size_t codebook;        /* parameter (n_embed, embed_dim) */
     packed_layer *packed_encoder, *packed_decoder; /* as many as the chains have layers; NULL until prepared */
+    packed_codebook *packed_codes; /* with packed_encoder */
     char sha256[65];
 };
 
@@ -152,6 +155,11 @@ int vqgan_build_decoder(vqgan *model, limn_error *error);
 /* tokens (N) = index of the nearest row of codebook (V,D) to each row of latent (N,D), the lowest where several are. */
 void vqgan_nearest_codes(int32_t *tokens, const float *latent, const float *codebook, size_t N, size_t V, size_t D,
                          limn_arena *arena);
+/* The same by a codebook laid out once: as exact in any precision. codebook must live as long. */
+packed_codebook *vqgan_codebook_pack(const float *codebook, size_t V, size_t D, nn_precision precision, limn_error *error);
+void vqgan_codebook_free(packed_codebook *self);
+size_t vqgan_codebook_bytes(const packed_codebook *self);
+void vqgan_codebook_search(const packed_codebook *self, int32_t *tokens, const float *latent, size_t N, limn_arena *arena);
 /* The codebook loss of taming's legacy order: mean((sg[q] − z)²) + beta·mean((q − sg[z])²). z and q are (n). */
 double vqgan_codebook_loss(const float *z, const float *q, size_t n);
 /* dz += scale·∂loss/∂z, dq = scale·∂loss/∂q. */

@@ -83,14 +83,24 @@ static void free_packed(packed_layer **list, size_t count) {
 void vqgan_free_prepared(vqgan *model) {
     free_packed(&model->packed_encoder, model->encoder.count);
     free_packed(&model->packed_decoder, model->decoder.count);
+    vqgan_codebook_free(model->packed_codes);
+    model->packed_codes = NULL;
+}
+
+static int pack_encoder(vqgan *model, nn_precision precision, size_t *bytes, limn_error *error) {
+    const parameter *codebook = &model->set.list[model->codebook];
+    if (pack_chain(&model->set, &model->encoder, &model->packed_encoder, precision, bytes, error)) return -1;
+    model->packed_codes = vqgan_codebook_pack(codebook->value, codebook->shape[0], codebook->shape[1], precision, error);
+    if (!model->packed_codes) return -1;
+    *bytes += vqgan_codebook_bytes(model->packed_codes);
+    return 0;
 }
 
 int vqgan_prepare(vqgan *model, nn_precision precision, vqgan_half half, limn_error *error) {
     const double begin = limn_seconds();
     size_t bytes = 0;
     vqgan_free_prepared(model);
-    if ((half != VQGAN_DECODER && vqgan_can_encode(model) &&
-         pack_chain(&model->set, &model->encoder, &model->packed_encoder, precision, &bytes, error)) ||
+    if ((half != VQGAN_DECODER && vqgan_can_encode(model) && pack_encoder(model, precision, &bytes, error)) ||
         (half != VQGAN_ENCODER && pack_chain(&model->set, &model->decoder, &model->packed_decoder, precision, &bytes, error))) {
         vqgan_free_prepared(model);
         return limn_fail_context(error, "the VQGAN's weights cannot be laid out");

@@ -93,6 +93,49 @@ static void as_without(void **state) {
     compare(NULL, 21); /* more than are in memory at once */
 }
 
+/* Whatever the latents were computed in: their tokens are the nearest codes, the lowest of equals. */
+static void codes_are_the_nearest(void **state) {
+    (void)state;
+    enum { B = 3, CODES = 4500 };
+    const nn_precision precisions[] = {PRECISION_FP32, PRECISION_BF16};
+    vqgan *model = tiny_model("n_embed=4500", false);
+    limn_arena *arena = tiny_arena();
+    float *pictures = tiny_pictures(B, 3);
+    float *codebook = parameters_find(vqgan_get_parameters(model), "quantize.embedding.weight")->mutable_value;
+    for (size_t p = 0; p < 2; p++) {
+        prepare(model, precisions[p], VQGAN_ENCODER);
+        coded first = code(model, pictures, NULL, B, arena);
+        /* some latents themselves are codes, twice, and with neighbours that no product of few digits tells apart */
+        for (size_t i = 0; i < B * TOKENS; i++)
+            for (size_t d = 0; d < WIDTH; d++) {
+                const float value = first.latent[i * WIDTH + d];
+                codebook[(90 * i + 7) * WIDTH + d] = value;
+                codebook[(90 * i + 50) * WIDTH + d] = i % 3 ? value : value * 1.0001f;
+                codebook[(90 * i + 3) * WIDTH + d] = i % 5 ? value * 0.9999f : value;
+            }
+        prepare(model, precisions[p], VQGAN_ENCODER);
+        coded again = code(model, pictures, NULL, B, arena);
+        assert_memory_equal(again.latent, first.latent, B * TOKENS * WIDTH * sizeof(float));
+        for (size_t i = 0; i < B * TOKENS; i++) {
+            double nearest = INFINITY;
+            int32_t expected = -1;
+            for (size_t v = 0; v < CODES; v++) {
+                double distance = 0;
+                for (size_t d = 0; d < WIDTH; d++)
+                    distance += pow((double)again.latent[i * WIDTH + d] - (double)codebook[v * WIDTH + d], 2);
+                if (distance < nearest) nearest = distance, expected = (int32_t)v;
+            }
+            assert_int_equal(again.tokens[i], expected);
+            assert_int_equal(expected, 90 * i + (i % 5 ? 7 : 3));
+        }
+        free_coded(&first);
+        free_coded(&again);
+    }
+    free(pictures);
+    limn_arena_destroy(arena);
+    vqgan_free(model);
+}
+
 static void with_plain_resampling(void **state) {
     (void)state;
     compare("resamp_with_conv=false", 3);
@@ -188,9 +231,8 @@ static void speed_is_measured(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_without),        cmocka_unit_test(with_plain_resampling),
-        cmocka_unit_test(either_half),       cmocka_unit_test(no_memory_is_an_error),
-        cmocka_unit_test(speed_is_measured),
+        cmocka_unit_test(as_without),  cmocka_unit_test(with_plain_resampling), cmocka_unit_test(codes_are_the_nearest),
+        cmocka_unit_test(either_half), cmocka_unit_test(no_memory_is_an_error), cmocka_unit_test(speed_is_measured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
