@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "nn/nn.h"
+
 /* The program is compiled for any x86-64; functions marked LIMN_CLONES are compiled three times, and the dynamic linker takes
  * the one for this CPU. What such a function calls must be LIMN_INLINE, or it would stay baseline code. GCC also gives an
  * OpenMP region inside a cloned function baseline code: the loop over one thread's share is the cloned function, and the
@@ -39,5 +41,9 @@ void use_single_threaded_blas(void);
 
 /* out[i] = 0 or 1/(1−rate) for i = start … start+count−1, a function of (seed, stream, i). */
 void dropout_factors(float *out, float rate, uint64_t seed, uint64_t stream, size_t start, size_t count);
+
+/* Who multiplies weights that are packed for this precision now (backend.c); never BACKEND_AUTO. */
+typedef enum { BACKEND_AUTO, BACKEND_LIMN, BACKEND_ONEDNN, BACKEND_OPENBLAS } nn_backend;
+nn_backend backend_for(nn_precision precision);
 
 #endif

@@ -57,6 +57,10 @@ typedef enum { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8 } nn_precision;
 /* "fp32", "bf16", "int8" and back; a usage error that names the option --precision when unknown. */
 int nn_precision_parse(nn_precision *out, const char *text, limn_error *error);
 const char *nn_precision_name(nn_precision precision);
+/* Who multiplies what is packed from here on: "limn" (kernels of our own, on any CPU), "onednn", "openblas" (fp32 products of
+ * few rows; convolutions stay ours), "auto": ours, but oneDNN's bf16 where the CPU has AMX. A usage error that names the option
+ * --backend where that cannot be. For the whole process; call it before models are loaded. */
+int nn_choose_backend(const char *name, nn_precision precision, limn_error *error);
 
 /* ---------------------------------------------------------------- products */
 
@@ -88,9 +92,11 @@ void linear_backward(float *din, float *dweight, float *dbias, const float *dout
  * CPU multiplies bfloat16 or 8 bits the inputs are rounded too: to bfloat16 in BF16; in INT8 to 8 bits, relative to their row's
  * largest, where they are `normed` and so of one size, and to 16 where they are not. Elsewhere they stay float32. */
 typedef struct packed_linear packed_linear;
-/* It lives in the arena `storage` (whose pages are large, which a stream of weights needs) and takes so many bytes of it. */
+/* It lives in the arena `storage` (whose pages are large, which a stream of weights needs) and takes at most so many bytes of
+ * it; oneDNN's has memory of its own, and OpenBLAS' reads `weight` itself. NULL with an error. */
 const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t C, nn_precision precision, bool normed,
-                                          limn_arena *storage);
+                                          limn_arena *storage, limn_error *error);
+void packed_linear_free(const packed_linear *self); /* what is not in the arena; NULL allowed */
 size_t packed_linear_bytes(size_t OC, size_t C, nn_precision precision);
 /* out (N,OC) = in (N,C)·weightᵀ + bias (OC, or NULL), for `count` layers that read the same input (N,C). One pass over the
  * weights serves up to 48 rows: made for the few rows of a decoding step. Scratch of 2·(C+1)·N bytes and 6 KiB a thread. */

@@ -5,6 +5,7 @@
 #include "nn/convolution_internal.h"
 #include "nn/internal.h"
 #include "nn/math_inline.h"
+#include "nn/onednn.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,7 +17,8 @@ struct packed_convolution {
     convolution_shape shape;
     const convolution_kernels *kernels; /* that the weights are laid out for */
     bool winograd, pairs;
-    limn_arena *room; /* of the weights */
+    onednn_convolution *library; /* of one picture; what follows is not used then */
+    limn_arena *room;            /* of the weights */
     float *weights, *bias;
     ptrdiff_t *dy, *dx; /* (taps) */
 };
@@ -62,6 +64,14 @@ packed_convolution *packed_convolution_create(const float *weight, const float *
     const size_t width = kernels->channels_per_block, blocks = divide_up(shape->O, width), taps = shape->kernel * shape->kernel;
     self->shape = *shape;
     self->kernels = kernels;
+    if (backend_for(precision) == BACKEND_ONEDNN) {
+        convolution_shape one = *shape;
+        one.B = 1;
+        self->library = onednn_convolution_create(weight, bias, &one, precision, error);
+        if (self->library != NULL) return self;
+        free(self);
+        return NULL;
+    }
     self->winograd = winograd_fits(kernels, shape);
     self->pairs = precision != PRECISION_FP32 && shape->C % 2 == 0;
     const size_t points = self->winograd ? WINOGRAD_POINTS : taps, bias_bytes = blocks * width * sizeof(float);
@@ -89,12 +99,13 @@ packed_convolution *packed_convolution_create(const float *weight, const float *
 
 void packed_convolution_free(packed_convolution *self) {
     if (self == NULL) return;
+    onednn_convolution_free(self->library);
     limn_arena_destroy(self->room);
     free(self);
 }
 
 size_t packed_convolution_bytes(const packed_convolution *self) {
-    return sizeof *self + limn_arena_peak(self->room);
+    return sizeof *self + (self->library != NULL ? onednn_convolution_bytes(self->library) : limn_arena_peak(self->room));
 }
 
 /* ---------------------------------------------------------------- running */
@@ -141,16 +152,32 @@ static const float *read_input(const packed_convolution *self, const convolution
     return out;
 }
 
-static void run_direct(const packed_convolution *self, const convolution_pass *pass, size_t B, limn_arena *arena) {
+/* The input in its own size, normed and rounded. */
+static const float *take_input(const packed_convolution *self, const convolution_pass *pass, size_t B, limn_arena *arena) {
     const convolution_shape *shape = &self->shape;
-    const size_t rows = convolution_out_rows(shape), columns = convolution_out_columns(shape);
     const float *in = pass->in;
     if (pass->upsampled) {
         float *large = limn_arena_floats(arena, B * shape->Y * shape->X * shape->C);
         upsample_nearest_forward(large, in, B, shape->Y / 2, shape->X / 2, shape->C);
         in = large;
     }
-    const tap_sum sum = {.in = read_input(self, pass, in, B, arena),
+    return read_input(self, pass, in, B, arena);
+}
+
+static void run_library(const packed_convolution *self, const convolution_pass *pass, size_t B, limn_arena *arena) {
+    const convolution_shape *shape = &self->shape;
+    const size_t P = convolution_out_rows(shape) * convolution_out_columns(shape);
+    const float *in = take_input(self, pass, B, arena);
+    for (size_t b = 0; b < B; b++)
+        onednn_convolution_forward(self->library, pass->out + b * P * shape->O, in + b * shape->Y * shape->X * shape->C,
+                                   pass->residual != NULL ? pass->residual + b * P * shape->O : NULL);
+    if (pass->moments != NULL) picture_moments(pass->moments, pass->out, B, P, shape->O, arena);
+}
+
+static void run_direct(const packed_convolution *self, const convolution_pass *pass, size_t B, limn_arena *arena) {
+    const convolution_shape *shape = &self->shape;
+    const size_t rows = convolution_out_rows(shape), columns = convolution_out_columns(shape);
+    const tap_sum sum = {.in = take_input(self, pass, B, arena),
                          .B = B,
                          .Y = shape->Y,
                          .X = shape->X,
@@ -177,7 +204,9 @@ static void run_direct(const packed_convolution *self, const convolution_pass *p
 
 void packed_convolution_forward(const packed_convolution *self, const convolution_pass *pass, size_t B, limn_arena *arena) {
     const size_t mark = limn_arena_mark(arena);
-    if (self->winograd)
+    if (self->library != NULL)
+        run_library(self, pass, B, arena);
+    else if (self->winograd)
         run_winograd(self, pass, B, arena);
     else
         run_direct(self, pass, B, arena);

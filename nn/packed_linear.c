@@ -4,6 +4,7 @@
 #include "nn/internal.h"
 #include "nn/linear_kernels.h"
 #include "nn/nn.h"
+#include "nn/onednn.h"
 
 #include <math.h>
 #include <omp.h>
@@ -14,6 +15,8 @@ enum { ROWS_AT_ONCE = 48 };
 
 struct packed_linear {
     size_t OC, C;
+    onednn_linear *library; /* oneDNN's; the rest is not used then */
+    const float *plain;     /* OpenBLAS': (OC,C); the rest is not used then */
     nn_precision precision;
     const linear_kernels *kernels;
     size_t halves;          /* INT8: of the rows' numbers, see linear_kernels.h */
@@ -120,9 +123,18 @@ size_t packed_linear_bytes(size_t OC, size_t C, nn_precision precision) {
 }
 
 const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t C, nn_precision precision, bool normed,
-                                          limn_arena *storage) {
+                                          limn_arena *storage, limn_error *error) {
     packed_linear *self = limn_arena_bytes(storage, sizeof *self);
     *self = describe(OC, C, precision, normed);
+    const nn_backend backend = backend_for(precision);
+    if (backend == BACKEND_ONEDNN) {
+        self->library = onednn_linear_create(weight, OC, C, precision, error);
+        return self->library != NULL ? self : NULL;
+    }
+    if (backend == BACKEND_OPENBLAS) {
+        self->plain = weight;
+        return self;
+    }
     self->weights = limn_arena_bytes(storage, self->panels * self->panel_bytes);
     self->scales = limn_arena_floats(storage, scales_count(self));
     self->offsets = limn_arena_bytes(storage, scales_count(self) * sizeof *self->offsets);
@@ -133,6 +145,10 @@ const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t
 #pragma omp parallel for schedule(static) num_threads((int)limn_get_threads())
     for (size_t p = 0; p < self->panels; p++) pack_panel(self, p, weight);
     return self;
+}
+
+void packed_linear_free(const packed_linear *self) {
+    if (self != NULL) onednn_linear_free(self->library);
 }
 
 /* ---------------------------------------------------------------- rows */
@@ -276,7 +292,19 @@ static bool take_panel(panel_queue *queue, bool front, size_t *panel) {
     return true;
 }
 
+static void multiply_elsewhere(const packed_product *product, const float *in, size_t N) {
+    const packed_linear *self = product->weight;
+    if (self->library != NULL)
+        onednn_linear_forward(self->library, product->out, self->OC, in, self->C, product->bias, N);
+    else
+        linear_forward(product->out, in, self->plain, product->bias, N, self->C, self->OC);
+}
+
 void packed_linear_forward(const packed_product *products, size_t count, const float *in, size_t N, limn_arena *arena) {
+    if (products[0].weight->library != NULL || products[0].weight->plain != NULL) {
+        for (size_t i = 0; i < count; i++) multiply_elsewhere(&products[i], in, N);
+        return;
+    }
     const size_t mark = limn_arena_mark(arena), threads = limn_get_threads();
     const input_rows input = take_rows(products[0].weight, N, arena);
     size_t panels = 0;

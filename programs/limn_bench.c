@@ -45,13 +45,14 @@ static int bench_sample(int argc, char **argv, limn_error *error) {
         .summary = "Measures the time of all image tokens of some drawings of one caption, with random weights.",
         .examples = "$ limn-bench sample --config configs/mini.json --precision bf16 --batch 9\n"
                     "      nine guided drawings, as limn-sample makes them\n"};
-    const char *path = NULL, *precision_name = "fp32";
+    const char *path = NULL, *precision_name = "fp32", *backend = "auto";
     sampling_options options = {.count = 9, .guidance = 10, .temperature = 1, .top_p = 1, .top_k = 256};
     size_t rounds = 2;
     const limn_option table[] = {
         {"config", LIMN_OPTION_STRING, &path, "FILE", "JSON or YAML with the section seq2seq", true},
         {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16|int8", "precision of the numbers that are multiplied",
          false},
+        {"backend", LIMN_OPTION_STRING, &backend, "NAME", "who multiplies: auto, limn, onednn or openblas", false},
         {"batch", LIMN_OPTION_SIZE, &options.count, "N", "drawings", false},
         {"guidance", LIMN_OPTION_FLOAT, &options.guidance, "S", "1: none, half the rows", false},
         {"top-k", LIMN_OPTION_SIZE, &options.top_k, "K", "draw among the K most likely tokens; 0: all", false},
@@ -60,7 +61,7 @@ static int bench_sample(int argc, char **argv, limn_error *error) {
     int parsed = limn_options_parse(&program, table, argc, argv, NULL, error);
     if (parsed != 0) return parsed > 0 ? 0 : -1;
     nn_precision precision;
-    if (nn_precision_parse(&precision, precision_name, error)) return -1;
+    if (nn_precision_parse(&precision, precision_name, error) || nn_choose_backend(backend, precision, error)) return -1;
     if (rounds == 0) return limn_fail_usage(error, "--rounds must be at least 1");
     limn_log(LIMN_LOG_INFO, "%s", nn_backend_description());
     seq2seq_config config;
@@ -107,18 +108,19 @@ static int bench_train(int argc, char **argv, limn_error *error) {
 }
 
 static int bench_vqgan(int argc, char **argv, bool decode, const limn_program *program, limn_error *error) {
-    const char *config = NULL, *precision_name = "fp32";
+    const char *config = NULL, *precision_name = "fp32", *backend = "auto";
     size_t batch = 9, steps = 3;
     nn_precision precision;
     const limn_option options[] = {
         {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML with the section vqgan", true},
         {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16", "precision of the numbers that are multiplied", false},
+        {"backend", LIMN_OPTION_STRING, &backend, "NAME", "who multiplies: auto, limn, onednn or openblas", false},
         {"batch", LIMN_OPTION_SIZE, &batch, "N", "pictures of a step", false},
         {"steps", LIMN_OPTION_SIZE, &steps, "N", "steps that are measured, after one that is not; the fastest counts", false},
         {0}};
     int parsed = limn_options_parse(program, options, argc, argv, NULL, error);
     if (parsed != 0) return parsed > 0 ? 0 : -1;
-    if (nn_precision_parse(&precision, precision_name, error)) return -1;
+    if (nn_precision_parse(&precision, precision_name, error) || nn_choose_backend(backend, precision, error)) return -1;
     if (batch == 0 || batch > 4096 || steps == 0)
         return limn_fail_usage(error, "--batch must be 1 to 4096 and --steps at least 1");
     double peak_before, peak_after;

@@ -50,7 +50,7 @@ static int print_summary(const encode_options *options, const encode_summary *su
 static int run(int argc, char **argv, limn_error *error) {
     encode_options options = {.parts = 1};
     limn_strings patterns = {0};
-    const char *part = NULL, *precision = "fp32";
+    const char *part = NULL, *precision = "fp32", *backend = "auto";
     bool json = false;
     const limn_option table[] = {
         {"input", LIMN_OPTION_STRINGS, &patterns, "TAR", "Tars of pictures and captions (patterns allowed).", true},
@@ -60,6 +60,7 @@ static int run(int argc, char **argv, limn_error *error) {
         {"batch", LIMN_OPTION_SIZE, &options.batch, "N", "Pictures the VQGAN sees at once; 0: two a thread, from 4 to 32.",
          false},
         {"precision", LIMN_OPTION_STRING, &precision, "fp32|bf16", "What the VQGAN computes in; bf16 is faster.", false},
+        {"backend", LIMN_OPTION_STRING, &backend, "NAME", "Who multiplies: auto, limn, onednn or openblas.", false},
         {"verify", LIMN_OPTION_SIZE, &options.verify, "K", "Check K pictures afterwards: read back, and bf16 against fp32.",
          false},
         {"restart", LIMN_OPTION_FLAG, &options.restart, NULL, "Make the shards of these tars anew.", false},
@@ -81,8 +82,8 @@ static int run(int argc, char **argv, limn_error *error) {
     if (parsed == 0) {
         status = (part && part_parse(part, &options.part, &options.parts, error)) ||
                  nn_precision_parse(&options.precision, precision, error) ||
-                 limn_expand_paths(&patterns, &options.inputs, error) || encode_run(&options, &summary, error) ||
-                 print_summary(&options, &summary, json, error);
+                 nn_choose_backend(backend, options.precision, error) || limn_expand_paths(&patterns, &options.inputs, error) ||
+                 encode_run(&options, &summary, error) || print_summary(&options, &summary, json, error);
     }
     limn_strings_free(&options.inputs);
     limn_strings_free(&patterns);

@@ -4,7 +4,7 @@
 
 static int run(int argc, char **argv, limn_error *error) {
     drawing_job job = {.sampling = {.count = 9, .guidance = 10, .temperature = 1, .top_p = 1}};
-    const char *precision = "fp32";
+    const char *precision = "fp32", *backend = "auto";
     const limn_program program = {
         .name = "limn-sample",
         .summary = "Draws pictures for a sentence, or for every line of a file.",
@@ -30,6 +30,7 @@ static int run(int argc, char **argv, limn_error *error) {
          false},
         {"precision", LIMN_OPTION_STRING, &precision, "P",
          "fp32: as it was trained; bf16: some three times as fast; int8: a little faster, in half of that memory", false},
+        {"backend", LIMN_OPTION_STRING, &backend, "NAME", "who multiplies: auto, limn, onednn or openblas", false},
         {"tokens-out", LIMN_OPTION_STRING, &job.tokens_out, "FILE", "also write the tokens, a JSON line for each prompt",
          false},
         {"singles", LIMN_OPTION_STRING, &job.singles, "DIR", "also write every drawing as a picture of its own", false},
@@ -39,7 +40,7 @@ static int run(int argc, char **argv, limn_error *error) {
     int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
     if (parsed) return parsed < 0 ? -1 : 0;
     if (!job.prompt == !job.prompts) return limn_fail_usage(error, "one of --prompt TEXT and --prompts FILE is needed");
-    if (nn_precision_parse(&job.precision, precision, error)) return -1;
+    if (nn_precision_parse(&job.precision, precision, error) || nn_choose_backend(backend, job.precision, error)) return -1;
     return draw_job(&job, stdout, error);
 }
 

@@ -84,6 +84,7 @@ struct seq2seq {
     nn_precision precision;
 };
 
+void seq2seq_forget_packed(seq2seq *model);
 int seq2seq_config_copy(seq2seq_config *out, const seq2seq_config *config, limn_error *error);
 static inline const float *parameter_value(const seq2seq *model, long slot) {
     return slot == ABSENT ? NULL : model->parameters.list[slot].value;

@@ -272,8 +272,7 @@ void seq2seq_free(seq2seq *model) {
     free(model->encoder.layers);
     free(model->decoder.layers);
     free(model->notes);
-    free(model->packed);
-    limn_arena_destroy(model->packed_storage);
+    seq2seq_forget_packed(model);
     parameters_free(&model->parameters);
     tensor_file_close(model->mapped);
     seq2seq_config_free(&model->config);

@@ -41,17 +41,29 @@ int seq2seq_prepare(seq2seq *model, nn_precision precision, limn_error *error) {
         free(packed);
         return -1;
     }
-    for (size_t i = 0; i < set->count; i++) {
+    int status = 0;
+    for (size_t i = 0; i < set->count && status == 0; i++) {
         if (chosen[i] == NOT_PACKED) continue;
         const parameter *p = &set->list[i];
-        packed[i] = packed_linear_create(p->value, p->shape[0], p->shape[1], precision, chosen[i] == PACKED_NORMED, storage);
+        packed[i] =
+            packed_linear_create(p->value, p->shape[0], p->shape[1], precision, chosen[i] == PACKED_NORMED, storage, error);
+        if (packed[i] == NULL) status = limn_fail_context(error, "packing %s", p->name);
         if (model->mapped != NULL) limn_forget_mapped(p->value, p->size * sizeof *p->value);
     }
     free(chosen);
-    free(model->packed);
-    limn_arena_destroy(model->packed_storage);
+    seq2seq_forget_packed(model);
     model->packed = packed;
     model->packed_storage = storage;
     model->precision = precision;
-    return 0;
+    if (status != 0) seq2seq_forget_packed(model);
+    return status;
+}
+
+void seq2seq_forget_packed(seq2seq *model) {
+    for (size_t i = 0; model->packed != NULL && i < model->parameters.count; i++) packed_linear_free(model->packed[i]);
+    free(model->packed);
+    limn_arena_destroy(model->packed_storage);
+    model->packed = NULL;
+    model->packed_storage = NULL;
+    model->precision = PRECISION_FP32;
 }
