@@ -199,12 +199,13 @@ void attention_forward(float *out, float *weights, const float *q, const float *
 void attention_backward(float *dq, float *dk, float *dv, float *dbias, const float *dout, const float *weights, const float *q,
                         const float *k, const float *v, const attention_shape *shape, limn_arena *arena);
 
-/* Keys and values of sequences that grow by a token a step, in FP32 or BF16, laid out so that a step reads them in long runs:
- * keys by sixteen positions (sequences, H, capacity/16, D, 16), values (sequences, H, capacity, D), both in pairs where they
- * are BF16. `memory` is the caller's, attention_cache_bytes long and 64-byte aligned; its contents need no beginning. */
+/* Keys and values of sequences that grow by a token a step, laid out so that a step reads them in long runs: keys by sixteen
+ * positions (sequences, H, capacity/16, D, 16), values (sequences, H, capacity, D). In INT8 each key and value of a head has a
+ * scale of its own. `memory` is the caller's, attention_cache_bytes long and 64-byte aligned; its contents need no beginning.
+ */
 typedef struct {
     size_t sequences, H, capacity, D;
-    nn_precision precision; /* INT8 is taken as BF16 */
+    nn_precision precision;
     void *memory;
 } attention_cache;
 size_t attention_cache_bytes(const attention_cache *cache);
