@@ -120,7 +120,7 @@ LIMN_INLINE void score_group(float *scores, const uint32_t *keys, const float *q
     size_t d = 0;
     for (; d + 3 < D; d += 4) {
         const uint32_t *row = keys + d / per_word * GROUP;
-        for (size_t line = 0; line < 4 / per_word; line++) __builtin_prefetch(ahead + (d / per_word + line) * GROUP);
+        for (size_t line = 0; line < 4 / per_word; line++) __builtin_prefetch(ahead + (d / per_word + line) * GROUP, 0, 0);
 #pragma omp simd
         for (size_t j = 0; j < GROUP; j++) {
             sums[0][j] += q[d] * number_in(row[j], 0, per_word);
@@ -159,7 +159,7 @@ LIMN_INLINE void mix_values(float *restrict out, const float *restrict weights, 
     size_t s = 0;
     for (; s + 3 < count; s += 4) {
         const uint32_t *row = values + s / 4 * words;
-        for (size_t word = 0; word < words; word += GROUP) __builtin_prefetch(ahead + s / 4 * words + word);
+        for (size_t word = 0; word < words; word += GROUP) __builtin_prefetch(ahead + s / 4 * words + word, 0, 0);
 #pragma omp simd
         for (size_t d = 0; d < D; d++)
             out[d] += (weights[s] * number_in(row[d], 0, per_word) +

@@ -59,7 +59,7 @@ TARGET_BF16 static inline __attribute__((always_inline)) void multiply_rows_bf16
     for (size_t k = 0; k < depth; k += 2) {
         const __m512bh weight0 = (__m512bh)_mm512_loadu_si512(weights + k * PANEL);
         const __m512bh weight1 = (__m512bh)_mm512_loadu_si512(weights + k * PANEL + 32);
-        _mm_prefetch(product->next + k * PANEL, _MM_HINT_T0);
+        _mm_prefetch(product->next + k * PANEL, _MM_HINT_NTA);
 #pragma GCC unroll 16
         for (size_t r = 0; r < rows; r++) {
             const __m512bh value = (__m512bh)BROADCAST(in + r * stride + 2 * k);
@@ -149,7 +149,7 @@ TARGET_VNNI static inline __attribute__((always_inline)) void multiply_rows_vnni
             const __m512i weight0 = _mm512_loadu_si512(weights);
             const __m512i weight1 = _mm512_loadu_si512(weights + 64);
             weights += 4 * PANEL;
-            _mm_prefetch(next, _MM_HINT_T0);
+            _mm_prefetch(next, _MM_HINT_NTA);
             next += next_step;
 #pragma GCC unroll 16
             for (size_t r = 0; r < rows; r++) {
