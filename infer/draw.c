@@ -118,7 +118,7 @@ static int draw_some(easel *self, const caption_ids *caption, const sampling_opt
                       caption->codes, options, first, t, self->arena);
         if (guided) memcpy(self->last + self->drawings, self->last, self->drawings * sizeof *self->last);
         for (size_t i = 0; i < wanted; i++) tokens[(first + i) * T + t] = self->last[i];
-        if (watcher) watcher->progress(watcher->context, first * T + wanted * (t + 1), options->count * T);
+        if (watcher) watcher->step(watcher->context, first, wanted, t + 1);
     }
     return 0;
 }

@@ -37,9 +37,10 @@ int sampling_options_check(const sampling_options *options, limn_error *error);
 void sample_tokens(int32_t *tokens, const float *cond, const float *uncond, size_t rows, size_t V, size_t codes,
                    const sampling_options *options, size_t first_row, size_t position, limn_arena *arena);
 
-/* Is told after each step how many tokens of all are drawn. */
+/* Is told after each step that drawings first … first + drawings − 1 have `position` tokens by now, and those before them all;
+ * they stand in the array of tokens. */
 typedef struct {
-    void (*progress)(void *context, size_t done, size_t total);
+    void (*step)(void *context, size_t first, size_t drawings, size_t position);
     void *context;
 } drawing_watcher;
 /* Draws tokens (count, T) for one prompt, some drawings at a time; watcher may be NULL. Ctrl-C ends it with an error. The same
@@ -77,7 +78,9 @@ typedef struct {
     const char *tokens_out; /* file for JSON lines {"prompt", "seed", "tokens"}, NULL: none */
     sampling_options sampling;
     nn_precision precision;
-    bool restart; /* draw again what is there */
+    size_t
+        preview_every; /* tokens after which what is there is shown: in `output`, for prompts in preview.png there; 0: never */
+    bool restart;      /* draw again what is there */
 } drawing_job;
 /* Drawings of a prompt stand in one picture, in rows as long as the square root of their number, rounded up. A run over prompts
  * skips those whose files are there, and refuses (usage error) a folder that was drawn with other options or weights, which it

@@ -26,6 +26,10 @@ int single_path(char path[PATH_MAX], const char *folder, const char *name, size_
  * each as a PNG of its own in the folder `singles`, unless that is NULL. Their names go to `results`, one on a line. */
 int draw_sheet(const vqgan *model, const int32_t *tokens, size_t count, const char *path, const char *singles, const char *name,
                FILE *results, limn_arena *arena, limn_error *error);
+/* What is there of drawings of which the first `whole` are finished, the next `begun` have `position` tokens, and the rest
+ * none. */
+int draw_preview(const vqgan *model, const int32_t *tokens, size_t count, size_t whole, size_t begun, size_t position,
+                 const char *path, limn_arena *arena, limn_error *error);
 /* The tokens (count,T) as JSON: [[…], …]. */
 void print_tokens(FILE *out, const int32_t *tokens, size_t count, size_t T);
 

@@ -156,9 +156,27 @@ static bool take_written(drawing_run *run) {
 
 /* ---------------------------------------------------------------- drawing */
 
-static void show_progress(void *context, size_t done, size_t total) {
-    const drawing_run *run = context;
+static void show_progress(const drawing_run *run, size_t done) {
+    size_t total = run->job->sampling.count * vqgan_token_count(run->model.vqgan);
     limn_progress_update(run->progress, run->index * total + done, "%.60s", run->prompt);
+}
+
+/* Previews of prompts stand beside the drawings, where a name means that all is drawn. */
+static int preview_path(const drawing_run *run, char path[PATH_MAX], limn_error *error) {
+    if (run->job->prompt) return picture_path(run, path, error);
+    return limn_path_join(path, PATH_MAX, run->job->output, "preview.png", error);
+}
+
+static void watch(void *context, size_t first, size_t drawings, size_t position) {
+    const drawing_run *run = context;
+    size_t T = vqgan_token_count(run->model.vqgan), every = run->job->preview_every;
+    show_progress(run, first * T + drawings * position);
+    if (every == 0 || position % every != 0 || position == T) return;
+    char path[PATH_MAX];
+    limn_error error = {0};
+    if (preview_path(run, path, &error) || draw_preview(run->model.vqgan, run->tokens, run->job->sampling.count, first,
+                                                        drawings, position, path, run->arena, &error))
+        limn_log(LIMN_LOG_WARNING, "no preview: %s", error.message); /* the drawing goes on */
 }
 
 /* One line of the tokens file. */
@@ -191,11 +209,10 @@ static int draw_prompt(drawing_run *run, limn_error *error) {
     }
     bool has_tokens = !run->tokens_file || take_written(run);
     if (has_picture && has_tokens) {
-        size_t total = run->job->sampling.count * vqgan_token_count(run->model.vqgan);
-        show_progress(run, total, total);
+        show_progress(run, run->job->sampling.count * vqgan_token_count(run->model.vqgan));
         return 0;
     }
-    const drawing_watcher watcher = {show_progress, run};
+    const drawing_watcher watcher = {watch, run};
     if (draw_tokens(&run->model, run->prompt, &run->job->sampling, run->tokens, &watcher, error)) return -1;
     if (!has_picture && draw_sheet(run->model.vqgan, run->tokens, run->job->sampling.count, path, run->job->singles, name,
                                    run->results, run->arena, error))
@@ -259,6 +276,8 @@ int draw_job(const drawing_job *job, FILE *results, limn_error *error) {
         if (status && job->prompts) limn_fail_context(error, "prompt %zu", run.index + 1);
     }
     limn_progress_finish(run.progress);
+    char preview[PATH_MAX];
+    if (job->preview_every && job->prompts && preview_path(&run, preview, NULL) == 0) unlink(preview);
     if (run.tokens_file && fclose(run.tokens_file) && status == 0)
         status = limn_fail(error, "--tokens-out %s cannot be written: %s", job->tokens_out, strerror(errno));
     json_decref(run.written);

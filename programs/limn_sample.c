@@ -34,6 +34,8 @@ static int run(int argc, char **argv, limn_error *error) {
         {"tokens-out", LIMN_OPTION_STRING, &job.tokens_out, "FILE", "also write the tokens, a JSON line for each prompt",
          false},
         {"singles", LIMN_OPTION_STRING, &job.singles, "DIR", "also write every drawing as a picture of its own", false},
+        {"preview-every", LIMN_OPTION_SIZE, &job.preview_every, "N",
+         "show what is drawn after every N tokens, in --output; for --prompts in preview.png there", false},
         {"restart", LIMN_OPTION_FLAG, &job.restart, NULL, "draw again what an earlier run has drawn", false},
         {0},
     };

@@ -26,7 +26,7 @@ torch_vqgan() {
 
 run_ours() {
     case $1 in
-    mini-* | mega-*) ours sample --config "$config/${1%-*}.json" --precision "${1#*-}" --batch 9 --rounds 1 ;;
+    mini-* | mega-*) ours sample --config "$config/${1%-*}.json" --precision "${1#*-}" --batch 9 --rounds 2 ;;
     decode | encode) ours "vqgan-$1" --config "$config/mini.json" --precision bf16 --batch 9 ;;
     *) ours "vqgan-${1%-*}" --config "$config/mini.json" --precision fp32 --batch 9 ;;
     esac
