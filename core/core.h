@@ -274,9 +274,9 @@ typedef struct {
 } limn_mapping;
 int limn_map(limn_mapping *mapping, const char *path, limn_error *error);
 void limn_unmap(limn_mapping *mapping);
-/* The process's memory need not hold these bytes of a mapping any longer; reading them again is possible and brings them back.
- */
-void limn_forget_mapped(const void *data, size_t size);
+/* Gives the memory of these bytes back to the system, as far as they fill whole pages. Those of a mapping come back from the
+ * file when they are read again; those that were allocated are lost, and read as zeros. */
+void limn_forget(const void *data, size_t size);
 
 /* SHA-256 in lower-case hexadecimal. */
 void limn_sha256(const void *data, size_t size, char out_hex[65]);

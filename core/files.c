@@ -216,10 +216,10 @@ int limn_map(limn_mapping *mapping, const char *path, limn_error *error) {
     return failed;
 }
 
-void limn_forget_mapped(const void *data, size_t size) {
+void limn_forget(const void *data, size_t size) {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     const uintptr_t begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
-    if (end > begin) madvise((void *)begin, end - begin, MADV_DONTNEED); /* whole pages of a file's: nothing is lost */
+    if (end > begin) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
 void limn_unmap(limn_mapping *mapping) {

@@ -38,8 +38,7 @@ static int find_vqgan(char path[PATH_MAX], const char *directory, limn_error *er
 int drawing_model_load(drawing_model *model, const char *directory, nn_precision precision, limn_error *error) {
     char path[PATH_MAX];
     *model = (drawing_model){0};
-    if (find_vqgan(path, directory, error) == 0 && (model->vqgan = vqgan_load(path, false, error)) &&
-        vqgan_prepare(model->vqgan, precision, VQGAN_DECODER, error) == 0 &&
+    if (find_vqgan(path, directory, error) == 0 && (model->vqgan = vqgan_load_decoder(path, precision, error)) &&
         (model->seq2seq = seq2seq_load(directory, false, error)) &&
         caption_encoder_load(&model->captions, directory, seq2seq_get_config(model->seq2seq)->normalize_text, error) == 0 &&
         check_parts(model, directory, error) == 0 && seq2seq_prepare(model->seq2seq, precision, error) == 0)

@@ -78,9 +78,11 @@ static int picture_path(const drawing_run *run, char path[PATH_MAX], limn_error 
 /* What decides the drawings, as drawings.json keeps it. */
 static json_t *describe(const drawing_run *run, limn_error *error) {
     const sampling_options *sampling = &run->job->sampling;
-    char path[4096], sha256[65];
-    if (tensor_folder_find(run->job->model, path, error)) return NULL;
-    if (limn_sha256_file(path, sha256, error)) return NULL;
+    char path[4096], folder[4096], sha256[65], vqgan_sha256[65];
+    if (tensor_folder_find(run->job->model, path, error) || limn_sha256_file(path, sha256, error)) return NULL;
+    if (limn_path_join(folder, sizeof folder, run->job->model, "vqgan", error) || tensor_folder_find(folder, path, error) ||
+        limn_sha256_file(path, vqgan_sha256, error))
+        return NULL;
     json_t *description =
         json_pack("{s:s, s:s, s:s, s:I, s:I, s:f, s:f, s:I, s:f}", "model", sha256, "vqgan", vqgan_get_sha256(run->model.vqgan),
                   "precision", nn_precision_name(run->job->precision), "count", (json_int_t)sampling->count, "seed",

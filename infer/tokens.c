@@ -179,8 +179,8 @@ int tokens_decode(const char *directory, const limn_strings *files, const char *
     size_t length = strlen(output);
     decoding run = {.output = output, .singles = singles, .results = results};
     run.to_file = length > 4 && strcmp(output + length - 4, ".png") == 0;
-    vqgan *model = vqgan_load(directory, false, error);
-    int status = model ? vqgan_prepare(model, PRECISION_FP32, VQGAN_DECODER, error) : -1;
+    vqgan *model = vqgan_load_decoder(directory, PRECISION_FP32, error);
+    int status = model ? 0 : -1;
     if (status == 0 && !run.to_file) status = limn_make_directories(output, error);
     if (status == 0 && singles) status = limn_make_directories(singles, error);
     run.model = model;

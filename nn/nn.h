@@ -45,6 +45,8 @@ size_t parameters_add(parameters *set, parameter_layout layout, size_t rank, con
                       const char *name_format, ...) LIMN_PRINTF(6, 7);
 /* Gives every parameter a place in one block of memory (and, with_grads, every gradient), zeroed. Call once all are added. */
 int parameters_allocate(parameters *set, bool with_grads, limn_error *error);
+/* Gives the memory of one value back: it is NULL from now on. For weights that have been packed and are not read again. */
+void parameters_drop(parameters *set, size_t index);
 parameter *parameters_find(const parameters *set, const char *name); /* NULL when absent */
 void parameters_zero_grads(parameters *set);
 void parameters_free(parameters *set);

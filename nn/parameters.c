@@ -82,6 +82,12 @@ int parameters_allocate(parameters *set, bool with_grads, limn_error *error) {
     return 0;
 }
 
+void parameters_drop(parameters *set, size_t index) {
+    parameter *p = &set->list[index];
+    if (p->value != NULL) limn_forget(p->value, p->size * sizeof *p->value);
+    p->value = p->mutable_value = NULL;
+}
+
 parameter *parameters_find(const parameters *set, const char *name) {
     for (size_t i = 0; i < set->count; i++)
         if (strcmp(set->list[i].name, name) == 0) return &set->list[i];

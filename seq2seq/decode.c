@@ -143,6 +143,14 @@ static void fit_encoder(seq2seq_decoder *decoder, const int32_t *ids, const int3
     }
 }
 
+/* What the text was read with lies in the file until the next one. */
+static void forget_text_weights(const seq2seq *model) {
+    for (size_t i = 0; model->mapped != NULL && model->packed != NULL && i < model->parameters.count; i++) {
+        const parameter *p = &model->parameters.list[i];
+        if (model->packed[i] == NULL && model->notes[i].kind == LEAF_KERNEL) limn_forget(p->value, p->size * sizeof *p->value);
+    }
+}
+
 void seq2seq_decoder_begin(seq2seq_decoder *decoder, const int32_t *input_ids, const int32_t *attention_mask, size_t texts,
                            const size_t *row_text) {
     const seq2seq *model = decoder->model;
@@ -167,6 +175,7 @@ void seq2seq_decoder_begin(seq2seq_decoder *decoder, const int32_t *input_ids, c
         attention_cache_store(&decoder->caches[i].cross, keys.k_unit, keys.v, texts, 0, seen);
     }
     step_release(&decoder->memory, start);
+    forget_text_weights(model);
 }
 
 /* ---------------------------------------------------------------- one token */

@@ -48,7 +48,7 @@ int seq2seq_prepare(seq2seq *model, nn_precision precision, limn_error *error) {
         packed[i] =
             packed_linear_create(p->value, p->shape[0], p->shape[1], precision, chosen[i] == PACKED_NORMED, storage, error);
         if (packed[i] == NULL) status = limn_fail_context(error, "packing %s", p->name);
-        if (model->mapped != NULL) limn_forget_mapped(p->value, p->size * sizeof *p->value);
+        if (model->mapped != NULL) limn_forget(p->value, p->size * sizeof *p->value);
     }
     free(chosen);
     seq2seq_forget_packed(model);

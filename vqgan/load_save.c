@@ -117,20 +117,28 @@ static int load_weights(vqgan *model, const tensor_file *file, vqgan_naming nami
     return 0;
 }
 
+/* What can be drawn from, and no more. */
+static int keep_decoder(vqgan *model, nn_precision precision, limn_error *error) {
+    if (vqgan_prepare(model, precision, VQGAN_DECODER, error) != 0) return -1;
+    for (size_t i = 0; i < model->set.count; i++)
+        if (model->set.list[i].layout == PARAMETER_CONVOLUTION) parameters_drop(&model->set, i);
+    return 0;
+}
+
 /* Every tensor is checked before memory is taken, so that a config that asks for far more than the file has is refused. */
 static vqgan *load_from(const vqgan_config *config, const tensor_file *file, vqgan_naming naming, const char *prefix,
-                        bool training, limn_error *error) {
-    vqgan *model = vqgan_describe(config, vqgan_file_has_encoder(file, naming, prefix), error);
+                        bool with_encoder, bool training, limn_error *error) {
+    vqgan *model = vqgan_describe(config, with_encoder && vqgan_file_has_encoder(file, naming, prefix), error);
     if (model && (!training || vqgan_need_encoder(model, tensor_file_path(file), error) == 0) &&
         vqgan_check_weights(model, file, naming, prefix, error) == 0 && vqgan_check_training(config, training, error) == 0 &&
         load_weights(model, file, naming, prefix, training, error) == 0 &&
-        limn_sha256_file(tensor_file_path(file), model->sha256, error) == 0)
+        (!with_encoder || limn_sha256_file(tensor_file_path(file), model->sha256, error) == 0))
         return model;
     vqgan_free(model);
     return NULL;
 }
 
-vqgan *vqgan_load(const char *directory, bool training, limn_error *error) {
+static vqgan *load(const char *directory, bool with_encoder, bool training, limn_error *error) {
     tensor_file *file = tensor_folder_open(directory, error);
     if (!file) return NULL;
     vqgan_config config = {0};
@@ -139,10 +147,21 @@ vqgan *vqgan_load(const char *directory, bool training, limn_error *error) {
     vqgan *model = NULL;
     if (vqgan_find_naming(file, &naming, prefix, error) == 0 &&
         vqgan_config_read_folder(&config, directory, file, naming, prefix, error) == 0)
-        model = load_from(&config, file, naming, prefix, training, error);
+        model = load_from(&config, file, naming, prefix, with_encoder, training, error);
     vqgan_config_free(&config);
     tensor_file_close(file);
     return model;
+}
+
+vqgan *vqgan_load(const char *directory, bool training, limn_error *error) {
+    return load(directory, true, training, error);
+}
+
+vqgan *vqgan_load_decoder(const char *directory, nn_precision precision, limn_error *error) {
+    vqgan *model = load(directory, false, false, error);
+    if (model && keep_decoder(model, precision, error) == 0) return model;
+    vqgan_free(model);
+    return NULL;
 }
 
 int vqgan_need_converted(const char *directory, limn_error *error) {
@@ -157,6 +176,8 @@ int vqgan_need_converted(const char *directory, limn_error *error) {
 
 static int save_weights(const vqgan *model, const char *path, limn_error *error) {
     const parameters *set = &model->set;
+    for (size_t i = 0; i < set->count; i++)
+        if (set->list[i].value == NULL) return limn_fail(error, "%s: the VQGAN was loaded for drawing alone", path);
     tensor *tensors = limn_allocate(set->count, sizeof *tensors, error);
     float *values = limn_allocate(set->size, sizeof *values, error);
     json_t *metadata = json_pack("{s: s}", "format", "pt");

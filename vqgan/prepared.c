@@ -99,6 +99,9 @@ static int pack_encoder(vqgan *model, nn_precision precision, size_t *bytes, lim
 int vqgan_prepare(vqgan *model, nn_precision precision, vqgan_half half, limn_error *error) {
     const double begin = limn_seconds();
     size_t bytes = 0;
+    for (size_t i = 0; i < model->set.count; i++)
+        if (model->set.list[i].value == NULL)
+            return limn_fail(error, "the VQGAN was loaded for drawing alone, its weights are gone");
     vqgan_free_prepared(model);
     if ((half != VQGAN_DECODER && vqgan_can_encode(model) && pack_encoder(model, precision, &bytes, error)) ||
         (half != VQGAN_ENCODER && pack_chain(&model->set, &model->decoder, &model->packed_decoder, precision, &bytes, error))) {

@@ -56,6 +56,9 @@ vqgan *vqgan_describe(const vqgan_config *config, bool with_encoder, limn_error 
  * always. Weights without an encoder load
  * when not training. Further tensors in the file are ignored. */
 vqgan *vqgan_load(const char *directory, bool training, limn_error *error);
+/* The same for drawing alone: the decoder and the codebook, prepared for this precision (vqgan_prepare); the weights as they
+ * were are given back, so that the model can be neither prepared anew nor saved, and its file is not hashed. */
+vqgan *vqgan_load_decoder(const char *directory, nn_precision precision, limn_error *error);
 /* Writes config.json, then model.safetensors, each atomically, into the folder, which is made if need be. */
 int vqgan_save(const vqgan *model, const char *directory, limn_error *error);
 void vqgan_free(vqgan *model);
@@ -66,7 +69,8 @@ bool vqgan_can_encode(const vqgan *model);      /* false: only the decoder was l
 int vqgan_need_encoder(const vqgan *model, const char *directory, limn_error *error); /* an error when it cannot */
 /* A usage error when the folder's weights are not in our own form: shards and runs know a VQGAN by its model.safetensors. */
 int vqgan_need_converted(const char *directory, limn_error *error);
-const char *vqgan_get_sha256(const vqgan *model); /* of the file its weights were loaded from; "" when created */
+const char *vqgan_get_sha256(
+    const vqgan *model); /* of the file its weights were loaded from; "" when created, or loaded for drawing alone */
 
 /* Where parameter `index` lies in a file of that naming. */
 void vqgan_place_of(const vqgan *model, size_t index, vqgan_naming naming, tensor_place *out);
@@ -86,10 +90,10 @@ void vqgan_layout_from_file(const parameter *self, float *to, const float *from)
 void vqgan_pixels_to_model(const vqgan *model, float *out, const float *in, size_t n);
 void vqgan_pixels_from_model(const vqgan *model, float *out, const float *in, size_t n);
 
-/* Lays the weights of one half, or both, out for vqgan_encode and vqgan_decode, which are then several times as fast; of a model
- * that is not trained meanwhile, since later changes of its weights are not seen. They take two (bf16) to four (fp32) times
- * their size in the file. BF16: products of numbers rounded to bfloat16, sums and all else fp32; INT8 is taken as BF16. An
- * encoder that the model lacks is left out. Without memory: an error, and the model is as it was before it was prepared. */
+/* Lays the weights of one half, or both, out for vqgan_encode and vqgan_decode, which are then several times as fast; of a
+ * model that is not trained meanwhile, since later changes of its weights are not seen. They take two (bf16) to four (fp32)
+ * times their size in the file. BF16: products of numbers rounded to bfloat16, sums and all else fp32; INT8 is taken as BF16.
+ * An encoder that the model lacks is left out. Without memory: an error, and the model is as it was before it was prepared. */
 typedef enum { VQGAN_BOTH, VQGAN_ENCODER, VQGAN_DECODER } vqgan_half;
 int vqgan_prepare(vqgan *model, nn_precision precision, vqgan_half half, limn_error *error);
 

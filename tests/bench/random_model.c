@@ -1,7 +1,8 @@
-/* bench-random-model CONFIG MODEL_DIR: a model folder of random weights without a tokenizer, written in the memory of one
- * piece. */
+/* bench-random-model CONFIG MODEL_DIR [vqgan]: a model folder of random weights without a tokenizer, written in the memory of one
+ * piece; with vqgan/ too, if asked. */
 #include "formats/formats.h"
 #include "seq2seq/seq2seq.h"
+#include "vqgan/vqgan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,14 +47,28 @@ static int write_model(const seq2seq_config *config, const char *directory, limn
     return status;
 }
 
+static int write_vqgan(const json_t *json, const char *where, const char *directory, limn_error *error) {
+    char path[4096];
+    vqgan_config config;
+    if (limn_path_join(path, sizeof path, directory, "vqgan", error) ||
+        vqgan_config_read(&config, json_object_get(json, "vqgan"), where, false, error))
+        return -1;
+    vqgan *model = vqgan_create(&config, 1, false, error);
+    int status = model ? vqgan_save(model, path, error) : -1;
+    vqgan_free(model);
+    vqgan_config_free(&config);
+    return status;
+}
+
 static int run(int argc, char **argv, limn_error *error) {
-    if (argc != 3) return limn_fail_usage(error, "usage: bench-random-model CONFIG MODEL_DIR");
+    if (argc < 3 || argc > 4) return limn_fail_usage(error, "usage: bench-random-model CONFIG MODEL_DIR [vqgan]");
     json_t *json = limn_json_load(argv[1], error);
     if (!json) return -1;
     seq2seq_config config = {0};
     const json_t *section = json_object_get(json, "seq2seq");
     int status = seq2seq_config_read(&config, section ? section : json, argv[1], false, error);
     if (status == 0) status = write_model(&config, argv[2], error);
+    if (status == 0 && argc == 4) status = write_vqgan(json, argv[1], argv[2], error);
     seq2seq_config_free(&config);
     json_decref(json);
     return status;
