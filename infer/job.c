@@ -105,6 +105,8 @@ static int claim_folder(const drawing_run *run, limn_error *error) {
     int status = description ? 0 : -1;
     bool exists = limn_file_exists(path) && !run->job->restart;
     if (status == 0 && exists) status = (record = limn_json_load(path, error)) ? 0 : -1;
+    if (record && !json_object_get(record, "precision")) /* of before there was a choice */
+        json_object_set_new(record, "precision", json_string(nn_precision_name(PRECISION_FP32)));
     for (size_t i = 0; i < sizeof options / sizeof options[0] && record && status == 0; i++)
         if (!json_equal(json_object_get(description, options[i][0]), json_object_get(record, options[i][0])))
             status = limn_fail_usage(error, "--output %s was drawn with another %s; --restart draws all again", folder,

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 
+#include "infer/internal.h"
 #include "support.h"
 #include <cmocka.h>
 #include <stdlib.h>
@@ -120,6 +121,66 @@ static void test_nine_drawings_of_one_prompt(void **state) {
     picture_free(&one);
 }
 
+/* Looking on changes nothing: the same drawing, and nothing else is left. */
+static void test_previews(void **state) {
+    (void)state;
+    char file[160], *with, *without;
+    size_t with_size, without_size;
+    snprintf(file, sizeof file, "%s/watched.png", folder);
+    job.prompts = NULL;
+    job.prompt = "a red apple";
+    job.output = file;
+    job.sampling.count = 18; /* two batches */
+    assert_int_equal(run(), 1);
+    without = limn_file_read(file, 1 << 24, &without_size, NULL);
+    job.preview_every = 5;
+    assert_int_equal(run(), 1);
+    with = limn_file_read(file, 1 << 24, &with_size, NULL);
+    assert_int_equal(with_size, without_size);
+    assert_memory_equal(with, without, with_size);
+    free(with);
+    free(without);
+}
+
+static void test_previews_of_prompts(void **state) {
+    (void)state;
+    char path[256];
+    job.preview_every = 4;
+    assert_int_equal(run(), 4);
+    snprintf(path, sizeof path, "%s/preview.png", output);
+    assert_false(limn_file_exists(path));
+}
+
+/* What is drawn stands where it will stand; what is not is grey. */
+static void test_what_a_preview_shows(void **state) {
+    (void)state;
+    limn_error error = {0};
+    char path[160], vqgan_folder[160];
+    snprintf(path, sizeof path, "%s/shown.png", folder);
+    snprintf(vqgan_folder, sizeof vqgan_folder, "%s/vqgan", job.model);
+    vqgan *model = vqgan_load_decoder(vqgan_folder, PRECISION_FP32, &error);
+    limn_arena *arena = limn_arena_create((size_t)1 << 34, NULL);
+    int32_t tokens[3 * TOKENS];
+    for (int32_t i = 0; i < 3 * TOKENS; i++) tokens[i] = i % CODES;
+    if (!model || draw_preview(model, tokens, 4, 1, 1, 6, path, arena, &error)) fail_msg("%s", error.message);
+    picture shown, whole;
+    assert_int_equal(picture_load(&shown, path, NULL), 0);
+    assert_int_equal(draw_picture(model, tokens, &whole, arena, NULL), 0);
+    for (size_t y = 0; y < SIDE; y++)
+        for (size_t x = 0; x < SIDE; x++) {
+            const unsigned char *first = shown.pixels + (y * 2 * SIDE + x) * 3, *second = first + SIDE * 3;
+            assert_memory_equal(first, whole.pixels + (y * SIDE + x) * 3, 3);
+            bool drawn = y / 4 * 4 + x / 4 < 6; /* four tokens a side, four pixels each */
+            bool grey = second[0] == 0xDD && second[1] == 0xDD && second[2] == 0xDD;
+            assert_true(drawn != grey);
+            assert_int_equal(shown.pixels[((SIDE + y) * 2 * SIDE + x) * 3], 0xFF); /* not begun */
+        }
+    picture_free(&shown);
+    picture_free(&whole);
+    limn_arena_destroy(arena);
+    vqgan_free(model);
+}
+
 static void test_a_file_of_prompts(void **state) {
     (void)state;
     job.tokens_out = tokens_out;
@@ -181,7 +242,8 @@ static void test_going_on(void **state) {
 
 static void test_another_configuration_is_refused(void **state) {
     (void)state;
-    static const char *const names[] = {"--count", "--seed", "--guidance", "--temperature", "--top-k", "--top-p", "weights"};
+    static const char *const names[] = {"--count", "--seed",  "--guidance",  "--temperature",
+                                        "--top-k", "--top-p", "--precision", "weights"};
     job.sampling.count = 1;
     assert_int_equal(run(), 4);
     const drawing_job first = job;
@@ -189,7 +251,7 @@ static void test_another_configuration_is_refused(void **state) {
     limn_error error = {0};
     snprintf(other, sizeof other, "%s/other", folder);
     assert_int_equal(make_model(other, 2, NULL, &error), 0);
-    for (size_t i = 0; i < 7; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         job = first;
         if (i == 0) job.sampling.count = 2;
         if (i == 1) job.sampling.seed = 4;
@@ -197,7 +259,8 @@ static void test_another_configuration_is_refused(void **state) {
         if (i == 3) job.sampling.temperature = 2;
         if (i == 4) job.sampling.top_k = 2;
         if (i == 5) job.sampling.top_p = 0.5;
-        if (i == 6) job.model = other;
+        if (i == 6) job.precision = PRECISION_BF16;
+        if (i == 7) job.model = other;
         assert_refused(LIMN_EXIT_USAGE, names[i]);
     }
     job.restart = true;
@@ -245,8 +308,15 @@ static void test_a_tokens_file_of_something_else(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
-        TEST(test_nine_drawings_of_one_prompt),      TEST(test_a_file_of_prompts), TEST(test_going_on),
-        TEST(test_another_configuration_is_refused), TEST(test_wrong_input),       TEST(test_a_tokens_file_of_something_else),
+        TEST(test_nine_drawings_of_one_prompt),
+        TEST(test_a_file_of_prompts),
+        TEST(test_going_on),
+        TEST(test_previews),
+        TEST(test_previews_of_prompts),
+        TEST(test_what_a_preview_shows),
+        TEST(test_another_configuration_is_refused),
+        TEST(test_wrong_input),
+        TEST(test_a_tokens_file_of_something_else),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

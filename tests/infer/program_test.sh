@@ -22,6 +22,10 @@ expect 2 'another --guidance' "$program" --model model --prompts prompts.txt --o
 
 expect 2 '--prompt' "$program" --model model --output x.png
 expect 2 '--prompt' "$program" --model model --output x.png --prompt a --prompts prompts.txt
+expect 2 '--precision fp16' "$program" --model model --output x.png --prompt a --precision fp16
+expect 2 '--backend mkl' "$program" --model model --output x.png --prompt a --backend mkl
+expect 2 'fp32 alone' "$program" --model model --output x.png --prompt a --precision bf16 --backend openblas
+expect 2 'another --precision' "$program" --model model --prompts prompts.txt --output drawings --precision bf16
 expect 2 '--top-p' "$program" --model model --output x.png --prompt a --top-p 2
 expect 1 'nowhere' "$program" --model nowhere --output x.png --prompt a
 [ ! -e x.png ] || fail "a failed run left a picture"

@@ -2,7 +2,7 @@
 #include "tests/seq2seq/tiny.h"
 
 /* Rows that share captions: row r of the decoder is pair r of the batch, but its caption is given once. */
-static void check(const seq2seq_config *config, seq2seq *model) {
+static void check(const seq2seq_config *config, seq2seq *model, float tolerance) {
     limn_error error = {0};
     enum { ROWS = 5, TEXTS = 2 };
     size_t S = config->max_text_length, T = config->image_length, V = config->image_vocab_size + 1;
@@ -30,7 +30,7 @@ static void check(const seq2seq_config *config, seq2seq *model) {
             for (size_t r = 0; r < ROWS; r++)
                 for (size_t k = 0; k < V; k++) {
                     float expected = whole[(r * T + t) * V + k], got = logits[r * V + k];
-                    if (!(fabsf(expected - got) <= 5e-5f * largest))
+                    if (!(fabsf(expected - got) <= tolerance * largest))
                         fail_msg("row %zu, token %zu, id %zu: %g, expected %g: %s", r, t, k, (double)got, (double)expected,
                                  describe(config));
                 }
@@ -44,12 +44,34 @@ static void check(const seq2seq_config *config, seq2seq *model) {
     free_batch(&rows);
 }
 
+static void prepare_for(seq2seq *model, nn_precision precision) {
+    limn_error error = {0};
+    if (seq2seq_prepare(model, precision, &error) != 0) fail_msg("%s", error.message);
+}
+
+/* What is packed may be packed again, in another precision. The first combination has no parts that are ill-conditioned. */
+static void test_lesser_precisions(void **state) {
+    (void)state;
+    seq2seq_config config = combination(0, false);
+    seq2seq *model = tiny_model(&config, 0);
+    prepare_for(model, PRECISION_INT8);
+    check(&config, model, 0.2f);
+    prepare_for(model, PRECISION_BF16);
+    check(&config, model, 0.1f);
+    prepare_for(model, PRECISION_FP32);
+    check(&config, model, 5e-5f);
+    seq2seq_free(model);
+    seq2seq_config_free(&config);
+}
+
 static void test_cached_is_uncached(void **state) {
     (void)state;
     for (size_t index = 0; index < COMBINATIONS; index++) {
         seq2seq_config config = combination(index, false);
         seq2seq *model = tiny_model(&config, index);
-        check(&config, model);
+        check(&config, model, 5e-5f);
+        prepare_for(model, PRECISION_FP32);
+        check(&config, model, 5e-5f);
         seq2seq_free(model);
         seq2seq_config_free(&config);
     }
@@ -86,6 +108,7 @@ static void test_bad_rows(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cached_is_uncached),
+        cmocka_unit_test(test_lesser_precisions),
         cmocka_unit_test(test_empty_mask),
         cmocka_unit_test(test_bad_rows),
     };

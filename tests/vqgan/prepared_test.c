@@ -203,6 +203,42 @@ static void no_memory_is_an_error(void **state) {
     vqgan_free(model);
 }
 
+/* Loaded for drawing alone it draws the same, and can be neither prepared anew nor saved. */
+static void the_decoder_alone(void **state) {
+    (void)state;
+    limn_error error = {0};
+    char folder[] = "/tmp/limn-vqgan-XXXXXX";
+    vqgan *model = tiny_model(NULL, false);
+    assert_non_null(mkdtemp(folder));
+    if (vqgan_save(model, folder, &error)) fail_msg("%s", error.message);
+    limn_arena *arena = limn_arena_create((size_t)1 << 32, NULL);
+    int32_t tokens[2 * TOKENS];
+    for (int32_t i = 0; i < 2 * TOKENS; i++) tokens[i] = i % (int32_t)vqgan_get_config(model)->n_embed;
+    for (int precision = PRECISION_FP32; precision <= PRECISION_BF16; precision++) {
+        prepare(model, (nn_precision)precision, VQGAN_BOTH);
+        vqgan *alone = vqgan_load_decoder(folder, (nn_precision)precision, &error);
+        if (!alone) fail_msg("%s", error.message);
+        float *expected = zeroed(floats_of(2), sizeof(float)), *got = zeroed(floats_of(2), sizeof(float));
+        vqgan_decode(model, expected, tokens, 2, arena);
+        vqgan_decode(alone, got, tokens, 2, arena);
+        assert_memory_equal(got, expected, floats_of(2) * sizeof(float));
+        assert_false(vqgan_can_encode(alone));
+        assert_int_equal(vqgan_prepare(alone, PRECISION_FP32, VQGAN_DECODER, &error), -1);
+        assert_non_null(strstr(error.message, "for drawing alone"));
+        assert_int_equal(vqgan_save(alone, folder, &error), -1);
+        assert_non_null(strstr(error.message, "for drawing alone"));
+        vqgan_decode(alone, got, tokens, 2, arena); /* and it is none the worse for it */
+        assert_memory_equal(got, expected, floats_of(2) * sizeof(float));
+        free(expected);
+        free(got);
+        vqgan_free(alone);
+    }
+    assert_null(vqgan_load_decoder("/nonexistent", PRECISION_FP32, &error));
+    limn_remove_tree(folder, NULL);
+    limn_arena_destroy(arena);
+    vqgan_free(model);
+}
+
 static void speed_is_measured(void **state) {
     (void)state;
     limn_error error = {0};
@@ -231,8 +267,9 @@ static void speed_is_measured(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_without),  cmocka_unit_test(with_plain_resampling), cmocka_unit_test(codes_are_the_nearest),
-        cmocka_unit_test(either_half), cmocka_unit_test(no_memory_is_an_error), cmocka_unit_test(speed_is_measured),
+        cmocka_unit_test(as_without),        cmocka_unit_test(with_plain_resampling), cmocka_unit_test(codes_are_the_nearest),
+        cmocka_unit_test(either_half),       cmocka_unit_test(no_memory_is_an_error), cmocka_unit_test(speed_is_measured),
+        cmocka_unit_test(the_decoder_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
