@@ -67,13 +67,22 @@ void limn_arena_destroy(limn_arena *arena) {
     free(arena);
 }
 
-size_t limn_resident_bytes_peak(void) {
-    FILE *status = fopen("/proc/self/status", "r");
-    if (!status) return 0;
+/* The number of kibibytes in a line of a file of /proc, in bytes; `otherwise` when it is not there. */
+static size_t read_kibibytes(const char *path, const char *format, size_t otherwise) {
+    FILE *status = fopen(path, "r");
+    if (!status) return otherwise;
     char line[256];
     size_t kibibytes = 0;
-    while (fgets(line, sizeof line, status))
-        if (sscanf(line, "VmHWM: %zu", &kibibytes) == 1) break;
+    bool found = false;
+    while (!found && fgets(line, sizeof line, status)) found = sscanf(line, format, &kibibytes) == 1;
     fclose(status);
-    return kibibytes * 1024;
+    return found ? kibibytes * 1024 : otherwise;
+}
+
+size_t limn_resident_bytes_peak(void) {
+    return read_kibibytes("/proc/self/status", "VmHWM: %zu", 0);
+}
+
+size_t limn_memory_available(void) {
+    return read_kibibytes("/proc/meminfo", "MemAvailable: %zu", SIZE_MAX);
 }

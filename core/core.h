@@ -213,6 +213,7 @@ size_t limn_arena_peak(const limn_arena *arena);         /* bytes */
 void limn_arena_destroy(limn_arena *arena);
 
 size_t limn_resident_bytes_peak(void); /* the process's VmHWM */
+size_t limn_memory_available(void);    /* bytes that can be taken without swapping (MemAvailable); SIZE_MAX where unknown */
 
 /* ---------------------------------------------------------------- bfloat16 */
 

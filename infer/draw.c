@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Drawings that are made together: a step's weights are read once for all of them, and their keys and values must fit. */
+/* Drawings that are made together: a step's weights are read once for all of them. Beyond this many there is nothing to gain.
+ */
 enum { DRAWINGS_AT_ONCE = 16 };
 
 static int check_parts(const drawing_model *model, const char *directory, limn_error *error) {
@@ -122,13 +123,21 @@ static int draw_some(easel *self, const caption_ids *caption, const sampling_opt
     return 0;
 }
 
+/* As many as half of the memory that is free holds. */
+static size_t drawings_at_once(const seq2seq *model, bool guided) {
+    size_t most = DRAWINGS_AT_ONCE, memory = limn_memory_available() / 2;
+    while (most > 1 && seq2seq_decoder_bytes(model, guided ? 2 * most : most) > memory) most--;
+    return most;
+}
+
 int draw_caption(const caption_ids *caption, const sampling_options *options, int32_t *tokens, const drawing_watcher *watcher,
                  limn_error *error) {
-    /* as many as fit, in batches as equal as can be: a step costs little more for sixteen than for nine */
-    size_t batches = (options->count + DRAWINGS_AT_ONCE - 1) / DRAWINGS_AT_ONCE;
+    bool guided = options->guidance < 1 || options->guidance > 1;
+    /* batches as equal as can be: a step costs little more for sixteen than for nine */
+    size_t most = drawings_at_once(caption->model, guided), batches = options->count / most + (options->count % most > 0);
     size_t drawings = (options->count + batches - 1) / batches;
     easel self;
-    int status = easel_open(&self, caption->model, drawings, options->guidance < 1 || options->guidance > 1, error);
+    int status = easel_open(&self, caption->model, drawings, guided, error);
     for (size_t first = 0; first < options->count && status == 0; first += drawings) {
         size_t left = options->count - first;
         status = draw_some(&self, caption, options, first, left < drawings ? left : drawings, tokens, watcher, error);

@@ -87,8 +87,19 @@ static void plan_begin(const seq2seq_decoder *decoder, step_memory *memory) {
     attention_take(&p, &model->decoder.layers[0].cross, &keys, 0, decoder->rows * model->encoder.length);
 }
 
+static const size_t MOST_ROWS = (size_t)1 << 16;
+
+size_t seq2seq_decoder_bytes(const seq2seq *model, size_t rows) {
+    seq2seq_decoder decoder = {.model = model, .rows = rows};
+    step_memory counting = {0};
+    if (rows == 0 || rows > MOST_ROWS) return SIZE_MAX;
+    take_arrays(&decoder, &counting);
+    plan_begin(&decoder, &counting);
+    return counting.peak;
+}
+
 seq2seq_decoder *seq2seq_decoder_create(const seq2seq *model, size_t rows, limn_error *error) {
-    if (rows == 0 || rows > (size_t)1 << 16) {
+    if (rows == 0 || rows > MOST_ROWS) {
         limn_fail_usage(error, "a decoder of %zu rows; 1 to 65536 is possible", rows);
         return NULL;
     }
@@ -96,10 +107,7 @@ seq2seq_decoder *seq2seq_decoder_create(const seq2seq *model, size_t rows, limn_
     if (decoder == NULL) return NULL;
     decoder->model = model;
     decoder->rows = rows;
-    step_memory counting = {0};
-    take_arrays(decoder, &counting);
-    plan_begin(decoder, &counting);
-    decoder->arena = limn_arena_create(counting.peak, error);
+    decoder->arena = limn_arena_create(seq2seq_decoder_bytes(model, rows), error);
     decoder->scratch = limn_arena_create(SCRATCH_LIMIT, error);
     if (decoder->arena == NULL || decoder->scratch == NULL) {
         seq2seq_decoder_free(decoder);

@@ -123,6 +123,8 @@ void seq2seq_decoder_begin(seq2seq_decoder *decoder, const int32_t *input_ids, c
  * there are image_length steps. */
 void seq2seq_decoder_step(seq2seq_decoder *decoder, const int32_t *tokens, float *logits);
 size_t seq2seq_decoder_position(const seq2seq_decoder *decoder);
+/* What a decoder of so many rows takes, in bytes: mostly keys and values. SIZE_MAX where rows are impossible. */
+size_t seq2seq_decoder_bytes(const seq2seq *model, size_t rows);
 void seq2seq_decoder_free(seq2seq_decoder *decoder);
 
 #endif

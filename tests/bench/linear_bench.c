@@ -53,6 +53,43 @@ static void plain_free(void *self) {
     free(p);
 }
 
+/* ---------------------------------------------------------------- packed_linear of nn.h */
+
+typedef struct {
+    limn_arena *weights, *scratch;
+    const packed_linear *linear;
+} packed;
+
+static bool packed_available(nn_precision precision) {
+    (void)precision;
+    return true;
+}
+
+static void packed_free(void *self) {
+    packed *p = self;
+    packed_linear_free(p->linear);
+    limn_arena_destroy(p->weights);
+    limn_arena_destroy(p->scratch);
+    free(p);
+}
+
+static void *packed_create(const float *weight, size_t OC, size_t C, nn_precision precision, size_t N, limn_error *error) {
+    packed *self = limn_allocate(1, sizeof *self, error);
+    if (self == NULL) return NULL;
+    self->weights = limn_arena_create(packed_linear_bytes(OC, C, precision), error);
+    self->scratch = limn_arena_create(N * C * 8 + ((size_t)1 << 26), error);
+    if (self->weights != NULL && self->scratch != NULL)
+        self->linear = packed_linear_create(weight, OC, C, precision, OC != C, self->weights, error);
+    if (self->linear != NULL) return self;
+    packed_free(self);
+    return NULL;
+}
+
+static void packed_forward(void *self, float *out, const float *in, size_t N) {
+    const packed *p = self;
+    packed_linear_forward(&(packed_product){out, p->linear, NULL}, 1, in, N, p->scratch);
+}
+
 /* ---------------------------------------------------------------- oneDNN */
 
 typedef struct {
@@ -82,6 +119,9 @@ static void library_forward(void *self, float *out, const float *in, size_t N) {
 
 static const kernel kernels[] = {
     {"OpenBLAS", PRECISION_FP32, plain_available, plain_create, plain_forward, plain_free},
+    {"ours", PRECISION_FP32, packed_available, packed_create, packed_forward, packed_free},
+    {"ours", PRECISION_BF16, packed_available, packed_create, packed_forward, packed_free},
+    {"ours", PRECISION_INT8, packed_available, packed_create, packed_forward, packed_free},
     {"oneDNN", PRECISION_FP32, onednn_available, library_create, library_forward, library_free},
     {"oneDNN", PRECISION_BF16, onednn_available, library_create, library_forward, library_free},
     {"oneDNN", PRECISION_INT8, onednn_available, library_create, library_forward, library_free},
