@@ -205,11 +205,16 @@ static void compare_prepared(run *self, limn_error *error) {
     const size_t L = vqgan_token_count(self->model), pixels = self->B * self->side * self->side * 3;
     float *rounded = limn_allocate(pixels, sizeof *rounded, error);
     int32_t *tokens = limn_allocate(self->B * L, sizeof *tokens, error);
-    if (!rounded || !tokens || vqgan_prepare(self->model, PRECISION_FP32, VQGAN_BOTH, error) != 0) {
-        golden_error(&self->report, error);
-        goto done;
+    static const char *const backends[] = {"onednn", "auto"};
+    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
+        if (nn_choose_backend(backends[i], PRECISION_FP32, NULL) != 0) continue;
+        if (!rounded || !tokens || vqgan_prepare(self->model, PRECISION_FP32, VQGAN_BOTH, error) != 0) {
+            golden_error(&self->report, error);
+            goto done;
+        }
+        printf("packed, %s:\n", backends[i]);
+        compare_inference(self);
     }
-    compare_inference(self);
     if (vqgan_prepare(self->model, PRECISION_BF16, VQGAN_BOTH, error) != 0) {
         golden_error(&self->report, error);
         goto done;
@@ -229,7 +234,8 @@ static void compare_prepared(run *self, limn_error *error) {
     for (size_t i = 0; i < self->B * L; i++) same += tokens[i] == self->tokens[i];
     const double range = (double)(most - least), psnr = 10 * log10(range * range * (double)pixels / squares);
     printf("bf16: %zu of %zu tokens are fp32's; pictures differ by %.1f dB of their range\n", same, self->B * L, psnr);
-    golden_compare_value(&self->report, "bf16", fmin(psnr, 40), 40, 1e-9);
+    golden_compare_value(&self->report, "bf16", fmin(psnr, 30), 30,
+                         1e-9); /* 42 to 49 on the goldens we have; a fault gives 10 */
 done:
     free(rounded);
     free(tokens);
