@@ -84,6 +84,11 @@ static void convert_row(const packed_linear *self, void *to, float *scale, int32
 static void pack_panel(const packed_linear *self, size_t panel, const float *weight) {
     uint32_t *to = (uint32_t *)(self->weights + panel * self->panel_bytes);
     const size_t outputs = smaller(PANEL, self->OC - panel * PANEL), group = 4 / element_bytes(self->precision);
+    const size_t scales = self->precision == PRECISION_INT8 ? self->blocks * PANEL : 0;
+    /* zeros: outputs and inputs that fill up */
+    memset(to, 0, self->panel_bytes);
+    memset(self->scales + panel * scales, 0, scales * sizeof *self->scales);
+    memset(self->offsets + panel * scales, 0, scales * sizeof *self->offsets);
     for (size_t b = 0; b < self->blocks; b++)
         for (size_t o = 0; o < outputs; o++) {
             const size_t start = b * self->block, n = smaller(self->block, self->C - start);
@@ -104,6 +109,7 @@ static packed_linear describe(size_t OC, size_t C, nn_precision precision, bool 
     const size_t group = 4 / element_bytes(precision), widest = self.kernels->kind == MULTIPLY_BF16 ? 2 : 4;
     self.panels = (OC + PANEL - 1) / PANEL;
     self.depth = (C + group - 1) / group * group;
+    /* 512·127·(2^15 − 1) is a sum that 32 bits hold */
     self.block = self.kernels->kind == MULTIPLY_INT8 ? 512 : BLOCK_BYTES / PANEL / widest;
     self.blocks = (self.depth + self.block - 1) / self.block;
     self.panel_bytes = self.depth * PANEL * element_bytes(precision);
@@ -138,10 +144,6 @@ const packed_linear *packed_linear_create(const float *weight, size_t OC, size_t
     self->weights = limn_arena_bytes(storage, self->panels * self->panel_bytes);
     self->scales = limn_arena_floats(storage, scales_count(self));
     self->offsets = limn_arena_bytes(storage, scales_count(self) * sizeof *self->offsets);
-    /* zeros: outputs and inputs that fill up */
-    memset(self->weights, 0, self->panels * self->panel_bytes);
-    memset(self->scales, 0, scales_count(self) * sizeof *self->scales);
-    memset(self->offsets, 0, scales_count(self) * sizeof *self->offsets);
 #pragma omp parallel for schedule(static) num_threads((int)limn_get_threads())
     for (size_t p = 0; p < self->panels; p++) pack_panel(self, p, weight);
     return self;
