@@ -107,8 +107,9 @@ double seq2seq_training_flops(const seq2seq_config *config, size_t B, double *at
 /* ---------------------------------------------------------------- cached decoding */
 
 /* Packs what a decoding step multiplies with (the decoder's and the head's weights) for this precision, once after loading;
- * decoders created afterwards use that, and keep keys and values in bfloat16 unless it is FP32. Encoder, norms and embeddings
- * stay float32. Pages of a mapped file that have been packed are given back to the system. Not for a model in training. */
+ * decoders created afterwards use that, and keep keys and values in fewer bits unless it is FP32: 8, with a scale for each, of
+ * the image's tokens, and bfloat16 of the text's. Encoder, norms and embeddings stay float32. Pages of a mapped file that have
+ * been packed are given back to the system. Not for a model in training. */
 int seq2seq_prepare(seq2seq *model, nn_precision precision, limn_error *error);
 
 /* The state of `rows` sequences being drawn: cross-attention's keys and values, made once from the text, and the
