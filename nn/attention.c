@@ -16,10 +16,6 @@ static size_t stride_or(size_t stride, const attention_shape *shape) {
     return stride != 0 ? stride : shape->H * shape->D;
 }
 
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 static size_t saved_maps(const attention_shape *shape) {
     return shape->sinkhorn_iterations > 1 ? shape->sinkhorn_iterations : 1;
 }

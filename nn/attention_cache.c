@@ -9,10 +9,6 @@
 
 enum { GROUP = 16 /* positions whose scores are computed together */ };
 
-static size_t divide_up(size_t a, size_t b) {
-    return (a + b - 1) / b;
-}
-
 /* A head of a sequence lies in words of 32 bits: a float, a pair of bfloat16, or four of 8 bits, which have a scale for each
  * position's key and value. Sizes in words: */
 typedef struct {

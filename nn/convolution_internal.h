@@ -3,6 +3,7 @@
 #define LIMN_NN_CONVOLUTION_INTERNAL_H
 
 #include "nn/convolution_kernels.h"
+#include "nn/internal.h"
 #include "nn/nn.h"
 
 /* A convolution, or the gradient of one by its input, as a sum over taps. */
@@ -19,14 +20,6 @@ typedef struct {
     float *out;               /* (B, out_Y, out_X, O); output (i, j) goes to pixel (out_y + i·out_step, out_x + j·out_step) */
     size_t out_Y, out_X, O, out_y, out_x, out_step;
 } tap_sum;
-
-static inline size_t divide_up(size_t a, size_t b) {
-    return (a + b - 1) / b;
-}
-
-static inline size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
 
 /* convolution.c: a sum by the product of `kernels`. With product_pairs for product, C counts pairs. */
 void direct_run(const convolution_kernels *kernels, const tap_sum *sum, limn_arena *arena);

@@ -18,6 +18,14 @@
 #endif
 #define LIMN_INLINE static inline __attribute__((always_inline))
 
+LIMN_INLINE size_t divide_up(size_t a, size_t b) {
+    return (a + b - 1) / b;
+}
+
+LIMN_INLINE size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
 /* Long arrays are worked on in pieces of this many floats: a few fit in a core's first-level cache, and one is worth more than
  * what it costs to hand it to a thread. */
 enum { LIMN_PIECE = 8192 };

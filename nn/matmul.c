@@ -34,10 +34,6 @@ enum {
     MOST_K_PARTS = 16
 };
 
-static size_t divide_up(size_t a, size_t b) {
-    return (a + b - 1) / b;
-}
-
 /* Each thread sums a stretch of K into a small output of its own; these are added in order. */
 static void multiply_by_parts_of_k(const product *p, size_t M, size_t N, size_t K, size_t parts) {
     float partial[MOST_K_PARTS][SMALL_OUTPUT];

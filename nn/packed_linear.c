@@ -32,10 +32,6 @@ static size_t element_bytes(nn_precision precision) {
     return precision == PRECISION_FP32 ? 4 : precision == PRECISION_BF16 ? 2 : 1;
 }
 
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /* ---------------------------------------------------------------- packing */
 
 LIMN_CLONES static void round_row(uint16_t *out, const float *in, size_t n) {
@@ -96,7 +92,7 @@ static void pack_panel(const packed_linear *self, size_t panel, const float *wei
             uint32_t words[BLOCK_BYTES / PANEL / sizeof(uint32_t)] = {0};
             convert_row(self, words, self->scales + place, self->offsets + place,
                         weight + (panel * PANEL + o) * self->C + start, n);
-            for (size_t k = 0; k < (n + group - 1) / group; k++) to[(start / group + k) * PANEL + o] = words[k];
+            for (size_t k = 0; k < divide_up(n, group); k++) to[(start / group + k) * PANEL + o] = words[k];
         }
 }
 
@@ -107,11 +103,11 @@ static packed_linear describe(size_t OC, size_t C, nn_precision precision, bool 
         .OC = OC, .C = C, .precision = precision, .kernels = linear_kernels_find(kinds[precision]), .halves = normed ? 1 : 2};
     if (self.kernels == NULL) self.kernels = linear_kernels_find(MULTIPLY_FP32);
     const size_t group = 4 / element_bytes(precision), widest = self.kernels->kind == MULTIPLY_BF16 ? 2 : 4;
-    self.panels = (OC + PANEL - 1) / PANEL;
-    self.depth = (C + group - 1) / group * group;
+    self.panels = divide_up(OC, PANEL);
+    self.depth = divide_up(C, group) * group;
     /* 512·127·(2^15 − 1) is a sum that 32 bits hold */
     self.block = self.kernels->kind == MULTIPLY_INT8 ? 512 : BLOCK_BYTES / PANEL / widest;
-    self.blocks = (self.depth + self.block - 1) / self.block;
+    self.blocks = divide_up(self.depth, self.block);
     self.panel_bytes = self.depth * PANEL * element_bytes(precision);
     return self;
 }
@@ -250,7 +246,8 @@ static void multiply_block(const packed_linear *self, const input_rows *input, s
         product.depth = smaller(depth, self->C - start);
     }
     /* passes as equal as can be: 18 rows are 9 + 9, not 12 + 6; each fetches its share of the next block */
-    size_t passes = (rows + kernels->rows_at_once - 1) / kernels->rows_at_once, r = 0;
+    const size_t passes = divide_up(rows, kernels->rows_at_once);
+    size_t r = 0;
     for (size_t pass = 0; pass < passes; pass++, r += product.rows) {
         product.rows = (rows - r + passes - pass - 1) / (passes - pass);
         product.sums = sums + r * sums_stride;
