@@ -44,7 +44,7 @@ typedef struct {
     void *context;
 } drawing_watcher;
 /* Draws tokens (count, T) for one prompt, some drawings at a time; watcher may be NULL. Ctrl-C ends it with an error. The same
- * options give the same tokens on the same kind of CPU. */
+ * options and threads give the same tokens on the same kind of CPU. */
 int draw_tokens(const drawing_model *model, const char *prompt, const sampling_options *options, int32_t *tokens,
                 const drawing_watcher *watcher, limn_error *error);
 /* How fast a model of this configuration draws: the best of `rounds` times of all image tokens of options->count drawings, from
@@ -78,9 +78,8 @@ typedef struct {
     const char *tokens_out; /* file for JSON lines {"prompt", "seed", "tokens"}, NULL: none */
     sampling_options sampling;
     nn_precision precision;
-    size_t
-        preview_every; /* tokens after which what is there is shown: in `output`, for prompts in preview.png there; 0: never */
-    bool restart;      /* draw again what is there */
+    size_t preview_every; /* tokens after which `output` (for prompts preview.png there) shows what is drawn; 0: never */
+    bool restart;         /* draw again what is there */
 } drawing_job;
 /* Drawings of a prompt stand in one picture, in rows as long as the square root of their number, rounded up. A run over prompts
  * skips those whose files are there, and refuses (usage error) a folder that was drawn with other options or weights, which it

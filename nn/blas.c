@@ -34,24 +34,3 @@ void use_single_threaded_blas(void) {
     openblas_set_num_threads(1);
     atomic_store_explicit(&done, true, memory_order_release);
 }
-
-int nn_measure_peak(double *out_seconds, limn_error *error) {
-    const size_t n = 4096;
-    float *arrays = limn_allocate(3 * n * n, sizeof(float), error);
-    if (arrays == NULL) return limn_fail_context(error, "three matrices of %zu × %zu", n, n);
-    float *a = arrays, *b = arrays + n * n, *out = arrays + 2 * n * n;
-    limn_random_fill_normal(a, 2 * n * n, 1.0f, 1, 1);
-    double best = 0;
-    for (int i = 0; i < 6 && !limn_stop_requested(); i++) {
-        double start = limn_seconds();
-        matmul(out, n, a, n, false, b, n, true, n, n, n, 1.0f, 0.0f);
-        double seconds = limn_seconds() - start;
-        if (i > 0)
-            limn_log(LIMN_LOG_INFO, "product %d of 5: %.3f s, %.1f GFLOP/s", i, seconds, 2e-9 * (double)(n * n * n) / seconds);
-        if (i == 1 || (i > 1 && seconds < best)) best = seconds; /* the first one, i = 0, warms up */
-    }
-    free(arrays);
-    if (limn_stop_requested()) return limn_fail(error, "stopped");
-    *out_seconds = best;
-    return 0;
-}

@@ -88,3 +88,7 @@ void dropout_forward(float *out, const float *in, float rate, uint64_t seed, uin
 void dropout_backward(float *din, const float *dout, float rate, uint64_t seed, uint64_t stream, size_t n) {
     dropout_forward(din, dout, rate, seed, stream, n); /* linear, and its own transpose */
 }
+
+LIMN_CLONES void round_to_bf16(uint16_t *restrict out, const float *restrict in, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = limn_bf16_from_float(in[i]);
+}

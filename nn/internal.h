@@ -50,6 +50,9 @@ void use_single_threaded_blas(void);
 /* out[i] = 0 or 1/(1−rate) for i = start … start+count−1, a function of (seed, stream, i). */
 void dropout_factors(float *out, float rate, uint64_t seed, uint64_t stream, size_t start, size_t count);
 
+/* To the nearest bfloat16, ties to even; a NaN stays one. By the calling thread alone. */
+void round_to_bf16(uint16_t *out, const float *in, size_t n);
+
 /* Who multiplies weights that are packed for this precision now (backend.c); never BACKEND_AUTO. */
 typedef enum { BACKEND_AUTO, BACKEND_LIMN, BACKEND_ONEDNN, BACKEND_OPENBLAS } nn_backend;
 nn_backend backend_for(nn_precision precision);

@@ -72,11 +72,10 @@ int nn_choose_backend(const char *name, nn_precision precision, limn_error *erro
 void nn_prepare_threads(char **argv);
 /* One line naming the kernels in use: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
 const char *nn_backend_description(void);
-/* This machine's fp32 rate, against which every speed is stated: one 4096³ product to warm up, then five; *out_seconds is the
- * best one's time (2·4096³ operations). A line on the log for each. Fails without memory, or when the program is stopped. */
-int nn_measure_peak(double *out_seconds, limn_error *error);
-/* The same of products of bfloat16 numbers, by a packed_convolution of one pixel. */
-int nn_measure_bf16_peak(double *out_seconds, limn_error *error);
+/* This machine's rate in GFLOP/s, against which every speed is stated: the best of five 4096³ products (2·4096³ operations each),
+ * after one to warm up, in fp32, or in bfloat16 for BF16 and INT8. A line on the log for each. Fails without memory, or when the
+ * program is stopped. */
+int nn_measure_peak(nn_precision precision, double *out_gflops, limn_error *error);
 
 /* out (M,N) = alpha·A·B + beta·out; A is (M,K), or (K,M) when transpose_a; B is (K,N), or (N,K) when transpose_b. lda, ldb,
  * ldout are row strides in floats. Multi-threaded; inside a parallel region single-threaded. */

@@ -324,16 +324,6 @@ static void report_failure(float *out, size_t ldout, size_t rows, size_t columns
 
 /* ---------------------------------------------------------------- conversions */
 
-/* To the nearest bfloat16, ties to even; a NaN stays one. */
-LIMN_CLONES static void round_to_bf16(uint16_t *restrict out, const float *restrict in, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, in + i, sizeof bits);
-        const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet_nan = bits >> 16 | 0x40;
-        out[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet_nan : rounded);
-    }
-}
-
 /* A float's bits in an order that integers share, so that the extremes are found in whole registers; NaN is an extreme. */
 LIMN_INLINE int32_t ordered_bits(float value) {
     int32_t bits;

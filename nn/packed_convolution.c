@@ -28,10 +28,8 @@ struct packed_convolution {
 /* to (rows/2, width) pairs of from (rows, width). */
 LIMN_CLONES static void pair_rows(uint32_t *restrict to, const float *restrict from, size_t rows, size_t width) {
     for (size_t row = 0; row < rows; row += 2, from += 2 * width, to += width)
-        for (size_t i = 0; i < width; i++) {
-            const uint32_t low = bits_from_float(from[i]), high = bits_from_float(from[width + i]);
-            to[i] = ((low + 0x7fff + ((low >> 16) & 1)) >> 16) | ((high + 0x7fff + ((high >> 16) & 1)) & 0xffff0000u);
-        }
+        for (size_t i = 0; i < width; i++)
+            to[i] = (uint32_t)limn_bf16_from_float(from[width + i]) << 16 | limn_bf16_from_float(from[i]);
 }
 
 /* One block of outputs after another, so that no more than one stands in fp32 beside its pairs. */

@@ -34,10 +34,6 @@ static size_t element_bytes(nn_precision precision) {
 
 /* ---------------------------------------------------------------- packing */
 
-LIMN_CLONES static void round_row(uint16_t *out, const float *in, size_t n) {
-    for (size_t i = 0; i < n; i++) out[i] = limn_bf16_from_float(in[i]);
-}
-
 /* NaN when one of them is none. */
 LIMN_CLONES static float largest_magnitude(const float *in, size_t n) {
     float largest = 0, sound = 0;
@@ -66,7 +62,7 @@ static void convert_row(const packed_linear *self, void *to, float *scale, int32
     if (self->precision == PRECISION_FP32) {
         memcpy(to, from, n * sizeof *from);
     } else if (self->precision == PRECISION_BF16) {
-        round_row(to, from, n);
+        round_to_bf16(to, from, n);
     } else {
         const float largest = largest_magnitude(from, n);
         const bool usable = largest > 0 && isfinite(largest);
@@ -213,7 +209,7 @@ static void fill_row(const input_rows *self, size_t n, const float *in) {
             halve_row((uint8_t *)row, (uint8_t *)row + self->lower, in + n * C, factor, C);
         memset(row + (self->halves - 1) * self->lower + C, 0, 4);
     } else if (self->kind == MULTIPLY_BF16) {
-        round_row((uint16_t *)row, in + n * C, C);
+        round_to_bf16((uint16_t *)row, in + n * C, C);
     } else {
         memcpy(row, in + n * C, C * sizeof *in);
     }

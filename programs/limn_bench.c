@@ -7,10 +7,6 @@
 
 #include <string.h>
 
-static int measure_peak(nn_precision precision, double *seconds, limn_error *error) {
-    return precision == PRECISION_FP32 ? nn_measure_peak(seconds, error) : nn_measure_bf16_peak(seconds, error);
-}
-
 static int bench_matmul(int argc, char **argv, limn_error *error) {
     const limn_program program = {.name = "limn-bench matmul",
                                   .summary = "Measures this machine's rate of matrix products: the best of five of 4096³.",
@@ -24,9 +20,9 @@ static int bench_matmul(int argc, char **argv, limn_error *error) {
     if (parsed != 0) return parsed > 0 ? 0 : -1;
     if (nn_precision_parse(&precision, precision_name, error)) return -1;
     limn_log(LIMN_LOG_INFO, "%s", nn_backend_description());
-    double seconds;
-    if (measure_peak(precision, &seconds, error) != 0) return -1;
-    double gflops = 2e-9 * 4096.0 * 4096.0 * 4096.0 / seconds;
+    double gflops;
+    if (nn_measure_peak(precision, &gflops, error) != 0) return -1;
+    double seconds = 2e-9 * 4096.0 * 4096.0 * 4096.0 / gflops;
     printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": 1.0, \"rss_bytes\": %zu}\n", seconds,
            1 / seconds, gflops, limn_resident_bytes_peak());
     return 0;
@@ -69,10 +65,10 @@ static int bench_sample(int argc, char **argv, limn_error *error) {
     double peak;
     if (train_read_seq2seq(path, &config, error)) return -1;
     int status =
-        draw_measure(&config, precision, &options, rounds, &measured, error) || measure_peak(precision, &peak, error) ? -1 : 0;
+        draw_measure(&config, precision, &options, rounds, &measured, error) || nn_measure_peak(precision, &peak, error) ? -1
+                                                                                                                         : 0;
     seq2seq_config_free(&config);
-    if (status == 0)
-        print_result(measured.seconds, (double)options.count, measured.flops, 2e-9 * 4096.0 * 4096.0 * 4096.0 / peak);
+    if (status == 0) print_result(measured.seconds, (double)options.count, measured.flops, peak);
     return status;
 }
 
@@ -99,10 +95,10 @@ static int bench_train(int argc, char **argv, limn_error *error) {
     double peak_before, peak_after;
     train_measurement measured;
     /* The machine's peak before and after, since a virtual machine's may change meanwhile. */
-    if (nn_measure_peak(&peak_before, error) || train_measure_seq2seq(config, batch, steps, &measured, error) ||
-        nn_measure_peak(&peak_after, error))
+    if (nn_measure_peak(PRECISION_FP32, &peak_before, error) || train_measure_seq2seq(config, batch, steps, &measured, error) ||
+        nn_measure_peak(PRECISION_FP32, &peak_after, error))
         return -1;
-    double peak = 2e-9 * 4096.0 * 4096.0 * 4096.0 / (peak_before < peak_after ? peak_before : peak_after);
+    double peak = peak_before > peak_after ? peak_before : peak_after;
     print_result(measured.seconds, (double)batch, measured.flops, peak);
     return 0;
 }
@@ -125,10 +121,11 @@ static int bench_vqgan(int argc, char **argv, bool decode, const limn_program *p
         return limn_fail_usage(error, "--batch must be 1 to 4096 and --steps at least 1");
     double peak_before, peak_after;
     vqgan_measurement measured;
-    if (measure_peak(precision, &peak_before, error) ||
-        vqgan_measure(config, decode, precision, batch, steps, &measured, error) || measure_peak(precision, &peak_after, error))
+    if (nn_measure_peak(precision, &peak_before, error) ||
+        vqgan_measure(config, decode, precision, batch, steps, &measured, error) ||
+        nn_measure_peak(precision, &peak_after, error))
         return -1;
-    double peak = 2e-9 * 4096.0 * 4096.0 * 4096.0 / (peak_before < peak_after ? peak_before : peak_after);
+    double peak = peak_before > peak_after ? peak_before : peak_after;
     print_result(measured.seconds, (double)batch, measured.flops, peak);
     return 0;
 }
