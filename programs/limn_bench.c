@@ -76,27 +76,30 @@ static int bench_train(int argc, char **argv, limn_error *error) {
     const limn_program program = {
         .name = "limn-bench train",
         .summary = "Measures training steps of a configuration's seq2seq, with random weights and data.",
-        .examples = "$ limn-bench train --config configs/mini.json --precision fp32 --batch 8\n"
+        .examples = "$ limn-bench train --config configs/mini.json --precision bf16 --batch 8\n"
                     "      the matrix products' rate, and its share of what limn-bench matmul measures\n"};
-    const char *config = NULL, *precision = "fp32";
+    const char *config = NULL, *precision_name = "fp32";
     size_t batch = 8, steps = 3;
+    nn_precision precision;
     const limn_option options[] = {
         {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML with the section seq2seq", true},
-        {"precision", LIMN_OPTION_STRING, &precision, "fp32", "precision of the numbers that are multiplied", false},
+        {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16", "precision of the numbers that are multiplied", false},
         {"batch", LIMN_OPTION_SIZE, &batch, "N", "pairs of a step", false},
         {"steps", LIMN_OPTION_SIZE, &steps, "N", "steps that are measured, after one that is not; the fastest counts", false},
         {0}};
     int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
     if (parsed != 0) return parsed > 0 ? 0 : -1;
-    if (strcmp(precision, "fp32") != 0) return limn_fail_usage(error, "--precision %s: this program measures fp32", precision);
+    if (nn_precision_parse(&precision, precision_name, error)) return -1;
+    if (precision == PRECISION_INT8) return limn_fail_usage(error, "--precision int8: training is in fp32 or bf16");
     if (batch == 0 || batch > 4096 || steps == 0)
         return limn_fail_usage(error, "--batch must be 1 to 4096 and --steps at least 1");
     limn_log(LIMN_LOG_INFO, "%s", nn_backend_description());
     double peak_before, peak_after;
     train_measurement measured;
     /* The machine's peak before and after, since a virtual machine's may change meanwhile. */
-    if (nn_measure_peak(PRECISION_FP32, &peak_before, error) || train_measure_seq2seq(config, batch, steps, &measured, error) ||
-        nn_measure_peak(PRECISION_FP32, &peak_after, error))
+    if (nn_measure_peak(precision, &peak_before, error) ||
+        train_measure_seq2seq(config, precision, batch, steps, &measured, error) ||
+        nn_measure_peak(precision, &peak_after, error))
         return -1;
     double peak = peak_before > peak_after ? peak_before : peak_after;
     print_result(measured.seconds, (double)batch, measured.flops, peak);

@@ -9,12 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const OWN_KEYS[] = {"condition_dropout", NULL};
+static const char *const OWN_KEYS[] = {"condition_dropout", "precision", NULL};
 static const char *const VQGAN_FILES[] = {"config.json", "model.safetensors", NULL};
 
 typedef struct {
     train_settings settings;
     double condition_dropout; /* share of captions that are replaced by the empty one, for guidance (arXiv 2207.12598) */
+    nn_precision precision;
     seq2seq *model;
     caption_encoder captions;
     const char *words; /* its folder, whose word frequencies go into every model folder */
@@ -64,7 +65,11 @@ static int accumulate(seq2seq_run *run, uint64_t step, limn_error *error) {
                 return -1;
         }
         seq2seq_batch batch = batch_of(run, B);
-        seq2seq_step_options options = {1.0f / (float)settings->accumulation, settings->seed, step, pass};
+        seq2seq_step_options options = {.grad_scale = 1.0f / (float)settings->accumulation,
+                                        .seed = settings->seed,
+                                        .step = step,
+                                        .micro_batch = pass,
+                                        .precision = run->precision};
         run->loss += seq2seq_forward_backward(run->model, &batch, &options, run->arena) / (double)settings->accumulation;
         limn_arena_release(run->arena, 0);
     }
@@ -95,7 +100,7 @@ static int validate(void *self, json_t *line, limn_error *error) {
         for (size_t row = 0; row < rows; row++)
             if (fill_row(run, &run->valid, row, first + row, 0, false, error)) return -1;
         seq2seq_batch batch = batch_of(run, rows);
-        sum += (double)rows * seq2seq_evaluate(run->model, &batch, NULL, NULL, NULL, run->arena);
+        sum += (double)rows * seq2seq_evaluate(run->model, &batch, run->precision, NULL, NULL, NULL, run->arena);
         limn_arena_release(run->arena, 0);
     }
     double mean = sum / (double)run->valid.count;
@@ -151,7 +156,7 @@ static int allocate(seq2seq_run *run, limn_error *error) {
     run->attention_mask = limn_allocate(B * S, sizeof *run->attention_mask, error);
     run->decoder_input_ids = limn_allocate(B * T, sizeof *run->decoder_input_ids, error);
     run->labels = limn_allocate(B * T, sizeof *run->labels, error);
-    run->arena = limn_arena_create(seq2seq_activation_floats(config, B) * sizeof(float), error);
+    run->arena = limn_arena_create(seq2seq_activation_floats(config, B, run->precision) * sizeof(float), error);
     return run->m && run->v && run->order && run->input_ids && run->attention_mask && run->decoder_input_ids && run->labels &&
                    run->arena
                ? 0
@@ -182,10 +187,12 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
                                      .keep_checkpoints = 2,
                                      .seed = 1};
     run->condition_dropout = 0.1;
+    const char *precision = "fp32";
     if (!section || train_settings_read(&run->settings, section, file, OWN_KEYS, error) ||
-        limn_json_get_float(section, file, "condition_dropout", 0, 1, &run->condition_dropout, error))
+        limn_json_get_float(section, file, "condition_dropout", 0, 1, &run->condition_dropout, error) ||
+        limn_json_get_string(section, file, "precision", "fp32|bf16", &precision, error))
         return -1;
-    return 0;
+    return nn_precision_parse(&run->precision, precision, error);
 }
 
 /* The model, its tokenizer and its data; what decides the run is gathered in `decides`. */

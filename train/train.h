@@ -38,7 +38,8 @@ typedef struct {
 /* The seq2seq of a configuration whose tokenizer and VQGAN need not exist yet: their sections say what follows from them. */
 int train_read_seq2seq(const char *config, seq2seq_config *out, limn_error *error);
 /* One training step (forward, backward, AdamW) of the configuration's seq2seq with random weights and data. */
-int train_measure_seq2seq(const char *config, size_t batch, size_t steps, train_measurement *out, limn_error *error);
+int train_measure_seq2seq(const char *config, nn_precision precision, size_t batch, size_t steps, train_measurement *out,
+                          limn_error *error);
 
 /* ---------------------------------------------------------------- learning rate */
 
