@@ -267,6 +267,17 @@ static int after_step(train_run *run, train_task *task, const train_settings *se
     return 0;
 }
 
+/* Step `failed` could not be begun, and the state is still that of the step before: saved, so that nothing is lost. */
+static void save_step_before(train_run *run, train_task *task, const train_settings *settings, uint64_t failed, limn_error *error) {
+    limn_error why = {0};
+    limn_fail_context(error, "step %llu", (unsigned long long)failed);
+    if (failed == 1) return;
+    if (save_checkpoint(run, task, settings, failed - 1, &why)) limn_log(LIMN_LOG_WARNING, "%s", why.message);
+    else
+        limn_log(LIMN_LOG_INFO, "%s: step %llu is saved; the same command goes on from there", run->directory,
+                 (unsigned long long)failed - 1);
+}
+
 static int run_steps(train_run *run, train_task *task, const train_settings *settings, uint64_t from, FILE *stream,
                      const char *metrics_path, limn_error *error) {
     size_t last = settings->schedule.steps;
@@ -275,6 +286,7 @@ static int run_steps(train_run *run, train_task *task, const train_settings *set
     int status = 0;
     for (uint64_t step = from + 1; status == 0 && step <= last; step++) {
         status = task->step(task->self, step, error);
+        if (status && task->fails_before_change) save_step_before(run, task, settings, step, error);
         for (size_t i = 0; status == 0 && i < task->metric_count; i++) {
             task->metrics[i].sum += task->metrics[i].value;
             if (!isfinite(task->metrics[i].value))

@@ -26,6 +26,7 @@ typedef struct {
     size_t state_count;
     int (*rehearse)(void *self, limn_error *error); /* the work of one step that changes nothing: for measuring */
     int (*step)(void *self, uint64_t step, limn_error *error);
+    bool fails_before_change; /* a step that fails (its data cannot be read) has changed nothing: the loop saves the step before */
     int (*validate)(void *self, json_t *line, limn_error *error);            /* adds its keys to the line; NULL: none */
     int (*sample)(void *self, const char *path_without_ending, limn_error *error); /* NULL: none */
     int (*save)(void *self, const char *directory, limn_error *error);       /* a model folder */
@@ -81,6 +82,8 @@ typedef int (*train_set_reader)(void *self, bool valid, const limn_strings *path
 int train_read_sets(const train_options *options, const char *ending, json_t *inputs, void *self, train_set_reader read,
                     limn_error *error);
 
+/* A hash of those of these files (NULL-terminated names) that are in the folder, by their contents. */
+int train_hash_files(const char *directory, const char *const *names, char out_hex[65], limn_error *error);
 /* Copies a file by hard link where the file system can, else by copying. */
 int train_link_or_copy(const char *from, const char *to, limn_error *error);
 #endif

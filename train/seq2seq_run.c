@@ -1,47 +1,39 @@
 /* limn-train: caption tokens to picture tokens. */
 #include "seq2seq/seq2seq.h"
 #include "tokenizer/tokenizer.h"
-#include "train/data.h"
 #include "train/loop.h"
+#include "train/pair_data.h"
 #include "vqgan/vqgan.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const OWN_KEYS[] = {"condition_dropout", "precision", NULL};
+/* What decides how captions become tokens. tokenizer.json stands for vocab.json and merges.txt where it is there. */
+static const char *const TOKENIZER_FILES[] = {"tokenizer.json", "special_tokens_map.json", "tokenizer_config.json",
+                                              TEXT_NORMALIZER_WORDS, NULL};
+static const char *const PLAIN_TOKENIZER_FILES[] = {"vocab.json", "merges.txt", "special_tokens_map.json",
+                                                    "tokenizer_config.json", TEXT_NORMALIZER_WORDS, NULL};
+static const char *const OWN_KEYS[] = {"precision", NULL};
 static const char *const VQGAN_FILES[] = {"config.json", "model.safetensors", NULL};
 
 typedef struct {
     train_settings settings;
-    double condition_dropout; /* share of captions that are replaced by the empty one, for guidance (arXiv 2207.12598) */
+    pair_settings of_data;
     nn_precision precision;
     seq2seq *model;
     caption_encoder captions;
     const char *words; /* its folder, whose word frequencies go into every model folder */
     vqgan *pictures;   /* the shards must have been made by it */
     const char *vqgan; /* its folder, whose files go into every model folder */
-    pair_set data, valid;
+    pair_data data;
     float *m, *v; /* AdamW's moments */
     limn_arena *arena;
-    uint64_t *order, epoch;
+    uint64_t rehearsals;
     int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels; /* of one forward pass */
     double loss;
     train_metric *metrics;
 } seq2seq_run;
-
-static int fill_row(seq2seq_run *run, const pair_set *set, size_t row, size_t n, uint64_t choice, bool blank,
-                    limn_error *error) {
-    const seq2seq_config *config = seq2seq_get_config(run->model);
-    size_t S = config->max_text_length, T = config->image_length, size = 0;
-    const char *caption = pair_set_caption(set, n, choice, &size);
-    int32_t *ids = run->input_ids + row * S, *mask = run->attention_mask + row * S;
-    if (blank ? caption_encoder_encode_blank(&run->captions, ids, mask, S, error)
-              : caption_encoder_encode(&run->captions, caption, size, ids, mask, S, error))
-        return -1;
-    for (size_t t = 0; t < T; t++) run->labels[row * T + t] = set->tokens[n * T + t];
-    return 0;
-}
 
 static seq2seq_batch batch_of(seq2seq_run *run, size_t B) {
     seq2seq_shift_right(seq2seq_get_config(run->model), run->decoder_input_ids, run->labels, B);
@@ -52,18 +44,11 @@ static seq2seq_batch batch_of(seq2seq_run *run, size_t B) {
 static int accumulate(seq2seq_run *run, uint64_t step, limn_error *error) {
     const train_settings *settings = &run->settings;
     size_t B = settings->batch_size;
-    uint64_t blank_stream = limn_random_stream("blank captions"), choice_stream = limn_random_stream("caption choice");
     parameters_zero_grads(seq2seq_get_parameters(run->model));
     run->loss = 0;
     for (size_t pass = 0; pass < settings->accumulation; pass++) {
         uint64_t first = ((step - 1) * settings->accumulation + pass) * B;
-        for (size_t row = 0; row < B; row++) {
-            uint64_t draw = first + row;
-            size_t n = data_order_at(run->order, &run->epoch, run->data.count, settings->seed, draw);
-            bool blank = limn_random_uniform(settings->seed, blank_stream, draw) < (float)run->condition_dropout;
-            if (fill_row(run, &run->data, row, n, limn_random_u32(settings->seed, choice_stream, draw), blank, error))
-                return -1;
-        }
+        if (pair_stream_fill(run->data.stream, first, B, run->input_ids, run->attention_mask, run->labels, error)) return -1;
         seq2seq_batch batch = batch_of(run, B);
         seq2seq_step_options options = {.grad_scale = 1.0f / (float)settings->accumulation,
                                         .seed = settings->seed,
@@ -78,33 +63,46 @@ static int accumulate(seq2seq_run *run, uint64_t step, limn_error *error) {
 
 static int rehearse(void *self, limn_error *error) {
     seq2seq_run *run = self;
-    return accumulate(run, 1, error);
+    return accumulate(run, ++run->rehearsals, error);
 }
 
 static int step(void *self, uint64_t number, limn_error *error) {
     seq2seq_run *run = self;
+    double begin = limn_seconds(), waited = pair_stream_waited(run->data.stream);
     if (accumulate(run, number, error)) return -1;
     float norm = train_adamw(seq2seq_get_parameters(run->model), run->m, run->v, &run->settings, number);
     run->metrics[0].value = (float)run->loss;
     run->metrics[1].value = norm;
+    run->metrics[2].value = (float)((pair_stream_waited(run->data.stream) - waited) / (limn_seconds() - begin));
     return 0;
 }
 
-/* Mean loss over all pairs of the validation set, each with its first caption. */
-static int validate(void *self, json_t *line, limn_error *error) {
-    seq2seq_run *run = self;
+/* Mean loss over all pairs of a set kept from training, each with its first caption. */
+static int measure_loss(seq2seq_run *run, valid_set *kept, double *out, limn_error *error) {
+    size_t B = run->settings.batch_size, count = (size_t)kept->set.total;
     double sum = 0;
-    size_t B = run->settings.batch_size;
-    for (size_t first = 0; first < run->valid.count; first += B) {
-        size_t rows = run->valid.count - first < B ? run->valid.count - first : B;
-        for (size_t row = 0; row < rows; row++)
-            if (fill_row(run, &run->valid, row, first + row, 0, false, error)) return -1;
+    uint64_t begin = kept->next - kept->next % count; /* every epoch of such a stream is the same */
+    for (size_t first = 0; first < count; first += B) {
+        size_t rows = count - first < B ? count - first : B;
+        if (pair_stream_fill(kept->stream, begin + first, rows, run->input_ids, run->attention_mask, run->labels, error)) return -1;
         seq2seq_batch batch = batch_of(run, rows);
         sum += (double)rows * seq2seq_evaluate(run->model, &batch, run->precision, NULL, NULL, NULL, run->arena);
         limn_arena_release(run->arena, 0);
     }
-    double mean = sum / (double)run->valid.count;
-    json_object_set_new(line, "valid_loss", isfinite(mean) ? json_real(mean) : json_null());
+    kept->next = begin + count;
+    *out = sum / (double)count;
+    return 0;
+}
+
+static int validate(void *self, json_t *line, limn_error *error) {
+    seq2seq_run *run = self;
+    for (size_t i = 0; i < run->data.valid_count; i++) {
+        valid_set *kept = &run->data.valid[i];
+        double mean;
+        if (measure_loss(run, kept, &mean, error)) return -1;
+        if (i == 0) json_object_set_new(line, "valid_loss", isfinite(mean) ? json_real(mean) : json_null());
+        json_object_set_new(line, kept->metric, isfinite(mean) ? json_real(mean) : json_null());
+    }
     return 0;
 }
 
@@ -135,42 +133,30 @@ static int load(void *self, const char *directory, limn_error *error) {
     return status;
 }
 
-static int read_set(void *self, bool valid, const limn_strings *paths, size_t *count, limn_error *error) {
-    seq2seq_run *run = self;
-    pair_set *set = valid ? &run->valid : &run->data;
-    if (pair_set_read(set, paths, vqgan_token_count(run->pictures), vqgan_get_config(run->pictures)->n_embed,
-                      vqgan_get_sha256(run->pictures), error))
-        return -1;
-    *count = set->count;
-    return 0;
-}
-
 static int allocate(seq2seq_run *run, limn_error *error) {
     const seq2seq_config *config = seq2seq_get_config(run->model);
     size_t B = run->settings.batch_size, S = config->max_text_length, T = config->image_length;
     size_t size = seq2seq_get_parameters(run->model)->size;
     run->m = limn_allocate(size, sizeof *run->m, error);
     run->v = limn_allocate(size, sizeof *run->v, error);
-    run->order = limn_allocate(run->data.count, sizeof *run->order, error);
     run->input_ids = limn_allocate(B * S, sizeof *run->input_ids, error);
     run->attention_mask = limn_allocate(B * S, sizeof *run->attention_mask, error);
     run->decoder_input_ids = limn_allocate(B * T, sizeof *run->decoder_input_ids, error);
     run->labels = limn_allocate(B * T, sizeof *run->labels, error);
     run->arena = limn_arena_create(seq2seq_activation_floats(config, B, run->precision) * sizeof(float), error);
-    return run->m && run->v && run->order && run->input_ids && run->attention_mask && run->decoder_input_ids && run->labels &&
+    return run->m && run->v && run->input_ids && run->attention_mask && run->decoder_input_ids && run->labels &&
                    run->arena
                ? 0
                : -1;
 }
 
 static void release(seq2seq_run *run) {
+    pair_data_close(&run->data); /* its threads use the rest */
     seq2seq_free(run->model);
     caption_encoder_free(&run->captions);
     vqgan_free(run->pictures);
-    pair_set_free(&run->data);
-    pair_set_free(&run->valid);
     limn_arena_destroy(run->arena);
-    void *blocks[] = {run->m, run->v, run->order, run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
+    void *blocks[] = {run->m, run->v, run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
 
@@ -186,13 +172,25 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
                                      .checkpoint_every = 500,
                                      .keep_checkpoints = 2,
                                      .seed = 1};
-    run->condition_dropout = 0.1;
-    const char *precision = "fp32";
-    if (!section || train_settings_read(&run->settings, section, file, OWN_KEYS, error) ||
-        limn_json_get_float(section, file, "condition_dropout", 0, 1, &run->condition_dropout, error) ||
+    const char *precision = "fp32", *keys[32];
+    size_t count = 0;
+    for (size_t i = 0; PAIR_KEYS[i]; i++) keys[count++] = PAIR_KEYS[i];
+    for (size_t i = 0; OWN_KEYS[i]; i++) keys[count++] = OWN_KEYS[i];
+    keys[count] = NULL;
+    if (!section || train_settings_read(&run->settings, section, file, keys, error) ||
+        pair_settings_read(&run->of_data, section, file, error) ||
         limn_json_get_string(section, file, "precision", "fp32|bf16", &precision, error))
         return -1;
     return nn_precision_parse(&run->precision, precision, error);
+}
+
+static int note_tokenizer(const char *directory, json_t *inputs, limn_error *error) {
+    char path[4096], hash[65];
+    if (limn_path_join(path, sizeof path, directory, TOKENIZER_FILES[0], error) ||
+        train_hash_files(directory, limn_file_exists(path) ? TOKENIZER_FILES : PLAIN_TOKENIZER_FILES, hash, error))
+        return -1;
+    json_object_set_new(inputs, "tokenizer_sha256", json_string(hash));
+    return 0;
 }
 
 /* The model, its tokenizer and its data; what decides the run is gathered in `decides`. */
@@ -212,11 +210,17 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
                                vqgan_get_config(run->pictures)->n_embed, vqgan_token_count(run->pictures), error))
         return -1;
     json_object_set_new(inputs, "vqgan_sha256", json_string(vqgan_get_sha256(run->pictures)));
-    if (train_read_sets(options, ".h5", inputs, run, read_set, error)) return -1;
+    if (note_tokenizer(options->tokenizer, inputs, error)) return -1;
 
     seq2seq_config model_config;
     if (seq2seq_config_read(&model_config, section, options->config, true, error)) return -1;
-    run->model = seq2seq_create(&model_config, run->settings.seed, true, error);
+    size_t text_length = model_config.max_text_length;
+    pair_needs needs = {.length = vqgan_token_count(run->pictures),
+                        .codebook_size = vqgan_get_config(run->pictures)->n_embed,
+                        .vqgan_sha256 = vqgan_get_sha256(run->pictures)};
+    if (pair_data_open(&run->data, options, &run->of_data, &needs, &run->captions, text_length, run->settings.batch_size,
+                       run->settings.seed, inputs, error) == 0)
+        run->model = seq2seq_create(&model_config, run->settings.seed, true, error);
     seq2seq_config_free(&model_config);
     if (!run->model || allocate(run, error)) return -1;
     return options->init ? load(run, options->init, error) : 0;
@@ -225,7 +229,7 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
 int train_seq2seq(const train_options *options, limn_error *error) {
     json_t *config = train_configuration(options, error);
     if (!config) return -1;
-    seq2seq_run run = {.epoch = UINT64_MAX};
+    seq2seq_run run = {0};
     train_run folder = {.lock = -1};
     json_t *decides = json_object();
     int status = read_settings(&run, config, options->config, error);
@@ -236,18 +240,21 @@ int train_seq2seq(const train_options *options, limn_error *error) {
         train_task task = {.self = &run,
                            .unit = "pairs",
                            .samples_per_step = run.settings.batch_size * run.settings.accumulation,
-                           .metrics = {{.name = "train_loss"}, {.name = "grad_norm"}},
-                           .metric_count = 2,
+                           .metrics = {{.name = "train_loss"}, {.name = "grad_norm"}, {.name = "data_wait"}},
+                           .metric_count = 3,
                            .state = {{"adamw_m", weights->size, run.m}, {"adamw_v", weights->size, run.v}},
                            .state_count = 2,
                            .rehearse = rehearse,
                            .step = step,
-                           .validate = run.valid.count ? validate : NULL,
+                           .fails_before_change = true,
+                           .validate = run.data.valid_count ? validate : NULL,
                            .save = save,
                            .load = load};
         run.metrics = task.metrics;
-        limn_log(LIMN_LOG_INFO, "%.1f million weights, %zu pairs, %zu kept for validation, %s", (double)weights->size * 1e-6,
-                 run.data.count, run.valid.count, nn_backend_description());
+        unsigned long long kept = 0;
+        for (size_t i = 0; i < run.data.valid_count; i++) kept += run.data.valid[i].set.total;
+        limn_log(LIMN_LOG_INFO, "%.1f million weights, %llu pairs, %llu kept for validation, %s", (double)weights->size * 1e-6,
+                 (unsigned long long)run.data.set.total, kept, nn_backend_description());
         status = train_loop(&folder, &task, &run.settings, options, error);
     }
     train_run_close(&folder);
