@@ -125,7 +125,13 @@ int pair_data_open(pair_data *self, const train_options *options, const pair_set
     stream.buffer = 0;
     stream.condition_dropout = 0;
     stream.stride = stream.rows = 1;
-    return open_valid_sets(self, &options->valid, needs, &stream, inputs, error);
+    if (open_valid_sets(self, &options->valid, needs, &stream, inputs, error)) return -1;
+    bool lines = self->set.has_lines;
+    for (size_t i = 0; i < self->valid_count; i++) lines = lines || self->valid[i].set.has_lines;
+    if (lines)
+        limn_log(LIMN_LOG_WARNING,
+                 "JSON lines do not say which VQGAN made their tokens: that it is the one of --vqgan cannot be checked");
+    return 0;
 }
 
 void pair_data_close(pair_data *self) {

@@ -26,7 +26,7 @@ static int is_shard(const char *path, bool *out, limn_error *error) {
     return 0;
 }
 
-static int add_sources(limn_buffer *sources, const char *path, bool *lines_seen, limn_error *error) {
+static int add_sources(limn_buffer *sources, const char *path, limn_error *error) {
     bool shard = false;
     token_lines_part *parts = NULL;
     size_t count = 1;
@@ -39,25 +39,20 @@ static int add_sources(limn_buffer *sources, const char *path, bool *lines_seen,
         status = limn_buffer_append(sources, &source, sizeof source, error);
     }
     free(parts);
-    if (!shard) *lines_seen = true;
     return status;
 }
 
 static int list_sources(pair_set *self, limn_error *error) {
     limn_buffer sources = {0};
-    bool lines_seen = false;
     int status = 0;
-    for (size_t i = 0; status == 0 && i < self->paths.count; i++)
-        status = add_sources(&sources, self->paths.items[i], &lines_seen, error);
+    for (size_t i = 0; status == 0 && i < self->paths.count; i++) status = add_sources(&sources, self->paths.items[i], error);
     if (status) {
         limn_buffer_free(&sources);
         return -1;
     }
     self->count = sources.size / sizeof *self->sources;
     self->sources = (pair_source *)(void *)sources.data;
-    if (lines_seen && self->needs.vqgan_sha256)
-        limn_log(LIMN_LOG_WARNING,
-                 "JSON lines do not say which VQGAN made their tokens; that it is the one of --vqgan cannot be checked");
+    for (size_t i = 0; i < self->count; i++) self->has_lines = self->has_lines || self->sources[i].is_lines;
     return 0;
 }
 

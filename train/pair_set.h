@@ -32,6 +32,7 @@ typedef struct {
     limn_strings paths;
     size_t count; /* of sources */
     pair_source *sources;
+    bool has_lines;           /* some are token lines: their VQGAN is not known */
     uint64_t *pairs;          /* (count) taken of each */
     uint64_t total, left_out; /* taken by the filters, and not */
 } pair_set;
