@@ -247,3 +247,16 @@ int pair_set_read(const pair_set *self, const uint64_t *numbers, size_t count, u
     }
     return 0;
 }
+
+int pair_set_caption(const pair_set *self, uint64_t n, limn_buffer *out, limn_error *error) {
+    uint64_t source = 0;
+    pair_block block;
+    size_t size;
+    if (n >= self->total) return limn_fail(error, "there is no pair %llu", (unsigned long long)n);
+    while (n >= self->pairs[source]) n -= self->pairs[source++];
+    if (pair_set_read(self, &source, 1, self->pairs[source], &block, error)) return -1;
+    const char *caption = pair_block_caption(&block, (size_t)n, 0, &size);
+    int status = limn_buffer_append(out, caption, size, error);
+    pair_block_free(&block);
+    return status;
+}

@@ -46,6 +46,9 @@ void pair_set_close(pair_set *self);
  * was when the set was opened. Safe beside other threads. */
 int pair_set_read(const pair_set *self, const uint64_t *numbers, size_t count, uint64_t pairs, pair_block *block,
                   limn_error *error);
+/* Appends the first caption of pair n, counted through all sources in their order: for samples, since it reads all of its
+ * source. */
+int pair_set_caption(const pair_set *self, uint64_t n, limn_buffer *out, limn_error *error);
 /* A hash of the counts of all sources in their order: together with the seed it fixes the order of the pairs. */
 void pair_set_digest(const pair_set *self, char out_hex[65]);
 

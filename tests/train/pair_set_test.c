@@ -250,6 +250,25 @@ static void files_that_change_are_named(void **state) {
     pair_set_close(&set);
 }
 
+static void a_caption_by_its_number(void **state) {
+    (void)state;
+    pair_set set = must_open(make_folder("caption"), &NEEDS);
+    static const size_t ids[] = {0, 19, 20, 24};
+    limn_error error = {0};
+    for (size_t i = 0; i < 4; i++) {
+        char expected[64];
+        limn_buffer caption = {0};
+        pairs_caption(expected, ids[i], 0);
+        assert_int_equal(pair_set_caption(&set, ids[i], &caption, &error), 0);
+        assert_string_equal(caption.data, expected);
+        limn_buffer_free(&caption);
+    }
+    limn_buffer none = {0};
+    assert_int_equal(pair_set_caption(&set, 25, &none, &error), -1);
+    assert_contains(error.message, "no pair 25");
+    pair_set_close(&set);
+}
+
 static void digest_knows_the_counts(void **state) {
     (void)state;
     char digests[3][65];
@@ -273,6 +292,7 @@ int main(void) {
         cmocka_unit_test(packed_lines_are_read),       cmocka_unit_test(filters_choose_pictures),
         cmocka_unit_test(wrong_sets_are_refused),      cmocka_unit_test(a_picture_needs_a_caption),
         cmocka_unit_test(files_that_change_are_named), cmocka_unit_test(digest_knows_the_counts),
+        cmocka_unit_test(a_caption_by_its_number),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
