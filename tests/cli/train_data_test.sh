@@ -14,8 +14,8 @@ train() {
     limn-train --config "$configs/micro.json" --tokenizer tokenizer --vqgan vqgan/model --output "$run" "$@"
 }
 # Groups of two shards, so that each is read again and again.
-small="--data tokens/parts --valid tokens/kept --steps 300
-       --set train.seq2seq.shuffle_buffer=10 train.seq2seq.log_every=1 train.seq2seq.checkpoint_every=250"
+small="--data tokens/parts --valid tokens/kept --steps 120
+       --set train.seq2seq.shuffle_buffer=10 train.seq2seq.log_every=1 train.seq2seq.checkpoint_every=100"
 plain() {
     sed 's/"[a-z]*_per_second": [0-9.e+-]*//; s/"data_wait": [0-9.e+-]*//' "$1/metrics.jsonl"
 }
@@ -58,12 +58,12 @@ killed_until_done 0.4 limn-train --config "$configs/micro.json" --tokenizer toke
 cmp whole/model/model.safetensors killed/model/model.safetensors || fail "the weights differ after kills"
 
 # What a run was begun with decides it.
-expect 2 'inputs.data' train whole --data tokens/parts/0000[0-5].h5 --valid tokens/kept --steps 300 \
-    --set train.seq2seq.shuffle_buffer=10 train.seq2seq.log_every=1 train.seq2seq.checkpoint_every=250
+expect 2 'inputs.data' train whole --data tokens/parts/0000[0-5].h5 --valid tokens/kept --steps 120 \
+    --set train.seq2seq.shuffle_buffer=10 train.seq2seq.log_every=1 train.seq2seq.checkpoint_every=100
 mkdir swapped
 for i in 0 1 2 3 4 5 6; do ln -s "$folder/tokens/parts/0000$((6 - i)).h5" swapped/$i.h5; done
-expect 2 'inputs.data_counts_sha256' train whole --data swapped --valid tokens/kept --steps 300 \
-    --set train.seq2seq.shuffle_buffer=10 train.seq2seq.log_every=1 train.seq2seq.checkpoint_every=250
+expect 2 'inputs.data_counts_sha256' train whole --data swapped --valid tokens/kept --steps 120 \
+    --set train.seq2seq.shuffle_buffer=10 train.seq2seq.log_every=1 train.seq2seq.checkpoint_every=100
 quietly limn-tokenizer train --input pictures/train --vocab-size 280 --output other-tokenizer
 expect 2 'tokenizer_sha256' limn-train --config "$configs/micro.json" --tokenizer other-tokenizer --vqgan vqgan/model --output whole $small \
     --set seq2seq.encoder_vocab_size=$(grep -o '"encoder_vocab_size": [0-9]*' whole/model/config.json | grep -o '[0-9]*')
