@@ -135,8 +135,9 @@ typedef struct vqgan_lpips vqgan_lpips;
 vqgan_lpips *vqgan_lpips_load(const char *vgg, const char *heads, size_t Y, size_t X, bool with_gradient, limn_error *error);
 void vqgan_lpips_free(vqgan_lpips *lpips); /* NULL allowed */
 /* distances (B) of pictures a and b (B,Y,X,3) in [-1,1], 0 for equal ones. db (B,Y,X,3; only when loaded with_gradient) gets
- * the gradient of their mean with respect to b; NULL: not wanted. Takes 5 kB of the arena a pixel, for one picture or 2·256²
- * pixels at once. */
+ * the gradient of their mean with respect to b; NULL: not wanted. Takes so many bytes of the
+ * arena for each pixel, of one picture or of 2·256² pixels at once. */
+enum { VQGAN_LPIPS_BYTES_PER_PIXEL = 5000 };
 void vqgan_lpips_compare(const vqgan_lpips *lpips, double *distances, float *db, const float *a, const float *b, size_t B,
                          limn_arena *arena);
 
