@@ -84,12 +84,15 @@ static int read_bytes(const picture_set *set, const picture_place *place, limn_b
     if (file < 0) return limn_fail(error, "%s: %s; put it back, and the same command goes on", path, strerror(errno));
     struct stat about;
     if (fstat(file, &about) || (uint64_t)about.st_size != set->bytes[place->file])
-        status = limn_fail(error, "%s: is not as long as when the run began; put it back as it was, and the same command goes on", path);
+        status = limn_fail(
+            error, "%s: is not as long as when the run began; put it back as it was, and the same command goes on", path);
     while (status == 0 && room->size < place->size) {
         ssize_t got = pread(file, room->data + room->size, place->size - room->size, (off_t)(place->offset + room->size));
         if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) status = limn_fail(error, "%s: cannot be read: %s", path, got < 0 ? strerror(errno) : "it is shorter than it was");
-        else room->size += (size_t)got;
+        if (got <= 0)
+            status = limn_fail(error, "%s: cannot be read: %s", path, got < 0 ? strerror(errno) : "it is shorter than it was");
+        else
+            room->size += (size_t)got;
     }
     close(file);
     return status;

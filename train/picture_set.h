@@ -23,8 +23,8 @@ typedef struct {
 int picture_set_open(picture_set *set, const limn_strings *paths, bool decode, limn_error *error);
 void picture_set_close(picture_set *set);
 
-/* Picture n as (side, side, 3) floats in [0,1], cropped and resized where it has another size. `room` holds its file's bytes and
- * grows as needed. 1: it cannot be decoded, and the error says why; -1: its tar cannot be read or is not what it was. */
+/* Picture n as (side, side, 3) floats in [0,1], cropped and resized where it has another size. `room` holds its file's bytes
+ * and grows as needed. 1: it cannot be decoded, and the error says why; -1: its tar cannot be read or is not what it was. */
 int picture_set_decode(const picture_set *set, size_t n, size_t side, float *out, limn_buffer *room, limn_error *error);
 
 /* ---------------------------------------------------------------- decoded ahead */
@@ -36,7 +36,8 @@ typedef struct picture_stream picture_stream;
 /* The set must live longer. */
 picture_stream *picture_stream_start(const picture_set *set, size_t side, size_t batch, uint64_t seed, limn_error *error);
 /* Draws (number−1)·batch … number·batch−1 as (batch, side, side, 3) floats in [0,1]; number counts from 1. Waits only for what
- * is not there yet; batches asked for in turn are. An error when a tar cannot be read, or many pictures in a row not decoded. */
+ * is not there yet; batches asked for in turn are. An error when a tar cannot be read, or many pictures in a row not decoded.
+ */
 int picture_stream_take(picture_stream *stream, uint64_t number, float *out, limn_error *error);
 void picture_stream_stop(picture_stream *stream); /* frees; says how many pictures were replaced; NULL allowed */
 

@@ -36,7 +36,8 @@ struct picture_stream {
 /* The picture `further` places after a draw's, within its epoch. With the lock. */
 static size_t picture_of(picture_stream *self, uint64_t draw, size_t further) {
     const uint64_t count = self->set->count, epoch = draw / count;
-    return data_order_at(self->order, &self->epoch, self->set->count, self->seed, epoch * count + (draw % count + further) % count);
+    return data_order_at(self->order, &self->epoch, self->set->count, self->seed,
+                         epoch * count + (draw % count + further) % count);
 }
 
 /* One draw into its place. `n` is its picture. Without the lock. */

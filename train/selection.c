@@ -33,8 +33,8 @@ int train_select(const parameters *set, const char *names, bool *selected, limn_
         if (!found) {
             char parts[512] = "";
             list_parts(set, parts, sizeof parts);
-            return limn_fail_usage(error, "--train %s: no weight is called '%.*s', nor begins with it and a dot; there are %s", names,
-                                   (int)length, at, parts);
+            return limn_fail_usage(error, "--train %s: no weight is called '%.*s', nor begins with it and a dot; there are %s",
+                                   names, (int)length, at, parts);
         }
         at += length + (at[length] == ',');
     }

@@ -366,6 +366,24 @@ static int read_lpips(vqgan_run *run, const train_options *options, json_t *inpu
     return run->lpips ? 0 : -1;
 }
 
+/* With random weights, or the one that --init has beside its model. */
+static int begin_discriminator(vqgan_run *run, const train_options *options, limn_error *error) {
+    const vqgan_settings *settings = &run->settings;
+    limn_error why = {0};
+    for (bool fits = true;; fits = false) {
+        vqgan_discriminator_free(run->discriminator);
+        run->discriminator = vqgan_discriminator_create(settings->discriminator_layers, settings->discriminator_width,
+                                                        settings->generator.seed, error);
+        if (!run->discriminator) return -1;
+        if (!fits || !options->init || !settings->losses.use_discriminator) return 0;
+        int loaded = vqgan_discriminator_load(run->discriminator, options->init, &why);
+        if (loaded > 0) limn_log(LIMN_LOG_INFO, "%s: its discriminator is trained on", options->init);
+        if (loaded >= 0) return 0;
+        limn_log(LIMN_LOG_WARNING, "%s (train.vqgan.discriminator_layers and discriminator_width); a new discriminator is trained",
+                 why.message);
+    }
+}
+
 static int prepare(vqgan_run *run, const train_options *options, json_t *config, json_t *decides, limn_error *error) {
     json_t *inputs = json_object(), *section;
     json_object_set(decides, "train", json_object_get(json_object_get(config, "train"), "vqgan"));
@@ -377,9 +395,7 @@ static int prepare(vqgan_run *run, const train_options *options, json_t *config,
     if (!run->model || choose_trained(run, options, error) || read_lpips(run, options, inputs, error) ||
         train_read_sets(options, ".tar", inputs, run, read_set, error))
         return -1;
-    run->discriminator = vqgan_discriminator_create(run->settings.discriminator_layers, run->settings.discriminator_width,
-                                                    run->settings.generator.seed, error);
-    if (!run->discriminator || allocate(run, error)) return -1;
+    if (begin_discriminator(run, options, error) || allocate(run, error)) return -1;
     size_t side = side_of(run);
     if (run->settings.losses.use_discriminator &&
         !vqgan_discriminator_forward(run->discriminator, NULL, NULL, run->settings.generator.batch_size, side, side, run->arena))

@@ -2,9 +2,17 @@
 
 #include <string.h>
 
-static const char *const OWN_KEYS[] = {"codebook_weight", "discriminator_weight", "discriminator_start", "discriminator_layers",
-                                       "discriminator_width", "discriminator_learning_rate", "codebook_start", "revive_every",
-                                       "revive_threshold", "perceptual_weight", NULL};
+static const char *const OWN_KEYS[] = {"codebook_weight",
+                                       "discriminator_weight",
+                                       "discriminator_start",
+                                       "discriminator_layers",
+                                       "discriminator_width",
+                                       "discriminator_learning_rate",
+                                       "codebook_start",
+                                       "revive_every",
+                                       "revive_threshold",
+                                       "perceptual_weight",
+                                       NULL};
 
 /* True when --set changes this key: then the user means it. */
 static bool is_set(const train_options *options, const char *key) {
@@ -21,10 +29,12 @@ static void spare_codebook(vqgan_settings *settings, const train_options *option
 }
 
 /* LPIPS' two files, and the weight that stands for nothing without them. */
-static int check_perceptual(const json_t *section, const char *file, const train_options *options, double weight, limn_error *error) {
+static int check_perceptual(const json_t *section, const char *file, const train_options *options, double weight,
+                            limn_error *error) {
     if (!options->lpips_vgg != !options->lpips_heads)
-        return limn_fail_usage(error, "--lpips-vgg and --lpips-heads belong together: give torchvision's vgg16-397923af.pth and LPIPS' "
-                               "vgg.pth");
+        return limn_fail_usage(
+            error, "--lpips-vgg and --lpips-heads belong together: give torchvision's vgg16-397923af.pth and LPIPS' "
+                   "vgg.pth");
     if (!options->lpips_vgg && json_object_get(section, "perceptual_weight") && weight > 0)
         return limn_fail_usage(error, "%s: train.vqgan.perceptual_weight needs --lpips-vgg and --lpips-heads", file);
     return 0;
@@ -33,16 +43,21 @@ static int check_perceptual(const json_t *section, const char *file, const train
 int vqgan_settings_read(vqgan_settings *settings, const json_t *config, const train_options *options, limn_error *error) {
     const char *file = options->config;
     json_t *section = train_section(config, file, "train", "vqgan", error);
-    *settings = (vqgan_settings){
-        .generator = {.schedule = {.learning_rate = 1e-4, .warmup_steps = 0, .steps = 1000},
-                      .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8},
-                      .batch_size = 8, .accumulation = 1, .log_every = 20, .valid_every = 500, .sample_every = 500,
-                      .checkpoint_every = 500, .keep_checkpoints = 2, .seed = 1},
-        .losses = {.codebook_weight = 1, .discriminator_weight = 0.8, .perceptual_weight = 1},
-        .discriminator_layers = 3,
-        .discriminator_width = 64,
-        .revive_every = 50,
-        .revive_threshold = 0.03};
+    *settings = (vqgan_settings){.generator = {.schedule = {.learning_rate = 1e-4, .warmup_steps = 0, .steps = 1000},
+                                               .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8},
+                                               .batch_size = 8,
+                                               .accumulation = 1,
+                                               .log_every = 20,
+                                               .valid_every = 500,
+                                               .sample_every = 500,
+                                               .checkpoint_every = 500,
+                                               .keep_checkpoints = 2,
+                                               .seed = 1},
+                                 .losses = {.codebook_weight = 1, .discriminator_weight = 0.8, .perceptual_weight = 1},
+                                 .discriminator_layers = 3,
+                                 .discriminator_width = 64,
+                                 .revive_every = 50,
+                                 .revive_threshold = 0.03};
     train_settings *generator = &settings->generator;
     if (!section || train_settings_read(generator, section, file, OWN_KEYS, error)) return -1;
     double rate = generator->schedule.learning_rate;
@@ -60,8 +75,10 @@ int vqgan_settings_read(vqgan_settings *settings, const json_t *config, const tr
         check_perceptual(section, file, options, settings->losses.perceptual_weight, error))
         return -1;
     if (generator->batch_size > 4096 || generator->accumulation != 1)
-        return limn_fail_usage(error, "%s: train.vqgan: batch_size is at most 4096 and accumulation 1, since the discriminator's "
-                               "BatchNorm sees one batch", file);
+        return limn_fail_usage(error,
+                               "%s: train.vqgan: batch_size is at most 4096 and accumulation 1, since the discriminator's "
+                               "BatchNorm sees one batch",
+                               file);
     settings->losses.use_discriminator = settings->losses.discriminator_weight > 0;
     settings->discriminator = *generator;
     settings->discriminator.schedule.learning_rate = rate;
@@ -83,9 +100,11 @@ static int check_agrees(const json_t *section, const char *file, const json_t *m
     json_object_foreach((json_t *)(uintptr_t)section, key, value) {
         const json_t *ours = json_object_get(whole, key), *theirs = json_object_get(model, key);
         if (status || json_equal(ours, theirs)) continue;
-        char *expected = json_dumps(theirs, JSON_ENCODE_ANY | JSON_COMPACT), *given = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        status = limn_fail_usage(error, "%s: vqgan.%s is %s, but --init %s has %s; leave the section vqgan out to take that model's", file,
-                                 key, given ? given : "another", folder, expected ? expected : "another");
+        char *expected = json_dumps(theirs, JSON_ENCODE_ANY | JSON_COMPACT),
+             *given = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        status =
+            limn_fail_usage(error, "%s: vqgan.%s is %s, but --init %s has %s; leave the section vqgan out to take that model's",
+                            file, key, given ? given : "another", folder, expected ? expected : "another");
         free(expected);
         free(given);
     }
@@ -97,12 +116,15 @@ static int check_agrees(const json_t *section, const char *file, const json_t *m
 static vqgan *copy_for_training(const vqgan *source, const char *folder, uint64_t seed, limn_error *error) {
     vqgan *model = vqgan_create(vqgan_get_config(source), seed, true, error);
     if (!model) return NULL;
-    if (train_copy_parameters(vqgan_get_parameters(model), vqgan_get_parameters((vqgan *)(uintptr_t)source), folder, error) == 0) return model;
+    if (train_copy_parameters(vqgan_get_parameters(model), vqgan_get_parameters((vqgan *)(uintptr_t)source), folder, error) ==
+        0)
+        return model;
     vqgan_free(model);
     return NULL;
 }
 
-static vqgan *begin_from(const json_t *section, const train_options *options, uint64_t seed, json_t **out_section, limn_error *error) {
+static vqgan *begin_from(const json_t *section, const train_options *options, uint64_t seed, json_t **out_section,
+                         limn_error *error) {
     vqgan *source = vqgan_load(options->init, false, error), *model = NULL;
     if (source && vqgan_need_encoder(source, options->init, error) == 0 &&
         (*out_section = vqgan_config_to_json(vqgan_get_config(source), error)) &&

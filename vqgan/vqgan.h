@@ -118,6 +118,10 @@ typedef struct vqgan_discriminator vqgan_discriminator; /* PatchGAN (Isola and o
 
 vqgan_discriminator *vqgan_discriminator_create(size_t n_layers, size_t ndf, uint64_t seed, limn_error *error);
 void vqgan_discriminator_free(vqgan_discriminator *discriminator);
+/* Takes over the discriminator that a folder's weights have beside the model, as taming-transformers' checkpoints do
+ * ("loss.discriminator.main.0.weight"). 1: taken; 0: there is none, and nothing has changed; -1: it has other layers or widths, or
+ * cannot be read, and this one is to be created anew. */
+int vqgan_discriminator_load(vqgan_discriminator *discriminator, const char *directory, limn_error *error);
 parameters *vqgan_discriminator_get_parameters(vqgan_discriminator *discriminator);
 /* Running means and variances of its BatchNorms, as one block (saved in checkpoints). */
 float *vqgan_discriminator_statistics(vqgan_discriminator *discriminator, size_t *count);

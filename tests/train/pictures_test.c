@@ -9,7 +9,8 @@
 
 enum { SIDE = 8, FLOATS = SIDE * SIDE * 3, BATCH = 4, SEED = 5 };
 
-/* A tar of pictures first … first+count−1, each of one colour that tells its number; `broken` is no picture (SIZE_MAX: none). */
+/* A tar of pictures first … first+count−1, each of one colour that tells its number; `broken` is no picture (SIZE_MAX: none).
+ */
 static const char *write_tar(const char *name, size_t first, size_t count, size_t broken) {
     limn_error error = {0};
     const char *path = scratch_path(name);

@@ -10,8 +10,8 @@
 
 #include "train/loop.h"
 
-static const char *const NAMES[] = {"encoder.conv_in.weight", "quant_conv.weight", "quantize.embedding.weight",
-                                    "decoder.up.0.weight", "decoder.up.01.weight", "decoder.norm.bias"};
+static const char *const NAMES[] = {"encoder.conv_in.weight", "quant_conv.weight",    "quantize.embedding.weight",
+                                    "decoder.up.0.weight",    "decoder.up.01.weight", "decoder.norm.bias"};
 enum { COUNT = sizeof NAMES / sizeof *NAMES };
 
 static parameters named(void) {

@@ -1,4 +1,5 @@
-/* limn-vqgan train from a trained model: its configuration, the parts that are trained, its codebook; and the perceptual loss. */
+/* limn-vqgan train from a trained model: its configuration, the parts that are trained, its codebook; and the perceptual loss.
+ */
 #include "pictures/pictures.h"
 #include "tests/scratch.h"
 #include "tests/vqgan/tools.h"
@@ -11,7 +12,8 @@ static const char BASE[] =
     "  \"z_channels\": 16, \"n_embed\": 12, \"embed_dim\": 8, \"pixel_range\": [0, 1]},"
     " \"train\": {\"vqgan\": {\"batch_size\": 2, \"steps\": 3, \"discriminator_layers\": 1, \"discriminator_width\": 8,"
     "  \"log_every\": 1, \"learning_rate\": 1e-3, \"weight_decay\": 0.1}}}";
-/* As a user's for fine-tuning: no section vqgan; what a preset for training from nothing says of the codebook is still there. */
+/* As a user's for fine-tuning: no section vqgan; what a preset for training from nothing says of the codebook is still there.
+ */
 static const char TUNE[] =
     "{\"train\": {\"vqgan\": {\"batch_size\": 2, \"steps\": 4, \"discriminator_layers\": 1, \"discriminator_width\": 8,"
     "  \"log_every\": 1, \"learning_rate\": 1e-3, \"weight_decay\": 0.1, \"codebook_start\": 0.5, \"revive_every\": 1,"
@@ -48,7 +50,6 @@ static int train(const char *config, const char *settings, const char *name, tra
 
 /* Longer than scratch_path's lives. */
 static char base[1024], vgg[1024], heads[1024];
-
 
 static void expect_trained(const char *config, const char *settings, const char *name, train_options options) {
     limn_error error;
@@ -166,6 +167,65 @@ static int copy_tensor(void *context, size_t index, tensor_sink *sink, limn_erro
     return tensor_sink_write(sink, one->data, one->count * sizeof(float), error);
 }
 
+/* The discriminator of a taming checkpoint is taken over; where the configuration makes another, a new one is trained. */
+static void its_discriminator_comes_along(void **state) {
+    (void)state;
+    limn_error error = {0};
+    tensor_file *file = weights_of("base");
+    tensor tensors[256];
+    char names[64][128];
+    size_t count = tensor_file_count(file), extra = 0;
+    for (size_t i = 0; i < count; i++) tensors[i] = *tensor_file_at(file, i);
+    static const struct {
+        const char *name;
+        size_t rank, shape[4];
+    } parts[] = {{"main.0.weight", 4, {8, 3, 4, 4}},
+                 {"main.0.bias", 1, {8}},
+                 {"main.2.weight", 4, {16, 8, 4, 4}},
+                 {"main.3.weight", 1, {16}},
+                 {"main.3.bias", 1, {16}},
+                 {"main.3.running_mean", 1, {16}},
+                 {"main.3.running_var", 1, {16}},
+                 {"main.5.weight", 4, {1, 16, 4, 4}},
+                 {"main.5.bias", 1, {1}}};
+    float *values = zeroed(16 * 8 * 16, sizeof *values);
+    limn_random_fill_normal(values, 16 * 8 * 16, 0.1f, 8, 8);
+    for (; extra < sizeof parts / sizeof *parts; extra++) {
+        snprintf(names[extra], sizeof names[extra], "loss.discriminator.%s", parts[extra].name);
+        tensor *made = &tensors[count + extra];
+        *made = (tensor){.name = names[extra], .type = TENSOR_F32, .rank = parts[extra].rank, .count = 1, .data = values};
+        memcpy(made->shape, parts[extra].shape, sizeof parts[extra].shape);
+        for (size_t d = 0; d < made->rank; d++) made->count *= made->shape[d];
+    }
+    limn_make_directories(scratch_path("whole"), NULL);
+    assert_int_equal(
+        pytorch_write(scratch_path("whole/last.ckpt"), tensors, count + extra, "state_dict", copy_tensor, tensors, &error), 0);
+    assert_int_equal(limn_atomic_copy(scratch_path("base/model/config.json"), scratch_path("whole/config.json"), &error), 0);
+    vqgan_discriminator *self = vqgan_discriminator_create(1, 8, 1, &error);
+    assert_int_equal(vqgan_discriminator_load(self, scratch_path("whole"), &error), 1);
+    const parameter *last = parameters_find(vqgan_discriminator_get_parameters(self), "main.5.weight");
+    for (size_t c = 0; c < 16; c++) /* OIHW to channels last */
+        for (size_t p = 0; p < 16; p++) assert_true(fabsf(last->value[p * 16 + c] - values[c * 16 + p]) == 0);
+    size_t statistics;
+    assert_memory_equal(vqgan_discriminator_statistics(self, &statistics), values, 16 * sizeof *values);
+    assert_int_equal(vqgan_discriminator_load(self, base, &error), 0);
+    vqgan_discriminator_free(self);
+    self = vqgan_discriminator_create(1, 16, 1, &error);
+    assert_int_equal(vqgan_discriminator_load(self, scratch_path("whole"), &error), -1);
+    assert_non_null(strstr(error.message, "loss.discriminator.main.0.weight"));
+    vqgan_discriminator_free(self);
+    /* In a run: the first step's opinion is another discriminator's. */
+    expect_trained(TUNE, NULL, "own", (train_options){.init = base});
+    expect_trained(TUNE, NULL, "taken", (train_options){.init = scratch_path("whole")});
+    assert_true(metric("own", 1, "l1") == metric("taken", 1, "l1"));
+    assert_true(metric("own", 1, "generator_loss") != metric("taken", 1, "generator_loss"));
+    expect_trained(TUNE, "train.vqgan.discriminator_width=16", "wider", (train_options){.init = base});
+    expect_trained(TUNE, "train.vqgan.discriminator_width=16", "anew", (train_options){.init = scratch_path("whole")});
+    assert_true(metric("wider", 1, "generator_loss") == metric("anew", 1, "generator_loss"));
+    free(values);
+    tensor_file_close(file);
+}
+
 /* A folder as taming-transformers leaves it is as good as a converted one; one without an encoder is none to train. */
 static void a_taming_checkpoint_is_begun_from(void **state) {
     (void)state;
@@ -176,18 +236,21 @@ static void a_taming_checkpoint_is_begun_from(void **state) {
     assert_true(count < 256);
     for (size_t i = 0; i < count; i++) tensors[i] = *tensor_file_at(file, i);
     limn_make_directories(scratch_path("taming"), NULL);
-    assert_int_equal(pytorch_write(scratch_path("taming/last.ckpt"), tensors, count, "state_dict", copy_tensor, tensors, &error), 0);
+    assert_int_equal(
+        pytorch_write(scratch_path("taming/last.ckpt"), tensors, count, "state_dict", copy_tensor, tensors, &error), 0);
     assert_int_equal(limn_atomic_copy(scratch_path("base/model/config.json"), scratch_path("taming/config.json"), &error), 0);
     expect_trained(TUNE, NULL, "from-folder", (train_options){.init = base});
     expect_trained(TUNE, NULL, "from-taming", (train_options){.init = scratch_path("taming")});
     tensor_file *a = weights_of("from-folder"), *b = weights_of("from-taming");
     for (size_t i = 0; i < tensor_file_count(a); i++)
-        assert_memory_equal(tensor_file_at(a, i)->data, tensor_file_at(b, i)->data, tensor_file_at(a, i)->count * sizeof(float));
+        assert_memory_equal(tensor_file_at(a, i)->data, tensor_file_at(b, i)->data,
+                            tensor_file_at(a, i)->count * sizeof(float));
     tensor_file_close(a);
     tensor_file_close(b);
     for (size_t i = 0; i < count; i++)
         if (strncmp(tensors[i].name, "encoder.", 8) != 0) tensors[decoder++] = tensors[i];
-    assert_int_equal(pytorch_write(scratch_path("taming/last.ckpt"), tensors, decoder, "state_dict", copy_tensor, tensors, &error), 0);
+    assert_int_equal(
+        pytorch_write(scratch_path("taming/last.ckpt"), tensors, decoder, "state_dict", copy_tensor, tensors, &error), 0);
     expect_refused(TUNE, NULL, (train_options){.init = scratch_path("taming")}, LIMN_EXIT_FAILED, "encoder");
     tensor_file_close(file);
 }
@@ -224,16 +287,15 @@ static void the_perceptual_loss_is_trained_with(void **state) {
     train_options half = lpips;
     half.lpips_heads = NULL;
     expect_refused(TUNE, NULL, half, LIMN_EXIT_USAGE, "--lpips-heads");
-    expect_refused(TUNE, "train.vqgan.perceptual_weight=1", (train_options){.init = base}, LIMN_EXIT_USAGE, "perceptual_weight");
+    expect_refused(TUNE, "train.vqgan.perceptual_weight=1", (train_options){.init = base}, LIMN_EXIT_USAGE,
+                   "perceptual_weight");
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_not_trained_stays_bit_for_bit),
-        cmocka_unit_test(the_configuration_is_the_model_s),
-        cmocka_unit_test(a_taming_checkpoint_is_begun_from),
-        cmocka_unit_test(a_trained_codebook_is_spared),
-        cmocka_unit_test(the_perceptual_loss_is_trained_with),
+        cmocka_unit_test(what_is_not_trained_stays_bit_for_bit), cmocka_unit_test(the_configuration_is_the_model_s),
+        cmocka_unit_test(a_taming_checkpoint_is_begun_from),     cmocka_unit_test(its_discriminator_comes_along),
+        cmocka_unit_test(a_trained_codebook_is_spared),          cmocka_unit_test(the_perceptual_loss_is_trained_with),
     };
     return cmocka_run_group_tests(tests, setup, scratch_teardown);
 }
