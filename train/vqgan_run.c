@@ -64,7 +64,8 @@ static int read_pictures(vqgan_run *run, const picture_set *set, size_t first, s
 /* The batch of a step into run->pictures, in the model's range. */
 static int take_pictures(vqgan_run *run, uint64_t number, limn_error *error) {
     if (picture_stream_take(run->stream, number, run->pictures, error)) return -1;
-    vqgan_pixels_to_model(run->model, run->pictures, run->pictures, run->settings.generator.batch_size * side_of(run) * side_of(run) * 3);
+    size_t side = side_of(run);
+    vqgan_pixels_to_model(run->model, run->pictures, run->pictures, run->settings.generator.batch_size * side * side * 3);
     return 0;
 }
 
@@ -189,7 +190,9 @@ static int step(void *self, uint64_t number, limn_error *error) {
     }
     run->revived_last = 0;
     /* Towards the end codes must stand still: what revives them there is never learnt by the decoder. */
-    if (quantised && run->settings.revive_every && number % run->settings.revive_every == 0 && number < run->settings.generator.schedule.steps * 3 / 4) revive(run, number);
+    if (quantised && run->settings.revive_every && number % run->settings.revive_every == 0 &&
+        number < run->settings.generator.schedule.steps * 3 / 4)
+        revive(run, number);
 
     train_metric *metrics = run->metrics;
     metrics[L1].value = (float)losses.l1;

@@ -1,5 +1,6 @@
 #include "train/vqgan_settings.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const OWN_KEYS[] = {"codebook_weight",

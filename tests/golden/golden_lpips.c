@@ -4,8 +4,8 @@
  * VGG16 with these weights has max poolings whose two largest pixels are equal but for rounding (of seed 1's golden, 0.07042037
  * and 0.07042047): which of them gets the gradient is decided by the last bits of an fp32 sum. The original in fp64 differs
  * from its own fp32 by 5.8e-2 there (seed 5: 2.6e-3), its fp32 without oneDNN from that with it by 7.6e-3 (seed 2). So where
- * the gradient at y misses the tolerance, gradients at pictures that differ from y by a last bit are looked at as well, and
- * each element has to be one of theirs; both results are printed. */
+ * the gradient at y misses the tolerance, gradients at pictures that differ from y by random numbers of up to 2^-18 are looked
+ * at as well, and each element has to be one of theirs; both results are printed. */
 #include "tests/golden/golden.h"
 #include "vqgan/vqgan.h"
 
