@@ -282,8 +282,8 @@ static void test_places_of_pictures(void **state) {
     assert_int_equal(check_places(write_samples("places.tar")), 2);
     /* the last entry is a picture, sizes around the blocks' and the reader's, and names that need extended headers */
     tar_writer *writer = tar_writer_open(scratch_path("sizes.tar"), &error);
-    char name[256], *picture = malloc(100000);
-    for (size_t i = 0; i < 100000; i++) picture[i] = (char)(i * 31 + i / 251);
+    char name[256], *picture = malloc(101000);
+    for (size_t i = 0; i < 101000; i++) picture[i] = (char)(i * 31 + i / 251);
     static const size_t sizes[] = {0, 1, 511, 512, 513, 1024, 4095, 4096, 4097, 32768, 99999};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         snprintf(name, sizeof name, "%.*s%zu.jpg", i % 2 ? 180 : 0,
