@@ -171,7 +171,7 @@ static void test_damaged_header(void **state) {
 
 /* Rewrites the first header's size (octal, 11 digits at 124) and its checksum (at 148, itself counted as spaces). */
 static void set_size(char *header, unsigned long long size) {
-    snprintf(header + 124, 12, "%011llo", size);
+    snprintf(header + 124, 12, "%011llo", size % (1ull << 33)); /* what eleven digits hold */
     memset(header + 148, ' ', 8);
     unsigned sum = 0;
     for (size_t i = 0; i < 512; i++) sum += (unsigned char)header[i];
@@ -299,12 +299,13 @@ static void test_places_of_pictures(void **state) {
 
 static void test_places_in_tars_of_other_programs(void **state) {
     (void)state;
-    char command[1024], name[128];
+    char command[1024], name[128], bytes[2000];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (char)(i * 7);
     limn_make_directories(scratch_path("many/deep"), NULL);
     for (int i = 0; i < 20; i++) {
         snprintf(name, sizeof name, "many/deep/%.*s%02d.jpg", i % 3 ? 90 : 1,
                  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", i);
-        scratch_write(name, command, (size_t)i * 97);
+        scratch_write(name, bytes, (size_t)i * 97);
     }
     const char *const forms[] = {"gnu", "pax", "ustar"};
     for (size_t i = 0; i < 3; i++) {
