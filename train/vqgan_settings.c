@@ -89,12 +89,17 @@ int vqgan_settings_read(vqgan_settings *settings, const json_t *config, const tr
 
 /* ---------------------------------------------------------------- the model */
 
-/* Every key that the section has must be what the model has. */
+/* Every key that the section has must be what the model has; what it leaves out is the model's. */
 static int check_agrees(const json_t *section, const char *file, const json_t *model, const char *folder, limn_error *error) {
     vqgan_config config = {0};
-    if (vqgan_config_read(&config, section, file, true, error)) return -1;
-    json_t *whole = vqgan_config_to_json(&config, error), *value;
-    vqgan_config_free(&config);
+    json_t *filled = json_deep_copy(model), *whole = NULL, *value;
+    if (!filled || json_object_update(filled, (json_t *)(uintptr_t)section)) {
+        limn_fail(error, "%s: no memory for the configuration", file);
+    } else if (vqgan_config_read(&config, filled, file, false, error) == 0) {
+        whole = vqgan_config_to_json(&config, error); /* numbers in one form */
+        vqgan_config_free(&config);
+    }
+    json_decref(filled);
     if (!whole) return -1;
     int status = 0;
     const char *key;
@@ -105,7 +110,7 @@ static int check_agrees(const json_t *section, const char *file, const json_t *m
              *given = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
         status =
             limn_fail_usage(error, "%s: vqgan.%s is %s, but --init %s has %s; leave the section vqgan out to take that model's",
-                            file, key, given ? given : "another", folder, expected ? expected : "another");
+                            file, key, given ? given : "another", folder, expected ? expected : "no such key");
         free(expected);
         free(given);
     }

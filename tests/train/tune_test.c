@@ -153,11 +153,12 @@ static void the_configuration_is_the_model_s(void **state) {
     json_decref(config);
     /* A section that says the same, or less, is as none. */
     expect_trained(BASE, NULL, "same", (train_options){.init = base});
-    expect_trained(TUNE, "vqgan={\"ch_mult\": [1, 1], \"n_embed\": 12}", "less", (train_options){.init = base});
+    expect_trained(TUNE, "vqgan={\"ch_mult\": [1, 1], \"n_embed\": 12, \"z_channels\": 16}", "less",
+                   (train_options){.init = base});
     expect_refused(BASE, "vqgan.n_embed=16", (train_options){.init = base}, LIMN_EXIT_USAGE, "vqgan.n_embed is 16, but");
     expect_refused(BASE, "vqgan.ch_mult=[1,2]", (train_options){.init = base}, LIMN_EXIT_USAGE, "vqgan.ch_mult is [1,2], but");
     expect_refused(BASE, "vqgan.pixel_range=[-1,1]", (train_options){.init = base}, LIMN_EXIT_USAGE, "vqgan.pixel_range");
-    expect_refused(BASE, "vqgan.n_embd=16", (train_options){.init = base}, LIMN_EXIT_USAGE, "n_embd");
+    expect_refused(BASE, "vqgan.n_embd=16", (train_options){.init = base}, LIMN_EXIT_USAGE, "vqgan.n_embd is 16, but");
     expect_refused(TUNE, NULL, (train_options){0}, LIMN_EXIT_USAGE, "no section \"vqgan\"");
     expect_refused(TUNE, NULL, (train_options){.init = scratch_path("nothing")}, LIMN_EXIT_FAILED, "nothing");
 }
