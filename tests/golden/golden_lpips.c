@@ -36,7 +36,7 @@ static int compare_names(const void *a, const void *b) {
 }
 
 static void list_weights(run *self) {
-    static const size_t numbers[] = {0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28};
+    static const size_t positions[] = {0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28};
     static const size_t channels[] = {3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512};
     static const size_t heads[] = {64, 128, 256, 512, 512};
     size_t count = 0;
@@ -44,8 +44,8 @@ static void list_weights(run *self) {
         weight *bias = &self->weights[count++], *kernel = &self->weights[count++];
         *bias = (weight){.rank = 1, .shape = {channels[i + 1]}};
         *kernel = (weight){.rank = 4, .shape = {channels[i + 1], channels[i], 3, 3}};
-        snprintf(bias->name, sizeof bias->name, "features.%zu.bias", numbers[i]);
-        snprintf(kernel->name, sizeof kernel->name, "features.%zu.weight", numbers[i]);
+        snprintf(bias->name, sizeof bias->name, "features.%zu.bias", positions[i]);
+        snprintf(kernel->name, sizeof kernel->name, "features.%zu.weight", positions[i]);
     }
     for (size_t i = 0; i < 5; i++) {
         weight *head = &self->weights[count++];

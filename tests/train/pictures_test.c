@@ -80,11 +80,11 @@ static void batches_follow_the_run_s_order(void **state) {
     assert_non_null(stream);
     uint64_t order[13], epoch = UINT64_MAX;
     float pixels[BATCH * FLOATS];
-    static const uint64_t numbers[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 5, 6, 6, 7, 1, 1, 2, 9};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        assert_int_equal(picture_stream_take(stream, numbers[i], pixels, &error), 0);
+    static const uint64_t batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 5, 6, 6, 7, 1, 1, 2, 9};
+    for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+        assert_int_equal(picture_stream_take(stream, batches[i], pixels, &error), 0);
         for (size_t b = 0; b < BATCH; b++) {
-            size_t n = data_order_at(order, &epoch, 13, SEED, (numbers[i] - 1) * BATCH + b);
+            size_t n = data_order_at(order, &epoch, 13, SEED, (batches[i] - 1) * BATCH + b);
             assert_int_equal(number_of(pixels + b * FLOATS), n < 7 ? 10 + n : 33 + n);
         }
     }

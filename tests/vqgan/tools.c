@@ -85,16 +85,16 @@ static size_t keep(lpips_weight *weights, size_t count, const char *left_out) {
 }
 
 void write_vgg(const char *path, const char *left_out) {
-    static const size_t numbers[] = {0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28};
+    static const size_t positions[] = {0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28};
     static const size_t channels[] = {3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512};
     lpips_weight weights[26];
     size_t count = 0;
     for (size_t i = 0; i < 13; i++) {
         weights[count] = (lpips_weight){.rank = 4, .shape = {channels[i + 1], channels[i], 3, 3}};
-        snprintf(weights[count].name, sizeof weights[count].name, "features.%zu.weight", numbers[i]);
+        snprintf(weights[count].name, sizeof weights[count].name, "features.%zu.weight", positions[i]);
         count = keep(weights, count, left_out);
         weights[count] = (lpips_weight){.rank = 1, .shape = {channels[i + 1], 1, 1, 1}};
-        snprintf(weights[count].name, sizeof weights[count].name, "features.%zu.bias", numbers[i]);
+        snprintf(weights[count].name, sizeof weights[count].name, "features.%zu.bias", positions[i]);
         count = keep(weights, count, left_out);
     }
     write_weights(path, weights, count);
