@@ -344,7 +344,7 @@ static void release(vqgan_run *run) {
 static int choose_trained(vqgan_run *run, const train_options *options, limn_error *error) {
     const parameters *set = vqgan_get_parameters(run->model);
     run->trained = limn_allocate(set->count, sizeof *run->trained, error);
-    if (!run->trained || (options->train && train_select(set, options->train, run->trained, error))) return -1;
+    if (!run->trained || (options->train && parameters_select(set, options->train, run->trained, "--train", error))) return -1;
     bool encoder = false, codebook = false;
     for (size_t i = 0; i < set->count; i++) {
         const char *name = set->list[i].name;

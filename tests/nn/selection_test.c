@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "train/loop.h"
+#include "nn/nn.h"
 
 static const char *const NAMES[] = {"encoder.conv_in.weight", "quant_conv.weight",    "quantize.embedding.weight",
                                     "decoder.up.0.weight",    "decoder.up.01.weight", "decoder.norm.bias"};
@@ -27,7 +27,7 @@ static void check(const char *names, const char *expected) {
     limn_error error = {0};
     parameters set = named();
     bool selected[COUNT];
-    if (train_select(&set, names, selected, &error)) fail_msg("%s", error.message);
+    if (parameters_select(&set, names, selected, "--train", &error)) fail_msg("%s", error.message);
     for (size_t i = 0; i < COUNT; i++) assert_int_equal(selected[i], expected[i] == 'x');
     parameters_free(&set);
 }
@@ -40,13 +40,14 @@ static void a_name_stands_for_all_below_it(void **state) {
     check("quant_conv", "-x----");
     check("encoder,quantize", "x-x---");
     check("decoder.norm,", "-----x");
+    check("norm,embedding.weight", "--x--x"); /* wherever they stand */
 }
 
 static void refuse(const char *names, const char *words) {
     limn_error error = {0};
     parameters set = named();
     bool selected[COUNT];
-    assert_int_equal(train_select(&set, names, selected, &error), -1);
+    assert_int_equal(parameters_select(&set, names, selected, "--train", &error), -1);
     assert_int_equal(error.exit_code, LIMN_EXIT_USAGE);
     if (!strstr(error.message, words)) fail_msg("'%s' does not say '%s'", error.message, words);
     parameters_free(&set);
