@@ -30,6 +30,7 @@ static int run(int argc, char **argv, limn_error *error) {
         {"steps", LIMN_OPTION_SIZE, &train.steps, "N", "number of steps, instead of the configuration's", false},
         {"minutes", LIMN_OPTION_FLOAT, &train.minutes, "M", "at most as many steps as fit in this time on this machine", false},
         {"restart", LIMN_OPTION_FLAG, &train.restart, NULL, "throws away what the run folder holds", false},
+        {"force", LIMN_OPTION_FLAG, &train.force, NULL, "goes on with a changed configuration", false},
         {NULL},
     };
     int status = limn_options_parse(&PROGRAM, options, argc, argv, NULL, error);

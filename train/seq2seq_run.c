@@ -27,6 +27,7 @@ typedef struct {
     int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels; /* of one forward pass */
     double loss;
     train_metric *metrics;
+    train_run folder;
 } seq2seq_run;
 
 static int fill_row(seq2seq_run *run, const pair_set *set, size_t row, size_t n, uint64_t choice, bool blank,
@@ -79,6 +80,7 @@ static int rehearse(void *self, limn_error *error) {
 static int step(void *self, uint64_t number, limn_error *error) {
     seq2seq_run *run = self;
     if (accumulate(run, number, error)) return -1;
+    train_before_update(&run->folder);
     float norm = train_adamw(seq2seq_get_parameters(run->model), run->m, run->v, &run->settings, number);
     run->metrics[0].value = (float)run->loss;
     run->metrics[1].value = norm;
@@ -180,6 +182,8 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
                                      .valid_every = 200,
                                      .checkpoint_every = 500,
                                      .keep_checkpoints = 2,
+                                     .keep_best = true,
+                                     .max_loss_rise = 3,
                                      .seed = 1};
     run->condition_dropout = 0.1;
     if (!section || train_settings_read(&run->settings, section, file, OWN_KEYS, error) ||
@@ -218,16 +222,20 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
 int train_seq2seq(const train_options *options, limn_error *error) {
     json_t *config = train_configuration(options, error);
     if (!config) return -1;
-    seq2seq_run run = {.epoch = UINT64_MAX};
-    train_run folder = {.lock = -1};
+    seq2seq_run run = {.epoch = UINT64_MAX, .folder = {.lock = -1}};
     json_t *decides = json_object();
     int status = read_settings(&run, config, options->config, error);
     if (status == 0) status = prepare(&run, options, config, decides, error);
-    if (status == 0) status = train_run_open(&folder, options, decides, &run.settings, error);
+    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings, error);
     if (status == 0) {
         parameters *weights = seq2seq_get_parameters(run.model);
         train_task task = {.self = &run,
+                           .section = "train.seq2seq",
                            .unit = "pairs",
+                           .flops_per_step = (double)run.settings.accumulation *
+                                             seq2seq_training_flops(seq2seq_get_config(run.model), run.settings.batch_size, NULL),
+                           .precision = PRECISION_FP32,
+                           .weights = weights,
                            .samples_per_step = run.settings.batch_size * run.settings.accumulation,
                            .metrics = {{.name = "train_loss"}, {.name = "grad_norm"}},
                            .metric_count = 2,
@@ -236,14 +244,15 @@ int train_seq2seq(const train_options *options, limn_error *error) {
                            .rehearse = rehearse,
                            .step = step,
                            .validate = run.valid.count ? validate : NULL,
+                           .valid_key = "valid_loss",
                            .save = save,
                            .load = load};
         run.metrics = task.metrics;
         limn_log(LIMN_LOG_INFO, "%.1f million weights, %zu pairs, %zu kept for validation, %s", (double)weights->size * 1e-6,
                  run.data.count, run.valid.count, nn_backend_description());
-        status = train_loop(&folder, &task, &run.settings, options, error);
+        status = train_loop(&run.folder, &task, &run.settings, options, error);
     }
-    train_run_close(&folder);
+    train_run_close(&run.folder);
     release(&run);
     json_decref(decides);
     json_decref(config);

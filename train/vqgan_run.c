@@ -37,6 +37,7 @@ typedef struct {
     float *pictures, *reconstruction, *latent;
     int32_t *tokens;
     train_metric *metrics;
+    train_run folder;
 } vqgan_run;
 
 static size_t side_of(const vqgan_run *run) {
@@ -106,6 +107,7 @@ static int accumulate(vqgan_run *run, uint64_t number, vqgan_losses *losses, lim
     limn_arena_release(run->arena, 0);
     if (options.use_discriminator) {
         parameters_zero_grads(vqgan_discriminator_get_parameters(run->discriminator));
+        train_before_update(&run->folder); /* the discriminator's running statistics are part of its state */
         vqgan_discriminator_step(run->discriminator, losses, run->pictures, run->reconstruction, B, side, side, run->arena);
         limn_arena_release(run->arena, 0);
     }
@@ -153,8 +155,12 @@ static int step(void *self, uint64_t number, limn_error *error) {
     vqgan_losses losses;
     size_t n_embed = vqgan_get_config(run->model)->n_embed, tokens = run->settings.batch_size * vqgan_token_count(run->model);
     run->codebook_start = (size_t)(run->codebook_start_share * (double)run->settings.schedule.steps);
-    if (run->codebook_start && number == run->codebook_start + 1 && fit_codebook(run, error)) return -1;
+    if (run->codebook_start && number == run->codebook_start + 1) {
+        train_before_update(&run->folder);
+        if (fit_codebook(run, error)) return -1;
+    }
     if (accumulate(run, number, &losses, error)) return -1;
+    train_before_update(&run->folder);
     float norm = train_adamw(vqgan_get_parameters(run->model), run->m, run->v, &run->settings, number);
     if (run->losses.use_discriminator && number > run->discriminator_start)
         train_adamw(vqgan_discriminator_get_parameters(run->discriminator), run->discriminator_m, run->discriminator_v,
@@ -221,12 +227,12 @@ static int validate(void *self, json_t *line, limn_error *error) {
 }
 
 /* Pictures kept from training where there are any, each beside its reconstruction. */
-static int sample(void *self, const char *path_without_ending, limn_error *error) {
+static int sample(void *self, picture *out, limn_error *error) {
     vqgan_run *run = self;
     const picture_set *set = run->valid.count ? &run->valid : &run->data;
     size_t side = side_of(run), floats = side * side * 3, most = SAMPLE_COLUMNS * SAMPLE_ROWS, made = 0;
     size_t count = set->count < most ? set->count : most;
-    picture parts[2 * SAMPLE_COLUMNS * SAMPLE_ROWS] = {{0}}, sheet;
+    picture parts[2 * SAMPLE_COLUMNS * SAMPLE_ROWS] = {{0}};
     int status = 0;
     for (size_t first = 0; status == 0 && first < count; first += run->settings.batch_size) {
         size_t rows = count - first < run->settings.batch_size ? count - first : run->settings.batch_size;
@@ -237,13 +243,7 @@ static int sample(void *self, const char *path_without_ending, limn_error *error
                 if (status == 0) made++;
             }
     }
-    char path[4096];
-    if (status == 0) status = picture_grid(&sheet, parts, made, 2 * SAMPLE_COLUMNS, 2, error);
-    if (status == 0) {
-        snprintf(path, sizeof path, "%s.png", path_without_ending);
-        status = picture_save_png(&sheet, path, error);
-        picture_free(&sheet);
-    }
+    if (status == 0) status = picture_grid(out, parts, made, 2 * SAMPLE_COLUMNS, 2, error);
     for (size_t i = 0; i < made; i++) picture_free(&parts[i]);
     return status;
 }
@@ -267,7 +267,7 @@ static int read_settings(vqgan_run *run, const json_t *config, const char *file,
         .schedule = {.learning_rate = 1e-4, .warmup_steps = 0, .steps = 1000},
         .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8},
         .batch_size = 8, .accumulation = 1, .log_every = 20, .valid_every = 500, .sample_every = 500, .checkpoint_every = 500,
-        .keep_checkpoints = 2, .seed = 1};
+        .keep_checkpoints = 2, .keep_best = true, .max_loss_rise = 10 /* it rises where the codebook starts */, .seed = 1};
     run->losses = (vqgan_loss_options){.codebook_weight = 1, .discriminator_weight = 0.8};
     run->discriminator_layers = 3;
     run->discriminator_width = 64;
@@ -370,18 +370,19 @@ static int prepare(vqgan_run *run, const train_options *options, json_t *config,
 int train_vqgan(const train_options *options, limn_error *error) {
     json_t *config = train_configuration(options, error);
     if (!config) return -1;
-    vqgan_run run = {.epoch = UINT64_MAX};
-    train_run folder = {.lock = -1};
+    vqgan_run run = {.epoch = UINT64_MAX, .folder = {.lock = -1}};
     json_t *decides = json_object();
     int status = read_settings(&run, config, options->config, error);
     if (status == 0) status = prepare(&run, options, config, decides, error);
-    if (status == 0) status = train_run_open(&folder, options, decides, &run.settings, error);
+    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings, error);
     if (status == 0) {
         size_t statistics_count, n_embed = vqgan_get_config(run.model)->n_embed;
         float *statistics = vqgan_discriminator_statistics(run.discriminator, &statistics_count);
         parameters *weights = vqgan_get_parameters(run.model), *other = vqgan_discriminator_get_parameters(run.discriminator);
         train_task task = {.self = &run,
+                           .section = "train.vqgan",
                            .unit = "pictures",
+                           .weights = weights,
                            .samples_per_step = run.settings.batch_size,
                            .metrics = {[L1] = {.name = "l1"},
                                        [CODEBOOK] = {.name = "codebook_loss"},
@@ -405,15 +406,18 @@ int train_vqgan(const train_options *options, limn_error *error) {
                            .rehearse = rehearse,
                            .step = step,
                            .validate = run.valid.count ? validate : NULL,
+                           .valid_key = "valid_psnr",
+                           .more_is_better = true,
                            .sample = sample,
+                           .sample_text = "pictures and, right of each, its reconstruction",
                            .save = save,
                            .load = load};
         run.metrics = task.metrics;
         limn_log(LIMN_LOG_INFO, "%.1f million weights, %zu pictures, %zu kept for validation, %s", (double)weights->size * 1e-6,
                  run.data.count, run.valid.count, nn_backend_description());
-        status = train_loop(&folder, &task, &run.settings, options, error);
+        status = train_loop(&run.folder, &task, &run.settings, options, error);
     }
-    train_run_close(&folder);
+    train_run_close(&run.folder);
     release(&run);
     json_decref(decides);
     json_decref(config);
