@@ -108,7 +108,7 @@ static int drop_old(const train_checkpoints *self, limn_error *error) {
 
 /* ---------------------------------------------------------------- what is saved */
 
-enum { LOOP_SMOOTHED, LOOP_ABOVE, LOOP_BEST_VALUE };
+enum { LOOP_SMOOTHED, LOOP_BEST_VALUE };
 enum { COUNTER_STEP, COUNTER_BEST };
 
 /* The task's arrays and the loop's own: sums of the metrics since their last line, the guard, the best validation. */
@@ -134,7 +134,7 @@ static int load_checkpoint(train_checkpoints *self, train_guard *guard, uint64_t
         return limn_fail(error, "%s: holds step %llu; remove this checkpoint", file,
                          (unsigned long long)self->counters[COUNTER_STEP].value);
     for (size_t i = 0; i < task->metric_count; i++) task->metrics[i].sum = self->sums[i];
-    *guard = (train_guard){self->loop[LOOP_SMOOTHED], self->loop[LOOP_ABOVE]};
+    *guard = (train_guard){.smoothed = self->loop[LOOP_SMOOTHED]};
     self->best_value = self->loop[LOOP_BEST_VALUE];
     self->best = self->counters[COUNTER_BEST].value;
     return 0;
@@ -215,7 +215,6 @@ int train_checkpoints_begin(train_checkpoints *self, const train_guard *guard, u
     gather(self);
     for (size_t i = 0; i < self->task->metric_count; i++) self->sums[i] = self->task->metrics[i].sum;
     self->loop[LOOP_SMOOTHED] = guard->smoothed;
-    self->loop[LOOP_ABOVE] = guard->above;
     self->loop[LOOP_BEST_VALUE] = self->best_value;
     self->counters[COUNTER_STEP].value = self->step = step;
     self->counters[COUNTER_BEST].value = self->best;

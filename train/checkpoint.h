@@ -23,7 +23,7 @@ typedef struct train_checkpoints {
     float best_value_before;
     state_array arrays[TRAIN_MAX_STATE + 2];
     size_t array_count;
-    float sums[TRAIN_MAX_METRICS], loop[3];
+    float sums[TRAIN_MAX_METRICS], loop[2];
     state_counter counters[2];
     int status;
     limn_error error;

@@ -6,13 +6,14 @@
 
 enum { GUARD_PATIENCE = 10 /* steps in a row above max_loss_rise that end a run */ };
 
-/* Saved with every checkpoint, so that a run that was killed ends where one ends that was not. */
 typedef struct {
     float smoothed; /* the loss, by exponential means of about fifty steps, without those that were too high; 0: none yet */
-    float above;    /* how many steps in a row were too high */
+    size_t above;   /* how many steps in a row were too high; nothing is saved while there are any */
 } train_guard;
 
-/* Looks at the loss of a step. 0; or -1 when the run must end, with what is wrong in `reason`. max_rise 0: only what is no number. */
-int train_guard_look(train_guard *guard, const char *name, double loss, double max_rise, char *reason, size_t room);
+typedef enum { LOSS_FINE, LOSS_RISEN, LOSS_EXPLODED, LOSS_NO_NUMBER } loss_verdict;
+/* Looks at the loss of a step: more than max_rise times what it was is too high, and for GUARD_PATIENCE steps in a row an explosion.
+ * max_rise 0: only what is no number is looked for. */
+loss_verdict train_guard_look(train_guard *guard, double loss, double max_rise);
 
 #endif

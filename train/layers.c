@@ -150,6 +150,6 @@ void layer_culprit(char *sentence, size_t room, layer_norms *self) {
     measure_gradients(self);
     for (size_t g = 1; g < self->count; g++)
         if (self->groups[g].gradient > self->groups[largest].gradient) largest = g;
-    snprintf(sentence, room, "%s went first: its gradient is the largest (norm %.3g)", self->groups[largest].name,
+    snprintf(sentence, room, "the largest gradient is that of %s (norm %.3g)", self->groups[largest].name,
              self->groups[largest].gradient);
 }

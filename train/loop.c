@@ -59,6 +59,7 @@ typedef struct {
     train_checkpoints checkpoints;
     train_watch watch;
     train_guard guard;
+    char suspect[512]; /* where the loss began to rise: the layer that went first */
 } training;
 
 static bool due(uint64_t step, size_t every, size_t last) {
@@ -75,28 +76,38 @@ void train_before_update(train_run *run) {
 
 /* Ends the run: says what is wrong, where, and from where to go on. */
 static int give_up(training *self, uint64_t step, const char *reason, limn_error *error) {
-    char culprit[512], from[256] = "nothing was saved before: begin anew";
-    layer_culprit(culprit, sizeof culprit, &self->watch.norms);
+    char from[256] = "nothing was saved before: begin anew";
     (void)train_checkpoints_wait(&self->checkpoints, NULL);
     if (self->checkpoints.newest)
         snprintf(from, sizeof from, "go on from the last good checkpoint, checkpoints/%08llu,", (unsigned long long)self->checkpoints.newest);
     return limn_fail(error, "%s: step %llu: %s; %s; %s with a lower learning rate: --force --set %s.learning_rate=%.2g",
-                     self->run->directory, (unsigned long long)step, reason, culprit, from, self->task->section,
+                     self->run->directory, (unsigned long long)step, reason, self->suspect, from, self->task->section,
                      self->settings->schedule.learning_rate / 3);
 }
 
-/* What ends a run at once: a metric that is no number, or a loss that has exploded. */
+/* What ends a run at once: a metric that is no number, or a loss that has exploded. The layer that went first is looked for where the
+ * loss begins to rise. */
 static int check_metrics(training *self, uint64_t step, limn_error *error) {
+    const train_metric *metrics = self->task->metrics, *bad = metrics;
+    size_t above = self->guard.above;
+    double loss = (double)metrics[0].value, most = self->settings->max_loss_rise;
+    loss_verdict verdict = train_guard_look(&self->guard, loss, most);
+    for (size_t i = 1; verdict != LOSS_NO_NUMBER && i < self->task->metric_count; i++)
+        if (!isfinite(metrics[i].value)) {
+            verdict = LOSS_NO_NUMBER;
+            bad = &metrics[i];
+        }
+    if (verdict == LOSS_NO_NUMBER || (verdict == LOSS_RISEN && above == 0))
+        layer_culprit(self->suspect, sizeof self->suspect, &self->watch.norms);
     char reason[256];
-    const train_metric *metrics = self->task->metrics;
-    if (train_guard_look(&self->guard, metrics[0].name, (double)metrics[0].value, self->settings->max_loss_rise, reason, sizeof reason))
-        return give_up(self, step, reason, error);
-    for (size_t i = 1; i < self->task->metric_count; i++) {
-        if (isfinite(metrics[i].value)) continue;
-        snprintf(reason, sizeof reason, "%s is not a number", metrics[i].name);
-        return give_up(self, step, reason, error);
-    }
-    return 0;
+    if (verdict == LOSS_NO_NUMBER)
+        snprintf(reason, sizeof reason, "%s is not a number", bad->name);
+    else if (verdict == LOSS_EXPLODED)
+        snprintf(reason, sizeof reason, "%s is %.4g, for %d steps more than %g times the %.4g that it was (max_loss_rise)", bad->name,
+                 loss, GUARD_PATIENCE, most, (double)self->guard.smoothed);
+    else
+        return 0;
+    return give_up(self, step, reason, error);
 }
 
 static int log_and_validate(training *self, uint64_t step, bool *best, limn_error *error) {
@@ -118,7 +129,7 @@ static int log_and_validate(training *self, uint64_t step, bool *best, limn_erro
 
 static int draw_samples(training *self, uint64_t step, limn_error *error) {
     picture drawn = {0};
-    if (self->task->sample(self->task->self, &drawn, error)) return -1;
+    if (self->task->sample(self->task->self, &drawn, error)) return limn_stop_requested() ? 0 : -1;
     int status = train_watch_picture(&self->watch, &drawn, step, error);
     picture_free(&drawn);
     return status;
@@ -129,7 +140,8 @@ static int save(training *self, uint64_t step, bool ends, limn_error *error) {
     if (self->guard.above > 0) {
         if (ends) return limn_fail(error, "step %llu: the loss has just risen to %.3g: this is not saved; the same command goes on from "
                                    "the checkpoint before", (unsigned long long)step, (double)self->task->metrics[0].value);
-        limn_log(LIMN_LOG_WARNING, "step %llu: no checkpoint, since the loss has just risen", (unsigned long long)step);
+        limn_log(LIMN_LOG_WARNING, "step %llu: no checkpoint, since the loss has just risen to %.3g", (unsigned long long)step,
+                 (double)self->task->metrics[0].value);
         return 0;
     }
     if (train_checkpoints_begin(&self->checkpoints, &self->guard, step, error)) return -1;
@@ -139,10 +151,11 @@ static int save(training *self, uint64_t step, bool ends, limn_error *error) {
 static int after_step(training *self, uint64_t step, limn_error *error) {
     const train_settings *settings = self->settings;
     size_t last = settings->schedule.steps;
-    bool best = false, stops = limn_stop_requested();
+    bool best = false;
     if (log_and_validate(self, step, &best, error)) return -1;
     if (self->task->sample && settings->sample_every && due(step, settings->sample_every, last) && draw_samples(self, step, error))
         return -1;
+    bool stops = limn_stop_requested();
     if (due(step, settings->checkpoint_every, last) || (best && settings->keep_best) || stops)
         if (save(self, step, step == last || stops, error)) return -1;
     if (stops && step < last)

@@ -3,13 +3,14 @@
 #include "tokenizer/tokenizer.h"
 #include "train/data.h"
 #include "train/loop.h"
+#include "train/seq2seq_samples.h"
 #include "vqgan/vqgan.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const OWN_KEYS[] = {"condition_dropout", NULL};
+static const char *const OWN_KEYS[] = {"condition_dropout", "sample_prompts", "sample_guidance", "sample_top_k", NULL};
 static const char *const VQGAN_FILES[] = {"config.json", "model.safetensors", NULL};
 
 typedef struct {
@@ -27,6 +28,7 @@ typedef struct {
     int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels; /* of one forward pass */
     double loss;
     train_metric *metrics;
+    seq2seq_samples samples;
     train_run folder;
 } seq2seq_run;
 
@@ -105,6 +107,26 @@ static int validate(void *self, json_t *line, limn_error *error) {
     return 0;
 }
 
+static int sample(void *self, picture *out, limn_error *error) {
+    seq2seq_run *run = self;
+    return seq2seq_samples_draw(&run->samples, run->model, run->pictures, out, error);
+}
+
+/* What is drawn: sample_prompts, or captions from all over the validation set. */
+static int choose_samples(seq2seq_run *run, const json_t *section, const char *file, limn_error *error) {
+    if (seq2seq_samples_create(&run->samples, seq2seq_get_config(run->model)->max_text_length, error) ||
+        seq2seq_samples_add_prompts(&run->samples, &run->captions, section, file, error))
+        return -1;
+    size_t count = run->valid.count < SAMPLE_CAPTIONS ? run->valid.count : SAMPLE_CAPTIONS;
+    if (run->samples.options.count) return 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t size;
+        const char *caption = pair_set_caption(&run->valid, i * run->valid.count / count, 0, &size);
+        if (seq2seq_samples_add(&run->samples, &run->captions, caption, size, error)) return -1;
+    }
+    return 0;
+}
+
 static int save(void *self, const char *directory, limn_error *error) {
     seq2seq_run *run = self;
     char folder[4096], from[4096], to[4096];
@@ -167,6 +189,7 @@ static void release(seq2seq_run *run) {
     pair_set_free(&run->data);
     pair_set_free(&run->valid);
     limn_arena_destroy(run->arena);
+    seq2seq_samples_free(&run->samples);
     void *blocks[] = {run->m, run->v, run->order, run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
@@ -180,15 +203,21 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
                                      .accumulation = 1,
                                      .log_every = 20,
                                      .valid_every = 200,
+                                     .sample_every = 1000,
                                      .checkpoint_every = 500,
                                      .keep_checkpoints = 2,
                                      .keep_best = true,
                                      .max_loss_rise = 3,
                                      .seed = 1};
     run->condition_dropout = 0.1;
+    sampling_options *drawing = &run->samples.options;
+    *drawing = (sampling_options){.guidance = 3, .temperature = 1, .top_k = 256, .top_p = 1};
     if (!section || train_settings_read(&run->settings, section, file, OWN_KEYS, error) ||
-        limn_json_get_float(section, file, "condition_dropout", 0, 1, &run->condition_dropout, error))
+        limn_json_get_float(section, file, "condition_dropout", 0, 1, &run->condition_dropout, error) ||
+        limn_json_get_float(section, file, "sample_guidance", -1e3, 1e3, &drawing->guidance, error) ||
+        limn_json_get_size(section, file, "sample_top_k", 0, SIZE_MAX / 2, &drawing->top_k, error))
         return -1;
+    drawing->seed = run->settings.seed; /* the same at every step: one sees what has changed */
     return 0;
 }
 
@@ -215,7 +244,9 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
     if (seq2seq_config_read(&model_config, section, options->config, true, error)) return -1;
     run->model = seq2seq_create(&model_config, run->settings.seed, true, error);
     seq2seq_config_free(&model_config);
-    if (!run->model || allocate(run, error)) return -1;
+    if (!run->model || allocate(run, error) ||
+        choose_samples(run, train_section(config, options->config, "train", "seq2seq", error), options->config, error))
+        return -1;
     return options->init ? load(run, options->init, error) : 0;
 }
 
@@ -245,6 +276,8 @@ int train_seq2seq(const train_options *options, limn_error *error) {
                            .step = step,
                            .validate = run.valid.count ? validate : NULL,
                            .valid_key = "valid_loss",
+                           .sample = run.samples.options.count ? sample : NULL,
+                           .sample_text = run.samples.text.data,
                            .save = save,
                            .load = load};
         run.metrics = task.metrics;

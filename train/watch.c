@@ -63,7 +63,7 @@ static int add_texts(train_watch *self, const json_t *config, limn_error *error)
         line += length + (line[length] == '\n');
     }
     if (status == 0) status = event_file_text(self->events, "config", text.data, error);
-    if (status == 0 && self->task->sample_text) status = event_file_text(self->events, "samples", self->task->sample_text, error);
+    if (status == 0 && self->task->sample_text) status = event_file_text(self->events, "samples show", self->task->sample_text, error);
     limn_buffer_free(&text);
     free(json);
     return status;
@@ -218,7 +218,7 @@ int train_watch_summary(train_watch *self, const train_checkpoints *checkpoints,
         limn_log(LIMN_LOG_INFO, "  %s %.4g, best %.4g at step %llu%s", task->valid_key,
                  json_number_value(json_object_get(self->last, task->valid_key)), (double)checkpoints->best_value,
                  (unsigned long long)checkpoints->best, checkpoints->keep_best ? ", which is kept as best" : "");
-    if (checkpoints->waited > 0.01 * seconds)
+    if (checkpoints->waited > 1 && checkpoints->waited > 0.01 * seconds)
         limn_log(LIMN_LOG_INFO, "  %.3g s went by waiting for checkpoints to be on disk; checkpoint_every makes them rarer",
                  checkpoints->waited);
     json_decref(summary);
