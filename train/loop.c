@@ -66,11 +66,16 @@ static bool due(uint64_t step, size_t every, size_t last) {
     return step == last || (every && step % every == 0);
 }
 
-void train_before_update(train_run *run) {
+/* A checkpoint that could not be written does not end a run of weeks. */
+static void settle(train_checkpoints *checkpoints) {
     limn_error trouble = {0};
-    if (run->checkpoints && train_checkpoints_wait(run->checkpoints, &trouble))
+    if (train_checkpoints_wait(checkpoints, &trouble))
         limn_log(LIMN_LOG_WARNING, "NO CHECKPOINT of step %llu: %s; the run goes on and tries again at its next one",
-                 (unsigned long long)run->checkpoints->step, trouble.message);
+                 (unsigned long long)checkpoints->step, trouble.message);
+}
+
+void train_before_update(train_run *run) {
+    if (run->checkpoints) settle(run->checkpoints);
     if (run->norms) layer_norms_before_update(run->norms);
 }
 
@@ -144,6 +149,7 @@ static int save(training *self, uint64_t step, bool ends, limn_error *error) {
                  (double)self->task->metrics[0].value);
         return 0;
     }
+    settle(&self->checkpoints);
     if (train_checkpoints_begin(&self->checkpoints, &self->guard, step, error)) return -1;
     return ends ? train_checkpoints_wait(&self->checkpoints, error) : 0;
 }
