@@ -61,8 +61,9 @@ static void begin(easel *self, const seq2seq_config *config, const drawing_capti
 }
 
 /* Tokens (drawings,T) of drawings number `first` on; the last ones may be more than are wanted. */
-static int draw_some(easel *self, const seq2seq_config *config, const drawing_captions *captions, const sampling_options *options,
-                     size_t first, size_t wanted, int32_t *tokens, const drawing_watcher *watcher, limn_error *error) {
+static int draw_some(easel *self, const seq2seq_config *config, const drawing_captions *captions,
+                     const sampling_options *options, size_t first, size_t wanted, int32_t *tokens,
+                     const drawing_watcher *watcher, limn_error *error) {
     size_t T = config->image_length, V = config->image_vocab_size + 1;
     bool guided = self->rows > self->drawings;
     begin(self, config, captions, first);
@@ -95,8 +96,8 @@ int seq2seq_draw(const seq2seq *model, const drawing_captions *captions, const s
     int status = easel_open(&self, model, drawings, captions->captions, guided, error);
     for (size_t first = 0; first < options->count && status == 0; first += drawings) {
         size_t left = options->count - first;
-        status = draw_some(&self, seq2seq_get_config(model), captions, options, first, left < drawings ? left : drawings, tokens, watcher,
-                           error);
+        status = draw_some(&self, seq2seq_get_config(model), captions, options, first, left < drawings ? left : drawings,
+                           tokens, watcher, error);
     }
     easel_close(&self);
     return status;

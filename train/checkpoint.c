@@ -10,7 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static int checkpoint_path(const char *directory, uint64_t step, const char *prefix, char *path, size_t room, limn_error *error) {
+static int checkpoint_path(const char *directory, uint64_t step, const char *prefix, char *path, size_t room,
+                           limn_error *error) {
     char name[64];
     snprintf(name, sizeof name, "checkpoints/%s%08llu", prefix, (unsigned long long)step);
     return limn_path_join(path, room, directory, name, error);
@@ -108,7 +109,7 @@ static int drop_old(const train_checkpoints *self, limn_error *error) {
 
 /* ---------------------------------------------------------------- what is saved */
 
-enum { LOOP_SMOOTHED, LOOP_BEST_VALUE };
+enum { LOOP_FIRST_LOSS, LOOP_SMOOTHED_LOSS, LOOP_BEST_VALUE };
 enum { COUNTER_STEP, COUNTER_BEST };
 
 /* The task's arrays and the loop's own: sums of the metrics since their last line, the guard, the best validation. */
@@ -134,7 +135,7 @@ static int load_checkpoint(train_checkpoints *self, train_guard *guard, uint64_t
         return limn_fail(error, "%s: holds step %llu; remove this checkpoint", file,
                          (unsigned long long)self->counters[COUNTER_STEP].value);
     for (size_t i = 0; i < task->metric_count; i++) task->metrics[i].sum = self->sums[i];
-    *guard = (train_guard){.smoothed = self->loop[LOOP_SMOOTHED]};
+    *guard = (train_guard){.first = self->loop[LOOP_FIRST_LOSS], .smoothed = self->loop[LOOP_SMOOTHED_LOSS]};
     self->best_value = self->loop[LOOP_BEST_VALUE];
     self->best = self->counters[COUNTER_BEST].value;
     return 0;
@@ -194,7 +195,8 @@ static int write_checkpoint(train_checkpoints *self, limn_error *error) {
     if (!limn_file_exists(path)) {
         (void)limn_remove_tree(partial, NULL);
         int status = write_folder(self, partial, error);
-        if (status == 0 && rename(partial, path)) status = limn_fail(error, "%s: cannot be renamed: %s", partial, strerror(errno));
+        if (status == 0 && rename(partial, path))
+            status = limn_fail(error, "%s: cannot be renamed: %s", partial, strerror(errno));
         if (status) {
             (void)limn_remove_tree(partial, NULL);
             return -1;
@@ -214,7 +216,8 @@ int train_checkpoints_begin(train_checkpoints *self, const train_guard *guard, u
     assert(self->thread.count == 0);
     gather(self);
     for (size_t i = 0; i < self->task->metric_count; i++) self->sums[i] = self->task->metrics[i].sum;
-    self->loop[LOOP_SMOOTHED] = guard->smoothed;
+    self->loop[LOOP_FIRST_LOSS] = guard->first;
+    self->loop[LOOP_SMOOTHED_LOSS] = guard->smoothed;
     self->loop[LOOP_BEST_VALUE] = self->best_value;
     self->counters[COUNTER_STEP].value = self->step = step;
     self->counters[COUNTER_BEST].value = self->best;

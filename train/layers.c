@@ -136,14 +136,16 @@ void layer_culprit(char *sentence, size_t room, layer_norms *self) {
         float largest = largest_of(weights->list[i].value, weights->list[i].size);
         if (largest < BEYOND_TRAINING) continue;
         layer_group_name(group, weights->list[i].name);
-        snprintf(sentence, room, "%s went first: its weights %s are as large as %.3g", group, weights->list[i].name, (double)largest);
+        snprintf(sentence, room, "%s went first: its weights %s are as large as %.3g", group, weights->list[i].name,
+                 (double)largest);
         return;
     }
     for (size_t i = weights->count; i-- > 0;) {
         const parameter *p = &weights->list[i];
         if (!p->grad || all_numbers(p->grad, p->size)) continue;
         layer_group_name(group, p->name);
-        snprintf(sentence, room, "%s went first: on the way back, the gradient of %s is the first that is no number", group, p->name);
+        snprintf(sentence, room, "%s went first: on the way back, the gradient of %s is the first that is no number", group,
+                 p->name);
         return;
     }
     size_t largest = 0;

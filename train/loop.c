@@ -12,15 +12,18 @@ float train_adamw(parameters *set, float *m, float *v, const train_settings *set
     options.learning_rate = learning_rate_at(&settings->schedule, step);
     double norm = sqrt(sum_of_squares(set->grads, set->size));
     if (!isfinite(norm)) return (float)norm;
-    adamw_step(set->storage, m, v, set->grads, set->size, &options, step, clip_by_global_norm_scale(norm, settings->max_grad_norm));
+    adamw_step(set->storage, m, v, set->grads, set->size, &options, step,
+               clip_by_global_norm_scale(norm, settings->max_grad_norm));
     return (float)norm;
 }
 
 int train_copy_parameters(parameters *to, const parameters *from, const char *where, limn_error *error) {
     for (size_t i = 0; i < to->count; i++) {
         const parameter *target = &to->list[i], *source = parameters_find(from, target->name);
-        if (!source || source->rank != target->rank || memcmp(source->shape, target->shape, target->rank * sizeof *target->shape) != 0)
-            return limn_fail(error, "%s: %s is missing or has another shape; the configuration must be that model's", where, target->name);
+        if (!source || source->rank != target->rank ||
+            memcmp(source->shape, target->shape, target->rank * sizeof *target->shape) != 0)
+            return limn_fail(error, "%s: %s is missing or has another shape; the configuration must be that model's", where,
+                             target->name);
         memcpy(target->mutable_value, source->value, target->size * sizeof *target->mutable_value);
     }
     return 0;
@@ -31,7 +34,8 @@ int train_copy_parameters(parameters *to, const parameters *from, const char *wh
 /* Steps of fewer products are over before two seconds of measuring the machine's peak are worth while. */
 static const double WORTH_A_PEAK = 1e12;
 
-/* What steps that change nothing leave out: the optimizer, validation, samples, checkpoints, and a machine that slows down later. */
+/* What steps that change nothing leave out: the optimizer, validation, samples, checkpoints, and a machine that slows down
+ * later. */
 static const double SHARE_OF_TIME_MEASURED = 0.9;
 
 /* As many steps as fit in the given minutes. Measured by steps that change nothing, before the first. */
@@ -46,7 +50,8 @@ static int measure_steps(train_task *task, train_settings *settings, double minu
     } while (elapsed < 4.0 && !limn_stop_requested());
     double fit = SHARE_OF_TIME_MEASURED * minutes * 60.0 / (elapsed / (double)done);
     if (fit < (double)settings->schedule.steps) settings->schedule.steps = fit < 1.0 ? 1 : (size_t)fit;
-    limn_log(LIMN_LOG_INFO, "%.3g s a step: %zu steps in %.3g minutes", elapsed / (double)done, settings->schedule.steps, minutes);
+    limn_log(LIMN_LOG_INFO, "%.3g s a step: %zu steps in %.3g minutes", elapsed / (double)done, settings->schedule.steps,
+             minutes);
     return 0;
 }
 
@@ -84,14 +89,15 @@ static int give_up(training *self, uint64_t step, const char *reason, limn_error
     char from[256] = "nothing was saved before: begin anew";
     (void)train_checkpoints_wait(&self->checkpoints, NULL);
     if (self->checkpoints.newest)
-        snprintf(from, sizeof from, "go on from the last good checkpoint, checkpoints/%08llu,", (unsigned long long)self->checkpoints.newest);
+        snprintf(from, sizeof from, "go on from the last good checkpoint, checkpoints/%08llu,",
+                 (unsigned long long)self->checkpoints.newest);
     return limn_fail(error, "%s: step %llu: %s; %s; %s with a lower learning rate: --force --set %s.learning_rate=%.2g",
                      self->run->directory, (unsigned long long)step, reason, self->suspect, from, self->task->section,
                      self->settings->schedule.learning_rate / 3);
 }
 
-/* What ends a run at once: a metric that is no number, or a loss that has exploded. The layer that went first is looked for where the
- * loss begins to rise. */
+/* What ends a run at once: a metric that is no number, or a loss that has exploded. The layer that went first is looked for
+ * where the loss begins to rise. */
 static int check_metrics(training *self, uint64_t step, limn_error *error) {
     const train_metric *metrics = self->task->metrics, *bad = metrics;
     size_t above = self->guard.above;
@@ -108,8 +114,8 @@ static int check_metrics(training *self, uint64_t step, limn_error *error) {
     if (verdict == LOSS_NO_NUMBER)
         snprintf(reason, sizeof reason, "%s is not a number", bad->name);
     else if (verdict == LOSS_EXPLODED)
-        snprintf(reason, sizeof reason, "%s is %.4g, for %d steps more than %g times the %.4g that it was (max_loss_rise)", bad->name,
-                 loss, GUARD_PATIENCE, most, (double)self->guard.smoothed);
+        snprintf(reason, sizeof reason, "%s is %.4g, for %d steps more than %g times the %.4g that it was (max_loss_rise)",
+                 bad->name, loss, GUARD_PATIENCE, most, train_guard_usual(&self->guard));
     else
         return 0;
     return give_up(self, step, reason, error);
@@ -143,8 +149,11 @@ static int draw_samples(training *self, uint64_t step, limn_error *error) {
 /* Begins a checkpoint; waits for it where the run ends here. */
 static int save(training *self, uint64_t step, bool ends, limn_error *error) {
     if (self->guard.above > 0) {
-        if (ends) return limn_fail(error, "step %llu: the loss has just risen to %.3g: this is not saved; the same command goes on from "
-                                   "the checkpoint before", (unsigned long long)step, (double)self->task->metrics[0].value);
+        if (ends)
+            return limn_fail(error,
+                             "step %llu: the loss has just risen to %.3g: this is not saved; the same command goes on from "
+                             "the checkpoint before",
+                             (unsigned long long)step, (double)self->task->metrics[0].value);
         limn_log(LIMN_LOG_WARNING, "step %llu: no checkpoint, since the loss has just risen to %.3g", (unsigned long long)step,
                  (double)self->task->metrics[0].value);
         return 0;
@@ -154,12 +163,25 @@ static int save(training *self, uint64_t step, bool ends, limn_error *error) {
     return ends ? train_checkpoints_wait(&self->checkpoints, error) : 0;
 }
 
+/* Step `failed` could not be begun, and the state is still that of the step before: saved, so that nothing is lost. */
+static void save_step_before(training *self, uint64_t failed, limn_error *error) {
+    limn_error trouble = {0};
+    limn_fail_context(error, "step %llu", (unsigned long long)failed);
+    if (failed == 1) return;
+    if (save(self, failed - 1, true, &trouble))
+        limn_log(LIMN_LOG_WARNING, "%s", trouble.message);
+    else
+        limn_log(LIMN_LOG_INFO, "%s: step %llu is saved; the same command goes on from there", self->run->directory,
+                 (unsigned long long)failed - 1);
+}
+
 static int after_step(training *self, uint64_t step, limn_error *error) {
     const train_settings *settings = self->settings;
     size_t last = settings->schedule.steps;
     bool best = false;
     if (log_and_validate(self, step, &best, error)) return -1;
-    if (self->task->sample && settings->sample_every && due(step, settings->sample_every, last) && draw_samples(self, step, error))
+    if (self->task->sample && settings->sample_every && due(step, settings->sample_every, last) &&
+        draw_samples(self, step, error))
         return -1;
     bool stops = limn_stop_requested();
     if (due(step, settings->checkpoint_every, last) || (best && settings->keep_best) || stops)
@@ -174,7 +196,11 @@ static int do_step(training *self, uint64_t step, limn_error *error) {
     bool with_norms = due(step, self->settings->log_every, self->settings->schedule.steps);
     self->run->norms = with_norms ? &self->watch.norms : NULL;
     double begin = limn_seconds();
-    if (self->task->step(self->task->self, step, error) || check_metrics(self, step, error)) return -1;
+    if (self->task->step(self->task->self, step, error)) {
+        if (self->task->fails_before_change) save_step_before(self, step, error);
+        return -1;
+    }
+    if (check_metrics(self, step, error)) return -1;
     train_watch_step(&self->watch, limn_seconds() - begin);
     if (with_norms) layer_norms_after_update(&self->watch.norms);
     return after_step(self, step, error);
@@ -192,12 +218,14 @@ static int run_steps(training *self, uint64_t from, limn_error *error) {
                                  (double)metrics[1].value);
     }
     limn_progress_finish(progress);
-    if (train_checkpoints_wait(&self->checkpoints, status ? NULL : error)) status = -1; /* after an error one may be at work still */
+    if (train_checkpoints_wait(&self->checkpoints, status ? NULL : error))
+        status = -1; /* after an error one may be at work still */
     return status;
 }
 
 /* Where the run stands: its newest checkpoint, or its beginning. */
-static int find_place(training *self, train_settings *settings, const train_options *options, uint64_t *step, limn_error *error) {
+static int find_place(training *self, train_settings *settings, const train_options *options, uint64_t *step,
+                      limn_error *error) {
     train_run *run = self->run;
     if (run->resumes) {
         if (train_checkpoints_load(&self->checkpoints, &self->guard, step, error)) return -1;

@@ -34,6 +34,7 @@ typedef struct {
     /* Sets the metrics' values. Calls train_before_update once all gradients are there and before it changes anything that save and
      * `state` give; leaves the weights as they are where the gradients' norm is no number. */
     int (*step)(void *self, uint64_t step, limn_error *error);
+    bool fails_before_change; /* a step that fails (its data cannot be read) has changed nothing: the loop saves the step before */
     int (*validate)(void *self, json_t *line, limn_error *error); /* adds its keys to the line; NULL: none */
     const char *valid_key;                                        /* the one that says which checkpoint is the best */
     bool more_is_better;                                          /* of valid_key; else less is */

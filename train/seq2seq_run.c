@@ -274,6 +274,7 @@ int train_seq2seq(const train_options *options, limn_error *error) {
                            .state_count = 2,
                            .rehearse = rehearse,
                            .step = step,
+                           .fails_before_change = true,
                            .validate = run.valid.count ? validate : NULL,
                            .valid_key = "valid_loss",
                            .sample = run.samples.options.count ? sample : NULL,

@@ -19,7 +19,8 @@ void seq2seq_samples_free(seq2seq_samples *self) {
     self->ids = self->mask = NULL;
 }
 
-int seq2seq_samples_add(seq2seq_samples *self, const caption_encoder *encoder, const char *caption, size_t size, limn_error *error) {
+int seq2seq_samples_add(seq2seq_samples *self, const caption_encoder *encoder, const char *caption, size_t size,
+                        limn_error *error) {
     size_t S = self->length, at = self->options.count * S;
     if (caption_encoder_encode(encoder, caption, size, self->ids + at, self->mask + at, S, error) ||
         caption_encoder_encode_blank(encoder, self->ids + at + S, self->mask + at + S, S, error) ||
@@ -64,7 +65,8 @@ static int draw_sheet(const vqgan *pictures, const int32_t *tokens, size_t count
     return status;
 }
 
-int seq2seq_samples_draw(const seq2seq_samples *self, const seq2seq *model, const vqgan *pictures, picture *out, limn_error *error) {
+int seq2seq_samples_draw(const seq2seq_samples *self, const seq2seq *model, const vqgan *pictures, picture *out,
+                         limn_error *error) {
     const drawing_captions captions = {
         .ids = self->ids, .mask = self->mask, .captions = self->options.count, .codes = vqgan_get_config(pictures)->n_embed};
     int32_t *tokens = limn_allocate(self->options.count, seq2seq_get_config(model)->image_length * sizeof *tokens, error);

@@ -20,13 +20,15 @@ typedef struct {
 int seq2seq_samples_create(seq2seq_samples *self, size_t length, limn_error *error);
 void seq2seq_samples_free(seq2seq_samples *self);
 /* One more caption, of `size` bytes; at most SAMPLE_CAPTIONS. */
-int seq2seq_samples_add(seq2seq_samples *self, const caption_encoder *encoder, const char *caption, size_t size, limn_error *error);
-/* The list of sentences at section["sample_prompts"]; none is fine. Anything else than one to SAMPLE_CAPTIONS strings is a usage
- * error. */
+int seq2seq_samples_add(seq2seq_samples *self, const caption_encoder *encoder, const char *caption, size_t size,
+                        limn_error *error);
+/* The list of sentences at section["sample_prompts"]; none is fine. Anything else than one to SAMPLE_CAPTIONS strings is a
+ * usage error. */
 int seq2seq_samples_add_prompts(seq2seq_samples *self, const caption_encoder *encoder, const json_t *section, const char *where,
                                 limn_error *error);
-/* One picture of each caption, in rows as long as the square root of their number, rounded up. A function of the weights and the
- * options' seed; changes nothing of the model. */
-int seq2seq_samples_draw(const seq2seq_samples *self, const seq2seq *model, const vqgan *pictures, picture *out, limn_error *error);
+/* One picture of each caption, in rows as long as the square root of their number, rounded up. A function of the weights and
+ * the options' seed; changes nothing of the model. */
+int seq2seq_samples_draw(const seq2seq_samples *self, const seq2seq *model, const vqgan *pictures, picture *out,
+                         limn_error *error);
 
 #endif

@@ -63,14 +63,15 @@ static int add_texts(train_watch *self, const json_t *config, limn_error *error)
         line += length + (line[length] == '\n');
     }
     if (status == 0) status = event_file_text(self->events, "config", text.data, error);
-    if (status == 0 && self->task->sample_text) status = event_file_text(self->events, "samples show", self->task->sample_text, error);
+    if (status == 0 && self->task->sample_text)
+        status = event_file_text(self->events, "samples show", self->task->sample_text, error);
     limn_buffer_free(&text);
     free(json);
     return status;
 }
 
-int train_watch_open(train_watch *self, const char *directory, train_task *task, const train_settings *settings, const json_t *config,
-                     uint64_t step, limn_error *error) {
+int train_watch_open(train_watch *self, const char *directory, train_task *task, const train_settings *settings,
+                     const json_t *config, uint64_t step, limn_error *error) {
     *self = (train_watch){.directory = directory, .task = task, .settings = settings, .metrics = {.descriptor = -1}};
     char path[4096];
     self->last = json_object();
@@ -119,7 +120,8 @@ void train_watch_add_means(train_watch *self, json_t *line, uint64_t step) {
     train_set_number(line, "learning_rate", learning_rate_at(&self->settings->schedule, step));
     char key[64];
     rate_key(key, task);
-    double seconds = self->seconds / (double)self->steps; /* of one step; this process may have done the end of the window only */
+    double seconds =
+        self->seconds / (double)self->steps; /* of one step; this process may have done the end of the window only */
     train_set_number(line, key, (double)task->samples_per_step / seconds);
     if (self->peak_gflops > 0) train_set_number(line, "peak_share", 1e-9 * task->flops_per_step / seconds / self->peak_gflops);
     self->seconds_before += seconds * (double)(step - self->logged);
@@ -210,10 +212,11 @@ int train_watch_summary(train_watch *self, const train_checkpoints *checkpoints,
     json_object_set_new(summary, "model", json_string("model"));
     int status = limn_path_join(path, sizeof path, self->directory, "summary.json", error);
     if (status == 0) status = limn_json_save(summary, path, error);
-    limn_log(LIMN_LOG_INFO, "%s: %llu steps, %.0f %s in %.3g hours: %.4g %s/s", self->directory, (unsigned long long)step, samples,
-             task->unit, seconds / 3600, samples / seconds, task->unit);
+    limn_log(LIMN_LOG_INFO, "%s: %llu steps, %.0f %s in %.3g hours: %.4g %s/s", self->directory, (unsigned long long)step,
+             samples, task->unit, seconds / 3600, samples / seconds, task->unit);
     if (share > 0) limn_log(LIMN_LOG_INFO, "  %.0f %% of the machine's %.0f GFLOP/s", 100 * share, self->peak_gflops);
-    limn_log(LIMN_LOG_INFO, "  %s %.4g", task->metrics[0].name, json_number_value(json_object_get(self->last, task->metrics[0].name)));
+    limn_log(LIMN_LOG_INFO, "  %s %.4g", task->metrics[0].name,
+             json_number_value(json_object_get(self->last, task->metrics[0].name)));
     if (checkpoints->best && task->valid_key)
         limn_log(LIMN_LOG_INFO, "  %s %.4g, best %.4g at step %llu%s", task->valid_key,
                  json_number_value(json_object_get(self->last, task->valid_key)), (double)checkpoints->best_value,

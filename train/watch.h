@@ -22,8 +22,8 @@ typedef struct {
 } train_watch;
 
 /* Cuts metrics.jsonl after `step`, what a killed run wrote later is written again, and begins an event file. */
-int train_watch_open(train_watch *self, const char *directory, train_task *task, const train_settings *settings, const json_t *config,
-                     uint64_t step, limn_error *error);
+int train_watch_open(train_watch *self, const char *directory, train_task *task, const train_settings *settings,
+                     const json_t *config, uint64_t step, limn_error *error);
 /* Fails when something could not be written to the end. */
 int train_watch_close(train_watch *self, limn_error *error);
 /* Takes in the metrics of a step that took `seconds`. */

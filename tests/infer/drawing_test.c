@@ -208,11 +208,10 @@ static void test_impossible_options(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_impossible_options),
-        cmocka_unit_test(test_equals_the_whole_model), cmocka_unit_test(test_the_same_seed_draws_the_same),
-        cmocka_unit_test(test_without_guidance),       cmocka_unit_test(test_progress_reaches_the_end),
-        cmocka_unit_test(test_a_picture_of_tokens),    cmocka_unit_test(test_captions_are_normalised),
-        cmocka_unit_test(test_parts_that_do_not_fit),
+        cmocka_unit_test(test_impossible_options),           cmocka_unit_test(test_equals_the_whole_model),
+        cmocka_unit_test(test_the_same_seed_draws_the_same), cmocka_unit_test(test_without_guidance),
+        cmocka_unit_test(test_progress_reaches_the_end),     cmocka_unit_test(test_a_picture_of_tokens),
+        cmocka_unit_test(test_captions_are_normalised),      cmocka_unit_test(test_parts_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

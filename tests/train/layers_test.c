@@ -132,6 +132,12 @@ static void test_guard(void **state) {
     assert_int_equal(train_guard_look(&guard, 100, 3), LOSS_EXPLODED);
     assert_int_equal(train_guard_look(&guard, NAN, 3), LOSS_NO_NUMBER);
     assert_int_equal(train_guard_look(&guard, INFINITY, 0), LOSS_NO_NUMBER);
+    /* A set that is known by heart. */
+    guard = (train_guard){0};
+    assert_int_equal(train_guard_look(&guard, 10, 3), LOSS_FINE);
+    for (size_t i = 0; i < 500; i++) assert_int_equal(train_guard_look(&guard, 0.01, 3), LOSS_FINE);
+    assert_int_equal(train_guard_look(&guard, 1.4, 3), LOSS_FINE);
+    assert_int_equal(train_guard_look(&guard, 1.6, 3), LOSS_RISEN);
     guard = (train_guard){0};
     for (double loss = 1; loss < 1e30; loss *= 10) assert_int_equal(train_guard_look(&guard, loss, 0), LOSS_FINE);
 }

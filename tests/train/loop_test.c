@@ -1,5 +1,5 @@
-/* The loop with a model of a few numbers, whose saving can be slow or fail: checkpoints beside the steps, what is kept, and what ends a
- * run. */
+/* The loop with a model of a few numbers, whose saving can be slow or fail: checkpoints beside the steps, what is kept, and
+ * what ends a run. */
 #include "tests/scratch.h"
 #include "train/checkpoint.h"
 #include "train/loop.h"
@@ -15,19 +15,20 @@ typedef struct {
     train_task task;
     train_settings settings;
     train_run folder;
-    bool without_wait;        /* changes the weights without waiting for the checkpoint */
-    useconds_t slow;          /* how long a save takes before it reads the weights */
+    bool without_wait;                       /* changes the weights without waiting for the checkpoint */
+    useconds_t slow;                         /* how long a save takes before it reads the weights */
     uint64_t save_fails_from, save_fails_to; /* of these steps */
-    uint64_t spoilt;          /* after this step a weight is no number */
-    uint64_t risen_from, risen_to; /* of these steps the loss is a thousand times as high */
-    uint64_t step;            /* the one at work */
+    uint64_t without_data;                   /* this step fails */
+    uint64_t spoilt;                         /* after this step a weight is no number */
+    uint64_t risen_from, risen_to;           /* of these steps the loss is a thousand times as high */
+    uint64_t step;                           /* the one at work */
     double valid[STEPS + 1];
     char said[2048];
 } fake;
 
 static int fake_step(void *self, uint64_t step, limn_error *error) {
-    (void)error;
     fake *f = self;
+    if (step == f->without_data) return limn_fail(error, "a shard is gone");
     f->step = step;
     for (size_t i = 0; i < SIZE; i++) f->weights.grads[i] = 0.1f * f->weights.storage[i] + limn_random_normal(1, step, i);
     float norm = (float)sqrt(sum_of_squares(f->weights.grads, SIZE));
@@ -263,6 +264,35 @@ static void test_a_checkpoint_that_cannot_be_written(void **state) {
     free_fake(f);
 }
 
+static void test_a_step_without_data(void **state) {
+    (void)state;
+    for (int keeps = 0; keeps < 2; keeps++) {
+        fake *f = make_fake();
+        limn_error error = {0};
+        const char *name = keeps ? "gone-but-saved" : "gone";
+        char path[64];
+        f->task.fails_before_change = keeps;
+        f->without_data = 11;
+        assert_int_equal(run(f, name, false, &error), -1);
+        assert_contains(error.message, keeps ? "step 11: a shard is gone" : "a shard is gone");
+        snprintf(path, sizeof path, "%s/model", name);
+        assert_link(path, keeps ? "checkpoints/00000010" : "checkpoints/00000008");
+        f->without_data = 0;
+        assert_runs(f, name);
+        snprintf(path, sizeof path, "%s/model/weights", name);
+        assert_saved(path, STEPS);
+        free_fake(f);
+    }
+    fake *f = make_fake(); /* before any step there is nothing to save */
+    limn_error error = {0};
+    f->task.fails_before_change = true;
+    f->without_data = 1;
+    assert_int_equal(run(f, "gone-at-first", false, &error), -1);
+    assert_contains(error.message, "step 1: a shard is gone");
+    assert_link("gone-at-first/model", NULL);
+    free_fake(f);
+}
+
 static void test_what_is_no_number(void **state) {
     (void)state;
     fake *f = make_fake();
@@ -358,6 +388,7 @@ int main(void) {
         cmocka_unit_test(test_written_beside_the_steps),
         cmocka_unit_test(test_the_newest_and_the_best_are_kept),
         cmocka_unit_test(test_a_checkpoint_that_cannot_be_written),
+        cmocka_unit_test(test_a_step_without_data),
         cmocka_unit_test(test_what_is_no_number),
         cmocka_unit_test(test_a_loss_that_explodes),
         cmocka_unit_test(test_another_configuration),
