@@ -259,8 +259,9 @@ int limn_atomic_copy(const char *from, const char *to, limn_error *error);
 /* For libraries that write a path themselves (HDF5): gives the temporary name, later fsyncs and renames it. */
 int limn_atomic_name(limn_atomic_file *file, const char *path, limn_error *error);
 int limn_atomic_publish(limn_atomic_file *file, limn_error *error);
-/* A file that grows by whole pieces, for logs of long runs. What cannot be written (a full disk) is kept in memory, up to 64 MiB,
- * with a warning, and written before the next piece; the file never holds part of a piece, but for a kill in the middle of one. */
+/* A file that grows by whole pieces, for logs of long runs. What cannot be written (a full disk) is kept in memory, up to 64
+ * MiB, with a warning, and written before the next piece; the file never holds part of a piece, but for a kill in the middle of
+ * one. */
 typedef struct {
     int descriptor;
     char path[4096];

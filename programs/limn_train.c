@@ -8,7 +8,8 @@ static const limn_program PROGRAM = {
     .examples =
         "$ limn-train --config configs/emoji-small.json --data tokens/train --valid tokens/valid --tokenizer tokenizer \\\n"
         "             --vqgan vqgan/model --output run\n"
-        "      trains, with checkpoints under run/checkpoints, figures for TensorBoard and in run/metrics.jsonl; run/model is the newest\n"
+        "      trains, with checkpoints under run/checkpoints, figures for TensorBoard and in run/metrics.jsonl; run/model is "
+        "the newest\n"
         "$ limn-train … --minutes 5\n"
         "      as many steps as fit in five minutes on this machine\n"
         "$ limn-train … --force --set train.seq2seq.learning_rate=1e-4\n"

@@ -4,7 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const RUN_FILES[] = {"checkpoints", "samples", "metrics.jsonl", "summary.json", "config.json", "model", "best", NULL};
+static const char *const RUN_FILES[] = {"checkpoints", "samples", "metrics.jsonl", "summary.json",
+                                        "config.json", "model",   "best",          NULL};
 
 /* Writes the dotted path of the first place where two values differ; false when they are equal. */
 static bool first_difference(const json_t *a, const json_t *b, char *path, size_t room) {
@@ -37,8 +38,8 @@ static int forget_run(const char *directory, limn_error *error) {
     return event_file_remove_all(directory, error);
 }
 
-/* Compares with what the folder was begun with; `steps` is compared too unless it was measured. --force lets it differ: what cannot be
- * gone on with (another model's shapes) shows when the checkpoint is loaded. */
+/* Compares with what the folder was begun with; `steps` is compared too unless it was measured. --force lets it differ: what
+ * cannot be gone on with (another model's shapes) shows when the checkpoint is loaded. */
 static int compare_saved(train_run *run, const char *path, const train_options *options, train_settings *settings,
                          limn_error *error) {
     json_t *saved = limn_json_load(path, error);
@@ -52,10 +53,11 @@ static int compare_saved(train_run *run, const char *path, const train_options *
     if (run->changed && options->force)
         limn_log(LIMN_LOG_WARNING, "%s: goes on with another configuration: \"%s\" differs", run->directory, where);
     else if (run->changed)
-        status = limn_fail_usage(error,
-                                 "%s: was begun with another configuration: \"%s\" differs; give the same options to go on, --force to "
-                                 "go on with these, another --output for another run, or --restart to throw this one away",
-                                 run->directory, where);
+        status = limn_fail_usage(
+            error,
+            "%s: was begun with another configuration: \"%s\" differs; give the same options to go on, --force to "
+            "go on with these, another --output for another run, or --restart to throw this one away",
+            run->directory, where);
     json_decref(saved);
     return status;
 }

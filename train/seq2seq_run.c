@@ -263,8 +263,9 @@ int train_seq2seq(const train_options *options, limn_error *error) {
         train_task task = {.self = &run,
                            .section = "train.seq2seq",
                            .unit = "pairs",
-                           .flops_per_step = (double)run.settings.accumulation *
-                                             seq2seq_training_flops(seq2seq_get_config(run.model), run.settings.batch_size, NULL),
+                           .flops_per_step =
+                               (double)run.settings.accumulation *
+                               seq2seq_training_flops(seq2seq_get_config(run.model), run.settings.batch_size, NULL),
                            .precision = PRECISION_FP32,
                            .weights = weights,
                            .samples_per_step = run.settings.batch_size * run.settings.accumulation,
