@@ -212,8 +212,8 @@ static void *work(void *context) {
     return NULL;
 }
 
-int train_checkpoints_begin(train_checkpoints *self, const train_guard *guard, uint64_t step, limn_error *error) {
-    assert(self->thread.count == 0);
+void train_checkpoints_begin(train_checkpoints *self, const train_guard *guard, uint64_t step) {
+    assert(!self->begun);
     gather(self);
     for (size_t i = 0; i < self->task->metric_count; i++) self->sums[i] = self->task->metrics[i].sum;
     self->loop[LOOP_FIRST_LOSS] = guard->first;
@@ -221,18 +221,17 @@ int train_checkpoints_begin(train_checkpoints *self, const train_guard *guard, u
     self->loop[LOOP_BEST_VALUE] = self->best_value;
     self->counters[COUNTER_STEP].value = self->step = step;
     self->counters[COUNTER_BEST].value = self->best;
-    self->status = 0;
     self->error = (limn_error){0};
-    if (limn_threads_start(&self->thread, 1, work, self, error) == 0) return 0;
-    limn_threads_join(&self->thread);
-    return -1;
+    self->begun = true;
+    if (limn_threads_start(&self->thread, 1, work, self, NULL)) work(self); /* no thread to be had: right here */
 }
 
 int train_checkpoints_wait(train_checkpoints *self, limn_error *error) {
-    if (self->thread.count == 0) return 0;
+    if (!self->begun) return 0;
     double begin = limn_seconds();
     limn_threads_join(&self->thread);
     self->waited += limn_seconds() - begin;
+    self->begun = false;
     if (self->status == 0) {
         self->newest = self->step;
         return 0;
