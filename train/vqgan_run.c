@@ -102,12 +102,13 @@ static int accumulate(vqgan_run *run, uint64_t number, vqgan_losses *losses, lim
     options.without_codebook = number <= run->codebook_start;
     parameters_zero_grads(vqgan_get_parameters(run->model));
     *losses = (vqgan_losses){0};
+    /* Also the generator's pass moves the discriminator's running statistics, which are part of what is saved. */
+    if (options.use_discriminator) train_before_update(&run->folder);
     vqgan_generator_step(run->model, options.use_discriminator ? run->discriminator : NULL, losses, run->reconstruction, run->latent,
                          run->tokens, run->pictures, B, &options, run->arena);
     limn_arena_release(run->arena, 0);
     if (options.use_discriminator) {
         parameters_zero_grads(vqgan_discriminator_get_parameters(run->discriminator));
-        train_before_update(&run->folder); /* the discriminator's running statistics are part of its state */
         vqgan_discriminator_step(run->discriminator, losses, run->pictures, run->reconstruction, B, side, side, run->arena);
         limn_arena_release(run->arena, 0);
     }

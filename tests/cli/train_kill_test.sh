@@ -3,6 +3,19 @@
 make_tars
 quietly limn-tokenizer train --input pictures/train --config "$configs/micro.json" --output tokenizer
 
+# What is written beside the next step is what was there before it: checkpoints of every step, against runs that end there.
+beside() {
+    limn-vqgan train --data pictures/train --config "$configs/micro.json" --set train.vqgan.keep_checkpoints=0 train.vqgan.log_every=1 \
+        train.vqgan.discriminator_start=0 train.vqgan.codebook_start=0 train.vqgan.revive_every=0 train.vqgan.decay=none "$@"
+}
+quietly beside train.vqgan.checkpoint_every=1 --steps 10 --output every
+for step in 4 6 9; do
+    quietly beside train.vqgan.checkpoint_every=0 --steps $step --output "until-$step"
+    for file in model.safetensors train_state.h5; do
+        cmp "every/checkpoints/0000000$step/$file" "until-$step/model/$file" || fail "$file of step $step was written too late"
+    done
+done
+
 vqgan() {
     limn-vqgan train --data pictures/train --valid pictures/kept --config "$configs/micro.json" --steps 60 \
         --set train.vqgan.checkpoint_every=7 --output "$1"
