@@ -219,7 +219,26 @@ int token_shard_write(const char *path, const token_shard *shard, limn_error *er
 int token_shard_read(const char *path, token_shard *shard, limn_error *error);
 /* Only the attributes and sizes (arrays stay NULL): cheap. */
 int token_shard_read_header(const char *path, token_shard *shard, limn_error *error);
+/* These, caption_row and the columns, checked as above (tokens, captions and keys stay NULL): what a choice of pictures needs. */
+int token_shard_read_columns(const char *path, token_shard *shard, limn_error *error);
 void token_shard_free(token_shard *shard);
+
+/* ---------------------------------------------------------------- token lines (JSON) */
+
+/* Pairs as lines of JSON, plain or gzipped: an object a line with "captions" (a text or a list of texts) or else "caption", and
+ * the picture's tokens in a list "encoding" or else "tokens". Blank lines count for nothing. A plain file can be read in parts. */
+typedef struct {
+    uint64_t offset;    /* of its first byte in the file */
+    size_t line, lines; /* the number of its first line, from 1; how many lines at most */
+} token_lines_part;
+/* Parts of `lines` lines each (the last may have less), of an empty file none; free(*out_parts). A gzipped file is one part, since
+ * it can only be read from its beginning. Looks at line ends alone, at the speed of the disk. */
+int token_lines_cut(const char *path, size_t lines, token_lines_part **out_parts, size_t *out_count, limn_error *error);
+/* Reads a part as a shard without keys, image_size and vqgan_sha256. Every line must have `length` tokens below codebook_size and
+ * a caption. column_names are the numbers of each line that become columns: null is NaN, and a line without one a usage error.
+ * What is wrong is said with file and line. */
+int token_lines_read(const char *path, const token_lines_part *part, size_t length, size_t codebook_size,
+                     const char *const *column_names, size_t columns, token_shard *shard, limn_error *error);
 
 /* ---------------------------------------------------------------- training state (HDF5) */
 

@@ -42,17 +42,21 @@ static int check_sizes(const char *path, const token_shard *shard, limn_error *e
     return 0;
 }
 
+static int check_rows(const char *path, const token_shard *shard, limn_error *error) {
+    for (size_t i = 0; i < shard->captions; i++)
+        if (shard->caption_row[i] >= shard->count)
+            return limn_fail(error, "%s: caption %zu belongs to picture %u of %zu", path, i, shard->caption_row[i],
+                             shard->count);
+    return 0;
+}
+
 static int check_values(const char *path, const token_shard *shard, limn_error *error) {
     for (size_t i = 0; i < shard->count * shard->length; i++)
         if (shard->tokens[i] >= shard->codebook_size)
             return limn_fail(error,
                              "%s: picture %zu has token %u, but the codebook has %zu; the shard is damaged or of another VQGAN",
                              path, i / shard->length, shard->tokens[i], shard->codebook_size);
-    for (size_t i = 0; i < shard->captions; i++)
-        if (shard->caption_row[i] >= shard->count)
-            return limn_fail(error, "%s: caption %zu belongs to picture %u of %zu", path, i, shard->caption_row[i],
-                             shard->count);
-    return 0;
+    return check_rows(path, shard, error);
 }
 
 /* ---------------------------------------------------------------- writing */
@@ -269,6 +273,16 @@ static int read_columns(hid_t file, const char *path, token_shard *shard, limn_e
     return 0;
 }
 
+static int read_rows(hid_t file, const char *path, token_shard *shard, limn_error *error) {
+    shard->caption_row = read_array(file, path, "caption_row", 4, H5T_NATIVE_UINT32, shard->captions, NULL, error);
+    return shard->caption_row ? 0 : -1;
+}
+
+static int read_few_arrays(hid_t file, const char *path, token_shard *shard, limn_error *error) {
+    return read_rows(file, path, shard, error) || read_columns(file, path, shard, error) || check_rows(path, shard, error) ? -1
+                                                                                                                          : 0;
+}
+
 static int read_arrays(hid_t file, const char *path, token_shard *shard, limn_error *error) {
     size_t caption_bytes, key_bytes;
     if (read_tokens(file, path, shard, error)) return -1;
@@ -276,8 +290,7 @@ static int read_arrays(hid_t file, const char *path, token_shard *shard, limn_er
     if (!shard->caption_bytes) return -1;
     shard->caption_offsets = read_array(file, path, "caption_offsets", 8, H5T_NATIVE_UINT64, shard->captions + 1, NULL, error);
     if (!shard->caption_offsets) return -1;
-    shard->caption_row = read_array(file, path, "caption_row", 4, H5T_NATIVE_UINT32, shard->captions, NULL, error);
-    if (!shard->caption_row) return -1;
+    if (read_rows(file, path, shard, error)) return -1;
     shard->key_bytes = read_array(file, path, "key_bytes", 1, H5T_NATIVE_UINT8, SIZE_MAX, &key_bytes, error);
     if (!shard->key_bytes) return -1;
     shard->key_offsets = read_array(file, path, "key_offsets", 8, H5T_NATIVE_UINT64, shard->count + 1, NULL, error);
@@ -289,12 +302,13 @@ static int read_arrays(hid_t file, const char *path, token_shard *shard, limn_er
                : 0;
 }
 
-static int read_shard(const char *path, token_shard *shard, bool arrays, limn_error *error) {
+static int read_shard(const char *path, token_shard *shard,
+                      int (*arrays)(hid_t file, const char *path, token_shard *shard, limn_error *error), limn_error *error) {
     memset(shard, 0, sizeof *shard);
     h5_begin();
     hid_t file = h5_open(path, error);
     int failed = file < 0 ? -1 : read_header(file, path, shard, error);
-    if (!failed && arrays) failed = read_arrays(file, path, shard, error);
+    if (!failed && arrays) failed = arrays(file, path, shard, error);
     if (file >= 0) H5Fclose(file);
     h5_end();
     if (failed) token_shard_free(shard);
@@ -302,11 +316,15 @@ static int read_shard(const char *path, token_shard *shard, bool arrays, limn_er
 }
 
 int token_shard_read(const char *path, token_shard *shard, limn_error *error) {
-    return read_shard(path, shard, true, error);
+    return read_shard(path, shard, read_arrays, error);
 }
 
 int token_shard_read_header(const char *path, token_shard *shard, limn_error *error) {
-    return read_shard(path, shard, false, error);
+    return read_shard(path, shard, NULL, error);
+}
+
+int token_shard_read_columns(const char *path, token_shard *shard, limn_error *error) {
+    return read_shard(path, shard, read_few_arrays, error);
 }
 
 void token_shard_free(token_shard *shard) {

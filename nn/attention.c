@@ -16,37 +16,49 @@ static size_t stride_or(size_t stride, const attention_shape *shape) {
     return stride != 0 ? stride : shape->H * shape->D;
 }
 
-static size_t saved_maps(const attention_shape *shape) {
-    return shape->sinkhorn_iterations > 1 ? shape->sinkhorn_iterations : 1;
-}
-
-size_t attention_weights_size(const attention_shape *shape) {
-    return shape->B * shape->H * shape->T * shape->S * saved_maps(shape);
-}
-
-/* What one (b, h) works on. */
+/* What one (b, h) works on, as float32: where it lies, or expanded in the thread's room. */
 typedef struct {
     const attention_shape *shape;
     const float *q, *k, *v;
-    size_t query_stride, key_stride, value_stride, out_stride;
+    size_t query_stride, key_stride, value_stride;
     const int32_t *mask;  /* (S) or NULL */
     const float *bias;    /* (T,S) or NULL */
     const float *dropped; /* (T,S): the dropout's factors, or NULL */
 } head;
 
-static head head_of(const attention_shape *shape, const float *q, const float *k, const float *v, const float *dropped,
-                    size_t b, size_t h) {
+/* Rows of one head as float32; *stride becomes theirs. `room` (count,D) is used when they are bfloat16, and moved behind it. */
+static float *head_rows(numbers x, size_t *stride, size_t count, size_t D, bool fill, float **room) {
+    if (x.bf16 == NULL) return x.f32;
+    float *rows = *room;
+    *room += count * D;
+    for (size_t i = 0; fill && i < count; i++) expand_bf16(rows + i * D, x.bf16 + i * *stride, D);
+    *stride = D;
+    return rows;
+}
+
+/* Back to where they belong, when they are bfloat16 there. */
+static void keep_rows(numbers to, size_t to_stride, const float *rows, size_t stride, size_t count, size_t D) {
+    for (size_t i = 0; to.bf16 != NULL && i < count; i++) round_to_bf16(to.bf16 + i * to_stride, rows + i * stride, D);
+}
+
+/* The part of (B, count, H·D) that is one head's. */
+static numbers head_part(numbers x, const attention_shape *shape, size_t count, size_t stride, size_t b, size_t h) {
+    return numbers_from(x, b * count * stride + h * shape->D);
+}
+
+static head head_of(const attention_shape *shape, numbers q, numbers k, numbers v, const float *dropped, size_t b, size_t h,
+                    float **room) {
+    const size_t T = shape->T, S = shape->S, D = shape->D;
     head it = {.shape = shape,
                .query_stride = stride_or(shape->query_stride, shape),
                .key_stride = stride_or(shape->key_stride, shape),
                .value_stride = stride_or(shape->value_stride, shape),
-               .out_stride = stride_or(shape->out_stride, shape),
-               .mask = shape->key_mask != NULL ? shape->key_mask + b * shape->S : NULL,
-               .bias = shape->bias != NULL ? shape->bias + h * shape->T * shape->S : NULL,
+               .mask = shape->key_mask != NULL ? shape->key_mask + b * S : NULL,
+               .bias = shape->bias != NULL ? shape->bias + h * T * S : NULL,
                .dropped = dropped};
-    it.q = q + b * shape->T * it.query_stride + h * shape->D;
-    it.k = k + b * shape->S * it.key_stride + h * shape->D;
-    it.v = v + b * shape->S * it.value_stride + h * shape->D;
+    it.q = head_rows(head_part(q, shape, T, it.query_stride, b, h), &it.query_stride, T, D, true, room);
+    it.k = head_rows(head_part(k, shape, S, it.key_stride, b, h), &it.key_stride, S, D, true, room);
+    it.v = head_rows(head_part(v, shape, S, it.value_stride, b, h), &it.value_stride, S, D, true, room);
     return it;
 }
 
@@ -214,74 +226,93 @@ static void sinkhorn_backward(float *d, const float *maps, float *columns, size_
 
 /* ---------------------------------------------------------------- forward */
 
-/* Queries t … t+rows-1: scores, weights (in `weights`, row stride S) and out. `scratch` holds rows·S floats where there is
- * dropout. */
-static void forward_block(const head *it, float *out, float *weights, float *scratch, size_t t, size_t rows) {
-    size_t S = it->shape->S, D = it->shape->D, keys = keys_until(it->shape, t + rows);
-    matmul(weights, S, it->q + t * it->query_stride, it->query_stride, false, it->k, it->key_stride, true, rows, keys, D,
-           it->shape->scale, 0.0f);
+/* Weights of the queries t … t+rows-1 over the keys they may see, row stride S. */
+static void block_weights(const head *it, float *weights, size_t t, size_t rows, size_t keys) {
+    const size_t S = it->shape->S;
+    matmul(weights, S, it->q + t * it->query_stride, it->query_stride, false, it->k, it->key_stride, true, rows, keys,
+           it->shape->D, it->shape->scale, 0.0f);
     for (size_t r = 0; r < rows; r++)
         softmax_row(weights + r * S, keys, keys_until(it->shape, t + r + 1), it->mask,
                     it->bias != NULL ? it->bias + (t + r) * S : NULL);
-    if (it->dropped != NULL) {
-        for (size_t r = 0; r < rows; r++) multiply_row(scratch + r * S, weights + r * S, it->dropped + (t + r) * S, keys);
-        weights = scratch;
-    }
-    matmul(out + t * it->out_stride, it->out_stride, weights, S, false, it->v, it->value_stride, false, rows, D, keys, 1.0f,
-           0.0f);
 }
 
-static void forward_sinkhorn(const head *it, float *out, float *maps, float *scratch) {
+/* scratch: the scores (T,S) and 2·S. */
+static void sinkhorn_weights(const head *it, float *maps, float *scratch) {
     const attention_shape *shape = it->shape;
-    size_t T = shape->T, S = shape->S, D = shape->D;
-    float *scores = scratch, *columns = scratch + T * S;
-    matmul(scores, S, it->q, it->query_stride, false, it->k, it->key_stride, true, T, S, D, shape->scale, 0.0f);
-    if (it->bias != NULL) add_row(scores, it->bias, T * S);
-    hide_keys(scores, it->mask, T, S);
-    sinkhorn_forward(maps, scores, columns, shape->sinkhorn_iterations, T, S);
-    const float *weights = maps + (shape->sinkhorn_iterations - 1) * T * S;
-    if (it->dropped != NULL) {
-        multiply_row(scores, weights, it->dropped, T * S);
-        weights = scores;
-    }
-    matmul(out, it->out_stride, weights, S, false, it->v, it->value_stride, false, T, D, S, 1.0f, 0.0f);
+    const size_t T = shape->T, S = shape->S;
+    matmul(scratch, S, it->q, it->query_stride, false, it->k, it->key_stride, true, T, S, shape->D, shape->scale, 0.0f);
+    if (it->bias != NULL) add_row(scratch, it->bias, T * S);
+    hide_keys(scratch, it->mask, T, S);
+    sinkhorn_forward(maps, scratch, scratch + T * S, shape->sinkhorn_iterations, T, S);
 }
 
-void attention_forward(float *out, float *weights, const float *q, const float *k, const float *v, const attention_shape *shape,
-                       limn_arena *arena) {
+static size_t maps_of(const attention_shape *shape) {
+    return shape->sinkhorn_iterations > 1 ? shape->sinkhorn_iterations : 1;
+}
+
+static size_t block_of(const attention_shape *shape) {
+    return maps_of(shape) > 1 ? shape->T : smaller(shape->T, QUERY_BLOCK);
+}
+
+/* A thread's: all heads' rows as float32 (queries and their gradient, outputs; keys and values and their gradients), and maps.
+ */
+static size_t thread_floats(const attention_shape *shape) {
+    const size_t rows = 3 * shape->T + 4 * shape->S;
+    return rows * shape->D + (maps_of(shape) + 3) * block_of(shape) * shape->S + 2 * shape->S + 16;
+}
+
+size_t attention_scratch_bytes(const attention_shape *shape) {
+    const size_t dropped = shape->dropout > 0 ? shape->T * shape->S : 0, rounding = 128;
+    return ((size_t)omp_get_max_threads() * thread_floats(shape) + dropped) * sizeof(float) + rounding;
+}
+
+static void forward_head(const head *it, float *out, size_t out_stride, float *scratch) {
+    const attention_shape *shape = it->shape;
+    const size_t T = shape->T, S = shape->S, D = shape->D, block = block_of(shape), maps = maps_of(shape);
+    float *dropped_weights = scratch, *all = scratch + block * S, *scores = all + maps * block * S;
+    for (size_t t = 0; t < T; t += block) {
+        const size_t rows = smaller(T - t, block), keys = keys_until(shape, t + rows);
+        const float *weights = all + (maps - 1) * block * S;
+        if (maps > 1)
+            sinkhorn_weights(it, all, scores);
+        else
+            block_weights(it, all, t, rows, keys);
+        if (it->dropped != NULL) {
+            for (size_t r = 0; r < rows; r++)
+                multiply_row(dropped_weights + r * S, weights + r * S, it->dropped + (t + r) * S, keys);
+            weights = dropped_weights;
+        }
+        matmul(out + t * out_stride, out_stride, weights, S, false, it->v, it->value_stride, false, rows, D, keys, 1.0f, 0.0f);
+    }
+}
+
+void attention_forward(numbers out, numbers q, numbers k, numbers v, const attention_shape *shape, limn_arena *arena) {
     use_single_threaded_blas();
-    size_t mark = limn_arena_mark(arena);
-    size_t B = shape->B, T = shape->T, S = shape->S, H = shape->H, maps = saved_maps(shape);
+    const size_t mark = limn_arena_mark(arena), B = shape->B, T = shape->T, H = shape->H, D = shape->D;
     const float *dropped = make_dropped(shape, arena);
-    /* Each thread: the block's dropped weights or the Sinkhorn scores, and the weights themselves when nobody saves them. */
-    size_t block = maps > 1 ? T : smaller(T, QUERY_BLOCK);
-    size_t work = block * S + (maps > 1 ? 2 * S : 0), own = weights != NULL ? 0 : maps * block * S;
-    float *scratch = limn_arena_floats(arena, (size_t)omp_get_max_threads() * (work + own));
+    const size_t own = thread_floats(shape), out_stride = stride_or(shape->out_stride, shape);
+    float *scratch = limn_arena_floats(arena, (size_t)omp_get_max_threads() * own);
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t b = 0; b < B; b++)
         for (size_t h = 0; h < H; h++) {
-            head it = head_of(shape, q, k, v, dropped, b, h);
-            float *mine = scratch + (size_t)omp_get_thread_num() * (work + own);
-            float *head_out = out + b * T * it.out_stride + h * shape->D;
-            float *head_weights = weights != NULL ? weights + (b * H + h) * maps * T * S : NULL;
-            if (maps > 1) {
-                forward_sinkhorn(&it, head_out, weights != NULL ? head_weights : mine + work, mine);
-                continue;
-            }
-            for (size_t t = 0; t < T; t += block)
-                forward_block(&it, head_out, weights != NULL ? head_weights + t * S : mine + work, mine, t,
-                              smaller(T - t, block));
+            float *room = scratch + (size_t)omp_get_thread_num() * own;
+            const head it = head_of(shape, q, k, v, dropped, b, h, &room);
+            const numbers to = head_part(out, shape, T, out_stride, b, h);
+            size_t stride = out_stride;
+            float *rows = head_rows(to, &stride, T, D, false, &room);
+            forward_head(&it, rows, stride, room);
+            keep_rows(to, out_stride, rows, stride, T, D);
         }
     limn_arena_release(arena, mark);
 }
 
 /* ---------------------------------------------------------------- backward */
 
-/* What one head writes. */
+/* What one head writes, and what it is made from. */
 typedef struct {
     float *dq, *dk, *dv, *dbias;
     const float *dout;
-    const float *weights; /* (iterations,T,S) */
+    size_t out_stride;
 } head_gradients;
 
 /* dk += scale·dscoresᵀ·q and dq = scale·dscores·k for queries t … t+rows-1; dbias += dscores. */
@@ -301,8 +332,8 @@ static void scores_backward(const head *it, const head_gradients *g, const float
 static void values_backward(const head *it, const head_gradients *g, const float *weights, float *dweights,
                             float *dropped_weights, size_t t, size_t rows, size_t keys) {
     size_t S = it->shape->S, D = it->shape->D;
-    const float *dout = g->dout + t * it->out_stride, *used = weights;
-    matmul(dweights, S, dout, it->out_stride, false, it->v, it->value_stride, true, rows, keys, D, 1.0f, 0.0f);
+    const float *dout = g->dout + t * g->out_stride, *used = weights;
+    matmul(dweights, S, dout, g->out_stride, false, it->v, it->value_stride, true, rows, keys, D, 1.0f, 0.0f);
     if (it->dropped != NULL) {
         for (size_t r = 0; r < rows; r++) {
             multiply_row(dropped_weights + r * S, weights + r * S, it->dropped + (t + r) * S, keys);
@@ -310,7 +341,7 @@ static void values_backward(const head *it, const head_gradients *g, const float
         }
         used = dropped_weights;
     }
-    if (g->dv != NULL) matmul(g->dv, it->value_stride, used, S, true, dout, it->out_stride, false, keys, D, rows, 1.0f, 1.0f);
+    if (g->dv != NULL) matmul(g->dv, it->value_stride, used, S, true, dout, g->out_stride, false, keys, D, rows, 1.0f, 1.0f);
 }
 
 static void clear_rows(float *rows, size_t stride, size_t count, size_t D) {
@@ -318,50 +349,60 @@ static void clear_rows(float *rows, size_t stride, size_t count, size_t D) {
     for (size_t i = 0; i < count; i++) memset(rows + i * stride, 0, D * sizeof *rows);
 }
 
-/* scratch: 2·block·S floats, and S more for Sinkhorn. */
-static void backward_head(const head *it, const head_gradients *g, float *scratch, size_t block) {
+/* The weights are made again from queries and keys: they would be the largest thing that a layer keeps. */
+static void backward_head(const head *it, const head_gradients *g, float *scratch) {
     const attention_shape *shape = it->shape;
-    size_t T = shape->T, S = shape->S;
-    float *dscores = scratch, *dropped_weights = scratch + block * S, *columns = dropped_weights + block * S;
+    const size_t T = shape->T, S = shape->S, block = block_of(shape), maps = maps_of(shape);
+    float *dscores = scratch, *dropped_weights = dscores + block * S, *all = dropped_weights + block * S;
+    float *scores = all + maps * block * S;
     clear_rows(g->dk, it->key_stride, S, shape->D);
     clear_rows(g->dv, it->value_stride, S, shape->D);
-    if (shape->sinkhorn_iterations > 1) {
-        values_backward(it, g, g->weights + (shape->sinkhorn_iterations - 1) * T * S, dscores, dropped_weights, 0, T, S);
-        sinkhorn_backward(dscores, g->weights, columns, shape->sinkhorn_iterations, T, S);
+    if (maps > 1) {
+        sinkhorn_weights(it, all, scores);
+        values_backward(it, g, all + (maps - 1) * T * S, dscores, dropped_weights, 0, T, S);
+        sinkhorn_backward(dscores, all, scores, maps, T, S);
         scores_backward(it, g, dscores, 0, T, S);
         return;
     }
     for (size_t t = 0; t < T; t += block) {
         size_t rows = smaller(T - t, block), keys = keys_until(shape, t + rows);
-        const float *weights = g->weights + t * S;
-        values_backward(it, g, weights, dscores, dropped_weights, t, rows, keys);
-        for (size_t r = 0; r < rows; r++) softmax_backward_row(dscores + r * S, weights + r * S, keys);
+        block_weights(it, all, t, rows, keys);
+        values_backward(it, g, all, dscores, dropped_weights, t, rows, keys);
+        for (size_t r = 0; r < rows; r++) softmax_backward_row(dscores + r * S, all + r * S, keys);
         scores_backward(it, g, dscores, t, rows, keys);
     }
 }
 
-void attention_backward(float *dq, float *dk, float *dv, float *dbias, const float *dout, const float *weights, const float *q,
-                        const float *k, const float *v, const attention_shape *shape, limn_arena *arena) {
+void attention_backward(numbers dq, numbers dk, numbers dv, float *dbias, numbers dout, numbers q, numbers k, numbers v,
+                        const attention_shape *shape, limn_arena *arena) {
     use_single_threaded_blas();
-    size_t mark = limn_arena_mark(arena);
-    size_t B = shape->B, T = shape->T, S = shape->S, H = shape->H, D = shape->D, maps = saved_maps(shape);
+    const size_t mark = limn_arena_mark(arena), B = shape->B, T = shape->T, S = shape->S, H = shape->H, D = shape->D;
     const float *dropped = make_dropped(shape, arena);
-    size_t block = maps > 1 ? T : smaller(T, QUERY_BLOCK), work = 2 * block * S + S;
-    float *scratch = limn_arena_floats(arena, (size_t)omp_get_max_threads() * work);
+    const size_t own = thread_floats(shape), out_stride = stride_or(shape->out_stride, shape);
+    const size_t query_stride = stride_or(shape->query_stride, shape), key_stride = stride_or(shape->key_stride, shape),
+                 value_stride = stride_or(shape->value_stride, shape);
+    float *scratch = limn_arena_floats(arena, (size_t)omp_get_max_threads() * own);
     /* The bias of a head is shared by the whole batch: then one thread adds all of it, in order. */
-    size_t batches = dbias != NULL ? B : 1, tasks = dbias != NULL ? H : B * H;
+    const size_t batches = dbias != NULL ? B : 1, tasks = dbias != NULL ? H : B * H;
 #pragma omp parallel for schedule(static)
     for (size_t task = 0; task < tasks; task++)
         for (size_t i = 0; i < batches; i++) {
-            size_t b = dbias != NULL ? i : task / H, h = dbias != NULL ? task : task % H;
-            head it = head_of(shape, q, k, v, dropped, b, h);
-            head_gradients g = {.dq = dq != NULL ? dq + b * T * it.query_stride + h * D : NULL,
-                                .dk = dk != NULL ? dk + b * S * it.key_stride + h * D : NULL,
-                                .dv = dv != NULL ? dv + b * S * it.value_stride + h * D : NULL,
-                                .dbias = dbias != NULL ? dbias + h * T * S : NULL,
-                                .dout = dout + b * T * it.out_stride + h * D,
-                                .weights = weights + (b * H + h) * maps * T * S};
-            backward_head(&it, &g, scratch + (size_t)omp_get_thread_num() * work, block);
+            const size_t b = dbias != NULL ? i : task / H, h = dbias != NULL ? task : task % H;
+            float *room = scratch + (size_t)omp_get_thread_num() * own;
+            const head it = head_of(shape, q, k, v, dropped, b, h, &room);
+            const numbers to_q = head_part(dq, shape, T, query_stride, b, h), to_k = head_part(dk, shape, S, key_stride, b, h),
+                          to_v = head_part(dv, shape, S, value_stride, b, h);
+            /* gradients have the kind and the strides of what they are the gradients of */
+            size_t stride_q = query_stride, stride_k = key_stride, stride_v = value_stride;
+            head_gradients g = {.out_stride = out_stride, .dbias = dbias != NULL ? dbias + h * T * S : NULL};
+            g.dout = head_rows(head_part(dout, shape, T, out_stride, b, h), &g.out_stride, T, D, true, &room);
+            g.dq = head_rows(to_q, &stride_q, T, D, false, &room);
+            g.dk = head_rows(to_k, &stride_k, S, D, false, &room);
+            g.dv = head_rows(to_v, &stride_v, S, D, false, &room);
+            backward_head(&it, &g, room);
+            keep_rows(to_q, query_stride, g.dq, stride_q, T, D);
+            keep_rows(to_k, key_stride, g.dk, stride_k, S, D);
+            keep_rows(to_v, value_stride, g.dv, stride_v, S, D);
         }
     limn_arena_release(arena, mark);
 }

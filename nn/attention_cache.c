@@ -50,11 +50,11 @@ static inline uint32_t bits_of(float value, size_t per_word, float inverse) {
 }
 
 /* The scale of numbers of 8 bits, and in *inverse its inverse; what is no number makes the scale none. */
-static float scale_of(const float *numbers, size_t D, float *inverse) {
+static float scale_of(const float *values, size_t D, float *inverse) {
     float largest = 0, sound = 0;
     for (size_t d = 0; d < D; d++) {
-        largest = fabsf(numbers[d]) > largest ? fabsf(numbers[d]) : largest;
-        sound += numbers[d] * 0;
+        largest = fabsf(values[d]) > largest ? fabsf(values[d]) : largest;
+        sound += values[d] * 0;
     }
     *inverse = largest > 0 && sound == 0 ? 127 / largest : 0;
     return largest / 127 + sound;

@@ -73,22 +73,26 @@ LIMN_CLONES static void multiply_piece(float *out, const float *in, const float 
     for (size_t i = 0; i < n; i++) out[i] = in[i] * factors[i];
 }
 
-void dropout_forward(float *out, const float *in, float rate, uint64_t seed, uint64_t stream, size_t n) {
+void dropout_forward(float *out, const float *in, float rate, uint64_t seed, uint64_t stream, size_t start, size_t n) {
     if (rate <= 0.0f) {
         if (out != in && n > 0) memcpy(out, in, n * sizeof *out);
         return;
     }
-    LIMN_FOR_PIECES(start, n) {
+    LIMN_FOR_PIECES(piece, n) {
         float factors[LIMN_PIECE];
-        dropout_factors(factors, rate, seed, stream, start, piece_length(start, n));
-        multiply_piece(out + start, in + start, factors, piece_length(start, n));
+        dropout_factors(factors, rate, seed, stream, start + piece, piece_length(piece, n));
+        multiply_piece(out + piece, in + piece, factors, piece_length(piece, n));
     }
 }
 
-void dropout_backward(float *din, const float *dout, float rate, uint64_t seed, uint64_t stream, size_t n) {
-    dropout_forward(din, dout, rate, seed, stream, n); /* linear, and its own transpose */
+void dropout_backward(float *din, const float *dout, float rate, uint64_t seed, uint64_t stream, size_t start, size_t n) {
+    dropout_forward(din, dout, rate, seed, stream, start, n); /* linear, and its own transpose */
 }
 
 LIMN_CLONES void round_to_bf16(uint16_t *restrict out, const float *restrict in, size_t n) {
     for (size_t i = 0; i < n; i++) out[i] = limn_bf16_from_float(in[i]);
+}
+
+LIMN_CLONES void expand_bf16(float *restrict out, const uint16_t *restrict in, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = limn_bf16_to_float(in[i]);
 }

@@ -50,8 +50,10 @@ void use_single_threaded_blas(void);
 /* out[i] = 0 or 1/(1−rate) for i = start … start+count−1, a function of (seed, stream, i). */
 void dropout_factors(float *out, float rate, uint64_t seed, uint64_t stream, size_t start, size_t count);
 
-/* To the nearest bfloat16, ties to even; a NaN stays one. By the calling thread alone. */
-void round_to_bf16(uint16_t *out, const float *in, size_t n);
+/* Divides an output of M by N into a grid for so many threads: what the largest block takes is its multiplications for each
+ * term, and row_cost and column_cost (in multiplications) for each of its rows and columns, to bring them into the cache. */
+void choose_grid(size_t M, size_t N, size_t threads, double row_cost, double column_cost, size_t alignment, size_t *grid_rows,
+                 size_t *grid_columns);
 
 /* Who multiplies weights that are packed for this precision now (backend.c); never BACKEND_AUTO. */
 typedef enum { BACKEND_AUTO, BACKEND_LIMN, BACKEND_ONEDNN, BACKEND_OPENBLAS } nn_backend;

@@ -58,18 +58,18 @@ static void multiply_by_parts_of_k(const product *p, size_t M, size_t N, size_t 
     }
 }
 
-/* Divides the output into a grid of `threads` blocks as near to square as can be: what a block packs grows with its rows plus
- * its columns, what it computes with their product. */
-static void choose_grid(size_t M, size_t N, size_t threads, size_t *grid_rows, size_t *grid_columns) {
+void choose_grid(size_t M, size_t N, size_t threads, double row_cost, double column_cost, size_t alignment, size_t *grid_rows,
+                 size_t *grid_columns) {
     double best = 0;
     *grid_rows = 1;
     *grid_columns = threads;
     for (size_t r = 1; r <= threads; r++) {
         size_t c = threads / r;
-        size_t rows = divide_up(divide_up(M, r), ALIGNMENT) * ALIGNMENT;
-        size_t columns = divide_up(divide_up(N, c), ALIGNMENT) * ALIGNMENT;
-        /* Time of the largest block in units of one multiplication per K; packing a number costs about as much as 32. */
-        double cost = (double)(rows < M ? rows : M) * (double)(columns < N ? columns : N) + 32.0 * (double)(rows + columns);
+        size_t rows = divide_up(divide_up(M, r), alignment) * alignment;
+        size_t columns = divide_up(divide_up(N, c), alignment) * alignment;
+        if (rows > M) rows = M;
+        if (columns > N) columns = N;
+        double cost = (double)rows * (double)columns + row_cost * (double)rows + column_cost * (double)columns;
         if (r == 1 || cost < best) {
             best = cost;
             *grid_rows = r;
@@ -93,7 +93,8 @@ void matmul(float *out, size_t ldout, const float *a, size_t lda, bool transpose
         return;
     }
     size_t grid_rows, grid_columns;
-    choose_grid(M, N, threads, &grid_rows, &grid_columns);
+    /* packing a number costs about as much as 32 multiplications */
+    choose_grid(M, N, threads, 32, 32, ALIGNMENT, &grid_rows, &grid_columns);
     size_t rows = divide_up(divide_up(M, grid_rows), ALIGNMENT) * ALIGNMENT;
     size_t columns = divide_up(divide_up(N, grid_columns), ALIGNMENT) * ALIGNMENT;
     size_t blocks_down = divide_up(M, rows), blocks_across = divide_up(N, columns);

@@ -28,6 +28,7 @@ typedef struct {
     size_t size;          /* product of shape */
     const float *value;   /* where the weights are: a mapping, or the set's own memory (then writable through mutable_value) */
     float *mutable_value; /* NULL when the weights are mapped read-only */
+    const uint16_t *half; /* where `value` is NULL: rounded weights that stand in for it in mixed precision; else NULL */
     float *grad;          /* NULL unless allocated for training */
 } parameter;
 
@@ -64,6 +65,23 @@ const char *nn_precision_name(nn_precision precision);
  * --backend where that cannot be. For the whole process; call it before models are loaded. */
 int nn_choose_backend(const char *name, nn_precision precision, limn_error *error);
 
+/* Numbers in float32 or in bfloat16 (the upper half of a float32): one of the two pointers is there. Mixed precision keeps in
+ * bfloat16 what is multiplied, and all else in float32. */
+typedef struct {
+    float *f32;
+    uint16_t *bf16;
+} numbers;
+static inline numbers numbers_f32(float *x) {
+    return (numbers){.f32 = x};
+}
+/* To the nearest bfloat16, ties to even; a NaN stays one. And back. By the calling thread alone. */
+void round_to_bf16(uint16_t *out, const float *in, size_t n);
+void expand_bf16(float *out, const uint16_t *in, size_t n);
+/* From the i-th on. */
+static inline numbers numbers_from(numbers x, size_t i) {
+    return (numbers){x.f32 != NULL ? x.f32 + i : NULL, x.bf16 != NULL ? x.bf16 + i : NULL};
+}
+
 /* ---------------------------------------------------------------- products */
 
 /* Call first in main(). libgomp's threads spin for milliseconds at the end of every parallel region; where another process
@@ -81,6 +99,13 @@ int nn_measure_peak(nn_precision precision, double *out_gflops, limn_error *erro
  * ldout are row strides in floats. Multi-threaded; inside a parallel region single-threaded. */
 void matmul(float *out, size_t ldout, const float *a, size_t lda, bool transpose_a, const float *b, size_t ldb,
             bool transpose_b, size_t M, size_t N, size_t K, float alpha, float beta);
+
+/* The same, added to out (float32 then) when accumulate, of numbers of either kind. BF16 multiplies in bfloat16, to which it
+ * rounds what is float32, and sums in float32. Made for products that are large in all three directions. Scratch:
+ * matmul_mixed_bytes. */
+void matmul_mixed(numbers out, size_t ldout, numbers a, size_t lda, bool transpose_a, numbers b, size_t ldb, bool transpose_b,
+                  size_t M, size_t N, size_t K, bool accumulate, nn_precision precision, limn_arena *arena);
+size_t matmul_mixed_bytes(size_t M, size_t N, size_t K, nn_precision precision);
 
 /* out (N,OC) = in (N,C) · weightᵀ + bias; weight is (OC,C), bias (OC) or NULL. */
 void linear_forward(float *out, const float *in, const float *weight, const float *bias, size_t N, size_t C, size_t OC);
@@ -134,9 +159,10 @@ void leaky_relu_backward(float *din, const float *dout, const float *in, float s
 void glu_forward(float *out, const float *a, const float *b, activation kind, size_t n);
 void glu_backward(float *da, float *db, const float *dout, const float *a, const float *b, activation kind, size_t n);
 
-/* Inverted dropout: out = in·keep/(1−rate), keep a function of (seed, stream, index) alone. rate 0 copies. In place allowed. */
-void dropout_forward(float *out, const float *in, float rate, uint64_t seed, uint64_t stream, size_t n);
-void dropout_backward(float *din, const float *dout, float rate, uint64_t seed, uint64_t stream, size_t n);
+/* Inverted dropout: out = in·keep/(1−rate), keep a function of (seed, stream, index) alone; the first number's index is `start`.
+ * rate 0 copies. In place allowed. */
+void dropout_forward(float *out, const float *in, float rate, uint64_t seed, uint64_t stream, size_t start, size_t n);
+void dropout_backward(float *din, const float *dout, float rate, uint64_t seed, uint64_t stream, size_t start, size_t n);
 
 /* ---------------------------------------------------------------- norms */
 
@@ -190,15 +216,15 @@ typedef struct {
     uint64_t seed, stream;      /* of the dropout */
 } attention_shape;
 
-/* Floats that attention_forward saves in `weights` for the backward: B·H·T·S (times iterations for Sinkhorn). */
-size_t attention_weights_size(const attention_shape *shape);
 /* q (B,T,H·D), k and v (B,S,H·D), out (B,T,H·D). Attention is All You Need (arXiv 1706.03762). A query that sees no key
- * gets zeros. `weights` may be NULL when no backward follows; of a causal map only what the backward needs is written. */
-void attention_forward(float *out, float *weights, const float *q, const float *k, const float *v, const attention_shape *shape,
-                       limn_arena *arena);
-/* dbias (H,T,S) += when given. dq, dk, dv are written, with the strides of q, k and v. */
-void attention_backward(float *dq, float *dk, float *dv, float *dbias, const float *dout, const float *weights, const float *q,
-                        const float *k, const float *v, const attention_shape *shape, limn_arena *arena);
+ * gets zeros. Products and softmax are float32; what is bfloat16 is expanded first. */
+void attention_forward(numbers out, numbers q, numbers k, numbers v, const attention_shape *shape, limn_arena *arena);
+/* dbias (H,T,S) += when given. dq, dk, dv are written, with the strides and the kinds of q, k and v; they may be left out
+ * (both pointers NULL). The weights are not kept from the forward but made again. */
+void attention_backward(numbers dq, numbers dk, numbers dv, float *dbias, numbers dout, numbers q, numbers k, numbers v,
+                        const attention_shape *shape, limn_arena *arena);
+/* What either takes of the arena for a moment. */
+size_t attention_scratch_bytes(const attention_shape *shape);
 
 /* Keys and values of sequences that grow by a token a step, laid out so that a step reads them in long runs: keys by sixteen
  * positions (sequences, H, capacity/16, D, 16), values (sequences, H, capacity, D). In INT8 each key and value of a head has a

@@ -76,30 +76,64 @@ static int bench_train(int argc, char **argv, limn_error *error) {
     const limn_program program = {
         .name = "limn-bench train",
         .summary = "Measures training steps of a configuration's seq2seq, with random weights and data.",
-        .examples = "$ limn-bench train --config configs/mini.json --precision fp32 --batch 8\n"
+        .examples = "$ limn-bench train --config configs/mini.json --precision bf16 --batch 8\n"
                     "      the matrix products' rate, and its share of what limn-bench matmul measures\n"};
-    const char *config = NULL, *precision = "fp32";
+    const char *config = NULL, *precision_name = "fp32";
     size_t batch = 8, steps = 3;
+    nn_precision precision;
     const limn_option options[] = {
         {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML with the section seq2seq", true},
-        {"precision", LIMN_OPTION_STRING, &precision, "fp32", "precision of the numbers that are multiplied", false},
+        {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16", "precision of the numbers that are multiplied", false},
         {"batch", LIMN_OPTION_SIZE, &batch, "N", "pairs of a step", false},
         {"steps", LIMN_OPTION_SIZE, &steps, "N", "steps that are measured, after one that is not; the fastest counts", false},
         {0}};
     int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
     if (parsed != 0) return parsed > 0 ? 0 : -1;
-    if (strcmp(precision, "fp32") != 0) return limn_fail_usage(error, "--precision %s: this program measures fp32", precision);
+    if (nn_precision_parse(&precision, precision_name, error)) return -1;
+    if (precision == PRECISION_INT8) return limn_fail_usage(error, "--precision int8: training is in fp32 or bf16");
     if (batch == 0 || batch > 4096 || steps == 0)
         return limn_fail_usage(error, "--batch must be 1 to 4096 and --steps at least 1");
     limn_log(LIMN_LOG_INFO, "%s", nn_backend_description());
     double peak_before, peak_after;
     train_measurement measured;
     /* The machine's peak before and after, since a virtual machine's may change meanwhile. */
-    if (nn_measure_peak(PRECISION_FP32, &peak_before, error) || train_measure_seq2seq(config, batch, steps, &measured, error) ||
-        nn_measure_peak(PRECISION_FP32, &peak_after, error))
+    if (nn_measure_peak(precision, &peak_before, error) ||
+        train_measure_seq2seq(config, precision, batch, steps, &measured, error) ||
+        nn_measure_peak(precision, &peak_after, error))
         return -1;
     double peak = peak_before > peak_after ? peak_before : peak_after;
     print_result(measured.seconds, (double)batch, measured.flops, peak);
+    return 0;
+}
+
+static int bench_data(int argc, char **argv, limn_error *error) {
+    const limn_program program = {
+        .name = "limn-bench data",
+        .summary = "Measures how fast the pairs of a training are read, and read and tokenized.",
+        .examples = "$ limn-bench data --config configs/mini.json --data 'tokens/*.h5' --tokenizer tokenizer --against 2.5\n"
+                    "      pairs a second, and how many times the 2.5 that a training takes\n"};
+    const char *config = NULL, *words = NULL;
+    limn_strings data = {0};
+    double seconds = 10, against = 0;
+    const limn_option options[] = {
+        {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML with the sections seq2seq and train.seq2seq", true},
+        {"data", LIMN_OPTION_STRINGS, &data, "SHARDS", "token shards or JSON lines: files, folders or patterns", true},
+        {"tokenizer", LIMN_OPTION_STRING, &words, "DIR", "folder that limn-tokenizer train wrote", true},
+        {"seconds", LIMN_OPTION_FLOAT, &seconds, "S", "how long each of the two is measured", false},
+        {"against", LIMN_OPTION_FLOAT, &against, "RATE", "pairs a second that a training takes: gives the ratio", false},
+        {0}};
+    int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
+    train_data_measurement measured;
+    int status = parsed;
+    if (parsed == 0) status = train_measure_data(config, &data, words, seconds, &measured, error);
+    limn_strings_free(&data);
+    if (parsed != 0 || status != 0) return status < 0 ? -1 : 0;
+    limn_log(LIMN_LOG_INFO, "%llu pairs counted in %.3g s; read alone: %.0f pairs/s, %.1f MB/s of the files",
+             (unsigned long long)measured.pairs, measured.open_seconds, measured.read_rate, measured.read_bytes * 1e-6);
+    printf("{\"seconds\": %.6f, \"rate\": %.1f, \"read_rate\": %.1f, \"read_bytes\": %.0f", measured.seconds, measured.rate,
+           measured.read_rate, measured.read_bytes);
+    if (against > 0) printf(", \"ratio\": %.1f", measured.rate / against);
+    printf(", \"rss_bytes\": %zu}\n", limn_resident_bytes_peak());
     return 0;
 }
 
@@ -153,6 +187,7 @@ static const limn_subcommand subcommands[] = {
     {"vqgan-encode", "pictures to tokens", bench_vqgan_encode},
     {"vqgan-decode", "tokens to pictures", bench_vqgan_decode},
     {"train", "training steps of a configuration", bench_train},
+    {"data", "reading and tokenizing a training's pairs", bench_data},
     {NULL, NULL, NULL}};
 
 int main(int argc, char **argv) {

@@ -23,8 +23,9 @@ static int run(int argc, char **argv, limn_error *error) {
     limn_strings set = {0}, data = {0}, valid = {0};
     const limn_option options[] = {
         {"config", LIMN_OPTION_STRING, &train.config, "FILE", "JSON or YAML with the sections seq2seq and train.seq2seq", true},
-        {"data", LIMN_OPTION_STRINGS, &data, "SHARDS", "token shards: files, folders or patterns", true},
-        {"valid", LIMN_OPTION_STRINGS, &valid, "SHARDS", "token shards kept from training, for the validation loss", false},
+        {"data", LIMN_OPTION_STRINGS, &data, "SHARDS", "token shards or JSON lines: files, folders or patterns", true},
+        {"valid", LIMN_OPTION_STRINGS, &valid, "[NAME=]SHARDS", "the same, kept from training for valid_loss; NAME= makes a "
+         "set of its own with valid_loss_NAME", false},
         {"tokenizer", LIMN_OPTION_STRING, &train.tokenizer, "DIR", "folder that limn-tokenizer train wrote", true},
         {"vqgan", LIMN_OPTION_STRING, &train.vqgan, "DIR", "model folder of the VQGAN that made the shards", true},
         {"output", LIMN_OPTION_STRING, &train.output, "RUN", "run folder", true},

@@ -2,7 +2,6 @@
 #include "seq2seq/internal.h"
 
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 static size_t width(const pass *p) {
@@ -38,43 +37,37 @@ static attention_shape shape_of(const pass *p, const attention_block *block, con
 void attention_take(const pass *p, const attention_block *block, attention_activations *acts, size_t N, size_t M) {
     size_t C = width(p);
     *acts = (attention_activations){0};
-    acts->q = step_take(p->memory, N * C);
-    acts->k = step_take(p->memory, M * C);
-    acts->v = step_take(p->memory, M * C);
+    acts->q = take_multiplied(p, N * C);
+    acts->k = take_multiplied(p, M * C);
+    acts->v = take_multiplied(p, M * C);
     acts->q_unit = acts->q;
     acts->k_unit = acts->k;
     if (p->model->config.use_cosine_attention) {
-        acts->q_unit = step_take(p->memory, N * C);
-        acts->k_unit = step_take(p->memory, M * C);
+        acts->q_unit = take_multiplied(p, N * C);
+        acts->k_unit = take_multiplied(p, M * C);
         acts->q_norms = step_take(p->memory, N * block->heads);
         acts->k_norms = step_take(p->memory, M * block->heads);
     }
-    acts->mixed = step_take(p->memory, N * C);
-    acts->scaled = block->head_scale != ABSENT ? step_take(p->memory, N * C) : acts->mixed;
+    acts->mixed = take_multiplied(p, N * C);
+    acts->scaled = block->head_scale != ABSENT ? take_multiplied(p, N * C) : acts->mixed;
     acts->normed = acts->scaled;
     if (block->middle.present) {
-        acts->normed = step_take(p->memory, N * C);
+        acts->normed = take_multiplied(p, N * C);
         acts->normed_saved = step_take(p->memory, 2 * N);
     }
 }
 
-void attention_take_weights(const pass *p, const attention_block *block, attention_activations *acts) {
-    attention_shape shape = shape_of(p, block, NULL, 0);
-    acts->weights = p->keep == KEEP_NOTHING ? NULL : step_take(p->memory, attention_weights_size(&shape));
-}
-
 static void normalize_queries(const pass *p, const attention_block *block, attention_activations *acts, size_t N) {
     size_t H = block->heads;
-    if (acts->q_norms != NULL) l2_normalize_forward(acts->q_unit, acts->q_norms, acts->q, N * H, width(p) / H, COSINE_EPSILON);
+    if (acts->q_norms != NULL) unit_forward(p, acts->q_unit, acts->q_norms, acts->q, N, H, width(p) / H);
 }
 
 static void normalize_keys(const pass *p, const attention_block *block, attention_activations *acts, size_t M) {
     size_t H = block->heads;
-    if (acts->k_norms != NULL) l2_normalize_forward(acts->k_unit, acts->k_norms, acts->k, M * H, width(p) / H, COSINE_EPSILON);
+    if (acts->k_norms != NULL) unit_forward(p, acts->k_unit, acts->k_norms, acts->k, M, H, width(p) / H);
 }
 
-void attention_self_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in,
-                            size_t N) {
+void attention_self_forward(const pass *p, const attention_block *block, attention_activations *acts, numbers in, size_t N) {
     size_t C = width(p);
     acts->in = acts->keys_in = in;
     const dense_output outputs[] = {{&block->q, acts->q, C}, {&block->k, acts->k, C}, {&block->v, acts->v, C}};
@@ -83,14 +76,13 @@ void attention_self_forward(const pass *p, const attention_block *block, attenti
     normalize_keys(p, block, acts, N);
 }
 
-void attention_queries_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in,
-                               size_t N) {
+void attention_queries_forward(const pass *p, const attention_block *block, attention_activations *acts, numbers in, size_t N) {
     acts->in = in;
     dense_forward(p, &block->q, acts->q, in, N, width(p), width(p));
     normalize_queries(p, block, acts, N);
 }
 
-void attention_keys_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *keys_in,
+void attention_keys_forward(const pass *p, const attention_block *block, attention_activations *acts, numbers keys_in,
                             size_t M) {
     size_t C = width(p);
     acts->keys_in = keys_in;
@@ -99,10 +91,9 @@ void attention_keys_forward(const pass *p, const attention_block *block, attenti
     normalize_keys(p, block, acts, M);
 }
 
-void attention_finish_forward(const pass *p, const attention_block *block, attention_activations *acts, float *out, size_t N) {
+void attention_finish_forward(const pass *p, const attention_block *block, attention_activations *acts, numbers out, size_t N) {
     size_t C = width(p), H = block->heads;
-    if (block->head_scale != ABSENT)
-        head_scale_forward(acts->scaled, acts->mixed, parameter_value(p->model, block->head_scale), N, H, C / H);
+    if (block->head_scale != ABSENT) head_scale_forward(p, acts->scaled, acts->mixed, block->head_scale, N, H, C / H);
     if (block->middle.present) norm_forward(p, &block->middle, acts->normed, acts->normed_saved, acts->scaled, N, C);
     dense_forward(p, &block->out, out, acts->normed, N, C, C);
 }
@@ -112,8 +103,8 @@ static float *take_bias(const pass *p, const attention_block *block) {
     return block->rel_bias == ABSENT ? NULL : step_take(p->memory, block->heads * block->queries * block->keys);
 }
 
-void attention_core_forward(const pass *p, const attention_block *block, attention_activations *acts, float *out,
-                            const float *in, const float *keys_in, const int32_t *key_mask, size_t site) {
+void attention_core_forward(const pass *p, const attention_block *block, attention_activations *acts, numbers out, numbers in,
+                            numbers keys_in, const int32_t *key_mask, size_t site) {
     if (block->is_cross) {
         attention_queries_forward(p, block, acts, in, p->B * block->queries);
         attention_keys_forward(p, block, acts, keys_in, p->B * block->keys);
@@ -126,49 +117,49 @@ void attention_core_forward(const pass *p, const attention_block *block, attenti
     if (bias != NULL)
         relative_bias_forward(bias, parameter_value(p->model, block->rel_bias), block->queries, block->keys, block->heads);
     shape.bias = bias;
-    attention_forward(acts->mixed, acts->weights, acts->q_unit, acts->k_unit, acts->v, &shape, p->memory->arena);
+    attention_forward(acts->mixed, acts->q_unit, acts->k_unit, acts->v, &shape, p->memory->arena);
     step_release(p->memory, mark);
     attention_finish_forward(p, block, acts, out, p->B * block->queries);
 }
 
 typedef struct {
-    float *dmixed, *spare, *dq, *dk, *dv, *dq_unit, *dk_unit, *bias, *dbias;
+    numbers dmixed, spare, dq, dk, dv, dq_unit, dk_unit;
+    float *bias, *dbias;
 } attention_gradients;
 
 static void take_gradients(const pass *p, const attention_block *block, attention_gradients *g) {
     size_t C = width(p), N = p->B * block->queries, M = p->B * block->keys;
     bool cosine = p->model->config.use_cosine_attention;
     *g = (attention_gradients){0};
-    g->dmixed = step_take(p->memory, N * C);
-    if (block->middle.present || block->head_scale != ABSENT) g->spare = step_take(p->memory, N * C);
-    g->dq = step_take(p->memory, N * C);
-    g->dk = step_take(p->memory, M * C);
-    g->dv = step_take(p->memory, M * C);
-    g->dq_unit = cosine ? step_take(p->memory, N * C) : g->dq;
-    g->dk_unit = cosine ? step_take(p->memory, M * C) : g->dk;
+    g->dmixed = take_multiplied(p, N * C);
+    if (block->middle.present || block->head_scale != ABSENT) g->spare = take_multiplied(p, N * C);
+    g->dq = take_multiplied(p, N * C);
+    g->dk = take_multiplied(p, M * C);
+    g->dv = take_multiplied(p, M * C);
+    g->dq_unit = cosine ? take_multiplied(p, N * C) : g->dq;
+    g->dk_unit = cosine ? take_multiplied(p, M * C) : g->dk;
     g->bias = take_bias(p, block);
     g->dbias = take_bias(p, block);
 }
 
 void attention_core_backward(const pass *p, const attention_block *block, const attention_activations *acts, float *din,
-                             float *dkeys_in, const float *dout, const int32_t *key_mask, size_t site) {
+                             float *dkeys_in, numbers dout, const int32_t *key_mask, size_t site) {
     size_t C = width(p), H = block->heads, N = p->B * block->queries, M = p->B * block->keys;
     size_t mark = step_mark(p->memory);
     attention_gradients g;
     take_gradients(p, block, &g);
 
     /* Two arrays take turns on the way back from the output to the mixed values. */
-    float *d = g.dmixed, *other = g.spare;
+    numbers d = g.dmixed, other = g.spare;
     dense_backward(p, &block->out, d, dout, acts->normed, N, C, C, false);
     if (block->middle.present) {
         norm_backward(p, &block->middle, other, d, acts->scaled, acts->normed_saved, N, C, false);
-        float *turn = d;
+        numbers turn = d;
         d = other;
         other = turn;
     }
     if (block->head_scale != ABSENT) {
-        head_scale_backward(other, parameter_grad(p->model, block->head_scale), d, acts->mixed,
-                            parameter_value(p->model, block->head_scale), N, H, C / H);
+        head_scale_backward(p, other, d, acts->mixed, block->head_scale, N, H, C / H);
         d = other;
     }
 
@@ -178,17 +169,16 @@ void attention_core_backward(const pass *p, const attention_block *block, const 
         memset(g.dbias, 0, H * block->queries * block->keys * sizeof(float));
         shape.bias = g.bias;
     }
-    attention_backward(g.dq_unit, g.dk_unit, g.dv, g.dbias, d, acts->weights, acts->q_unit, acts->k_unit, acts->v, &shape,
-                       p->memory->arena);
-    if (g.dbias != NULL)
-        relative_bias_backward(parameter_grad(p->model, block->rel_bias), g.dbias, block->queries, block->keys, H);
+    attention_backward(g.dq_unit, g.dk_unit, g.dv, g.dbias, d, acts->q_unit, acts->k_unit, acts->v, &shape, p->memory->arena);
+    float *dtable = parameter_grad(p->model, block->rel_bias);
+    if (dtable != NULL) relative_bias_backward(dtable, g.dbias, block->queries, block->keys, H);
     if (acts->q_norms != NULL) {
-        l2_normalize_backward(g.dq, g.dq_unit, acts->q, acts->q_norms, N * H, C / H, COSINE_EPSILON);
-        l2_normalize_backward(g.dk, g.dk_unit, acts->k, acts->k_norms, M * H, C / H, COSINE_EPSILON);
+        unit_backward(p, g.dq, g.dq_unit, acts->q, acts->q_norms, N, H, C / H);
+        unit_backward(p, g.dk, g.dk_unit, acts->k, acts->k_norms, M, H, C / H);
     }
 
-    dense_backward(p, &block->q, din, g.dq, acts->in, N, C, C, false);
-    float *dkeys = block->is_cross ? dkeys_in : din;
+    dense_backward(p, &block->q, numbers_f32(din), g.dq, acts->in, N, C, C, false);
+    const numbers dkeys = numbers_f32(block->is_cross ? dkeys_in : din);
     dense_backward(p, &block->k, dkeys, g.dk, acts->keys_in, M, C, C, true);
     dense_backward(p, &block->v, dkeys, g.dv, acts->keys_in, M, C, C, true);
     step_release(p->memory, mark);
@@ -196,21 +186,18 @@ void attention_core_backward(const pass *p, const attention_block *block, const 
 
 /* ---------------------------------------------------------------- plan */
 
-/* What nn's attention takes of the arena for a moment: a map of the dropout and, for each thread, two blocks of at most 64
- * queries (with Sinkhorn all queries, and a map an iteration where nobody keeps them). */
-static size_t scratch_floats(const pass *p, const attention_shape *shape) {
-    size_t block = shape->T, maps = 2;
-    if (shape->sinkhorn_iterations == 1 && block > 64) block = 64;
-    if (p->keep == KEEP_NOTHING && shape->sinkhorn_iterations > 1) maps = 1 + shape->sinkhorn_iterations;
-    size_t dropped = shape->dropout > 0 ? shape->T * shape->S + 16 : 0; /* 16: the arena's rounding */
-    return dropped + (size_t)omp_get_max_threads() * (maps * block + 2) * shape->S;
+/* Norms, scales and biases of queries and of keys. */
+static void plan_rows(const pass *p, const attention_block *block) {
+    rows_plan(p, p->B * block->queries, width(p));
+    rows_plan(p, p->B * block->keys, width(p));
 }
 
 void attention_plan_forward(const pass *p, const attention_block *block) {
     size_t mark = step_mark(p->memory);
+    plan_rows(p, block);
     attention_shape shape = shape_of(p, block, NULL, 0);
     take_bias(p, block);
-    step_take(p->memory, scratch_floats(p, &shape));
+    step_take_bytes(p->memory, attention_scratch_bytes(&shape));
     step_release(p->memory, mark);
 }
 
@@ -219,6 +206,7 @@ void attention_plan_backward(const pass *p, const attention_block *block) {
     attention_shape shape = shape_of(p, block, NULL, 0);
     attention_gradients g;
     take_gradients(p, block, &g);
-    step_take(p->memory, scratch_floats(p, &shape));
+    plan_rows(p, block);
+    step_take_bytes(p->memory, attention_scratch_bytes(&shape));
     step_release(p->memory, mark);
 }

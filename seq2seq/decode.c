@@ -31,7 +31,8 @@ struct seq2seq_decoder {
 };
 
 static pass decoder_pass(const seq2seq_decoder *decoder, step_memory *memory, size_t B) {
-    return (pass){.model = decoder->model, .B = B, .keep = KEEP_NOTHING, .memory = memory, .scratch = decoder->scratch};
+    return (pass){
+        .model = decoder->model, .B = B, .keep = KEEP_NOTHING, .few_rows = true, .memory = memory, .scratch = decoder->scratch};
 }
 
 /* Takes all arrays; with a counting memory, only counts. */
@@ -78,6 +79,13 @@ static void take_arrays(seq2seq_decoder *decoder, step_memory *memory) {
     feed_forward_take(&p, &most.feed_forward, &acts->feed_forward, rows);
 }
 
+/* What a step takes on top for a moment. */
+static void plan_step(const seq2seq_decoder *decoder, step_memory *memory) {
+    const pass p = decoder_pass(decoder, memory, decoder->rows);
+    rows_plan(&p, decoder->rows, decoder->model->config.d_model);
+    feed_forward_plan_forward(&p, &decoder->model->decoder.layers[0].feed_forward, decoder->rows);
+}
+
 /* What seq2seq_decoder_begin takes on top: the encoder, and one layer's keys and values of the text. */
 static void plan_begin(const seq2seq_decoder *decoder, step_memory *memory) {
     const seq2seq *model = decoder->model;
@@ -98,6 +106,7 @@ size_t seq2seq_decoder_bytes(const seq2seq *model, size_t rows) {
     step_memory counting = {0};
     if (rows == 0 || rows > MOST_ROWS) return SIZE_MAX;
     take_arrays(&decoder, &counting);
+    plan_step(&decoder, &counting);
     plan_begin(&decoder, &counting);
     return counting.peak;
 }
@@ -178,13 +187,13 @@ void seq2seq_decoder_begin(seq2seq_decoder *decoder, const int32_t *input_ids, c
     size_t start = step_mark(&decoder->memory);
     stack_activations encoder;
     stack_take(&p, &decoder->encoder, &encoder);
-    stack_forward(&p, &decoder->encoder, &encoder, decoder->seen_ids, NULL, decoder->seen_mask);
+    stack_forward(&p, &decoder->encoder, &encoder, decoder->seen_ids, (numbers){0}, decoder->seen_mask);
     attention_activations keys;
     attention_take(&p, &model->decoder.layers[0].cross, &keys, 0, texts * seen);
     for (size_t i = 0; i < model->decoder.layer_count; i++) {
         const attention_block *block = &model->decoder.layers[i].cross;
         attention_keys_forward(&p, block, &keys, encoder.hidden, texts * seen);
-        attention_cache_store(&decoder->caches[i].cross, keys.k_unit, keys.v, texts, 0, seen);
+        attention_cache_store(&decoder->caches[i].cross, keys.k_unit.f32, keys.v.f32, texts, 0, seen);
     }
     step_release(&decoder->memory, start);
     forget_text_weights(model);
@@ -201,24 +210,24 @@ static void attend(const seq2seq_decoder *decoder, const attention_block *block,
     const cached_attention how = {
         .rows = decoder->rows,
         .row_sequence = block->is_cross ? decoder->row_text : NULL,
-        .new_keys = block->is_cross ? NULL : acts->k_unit,
-        .new_values = block->is_cross ? NULL : acts->v,
+        .new_keys = block->is_cross ? NULL : acts->k_unit.f32,
+        .new_values = block->is_cross ? NULL : acts->v.f32,
         .count = count,
         .mask = block->is_cross ? decoder->mask : NULL,
         .bias = table != NULL ? table + decoder->position * block->keys * block->heads : NULL,
         .scale = attention_scale(&p, block),
     };
-    attention_cache_attend(cache, acts->mixed, acts->q_unit, &how, decoder->scratch);
+    attention_cache_attend(cache, acts->mixed.f32, acts->q_unit.f32, &how, decoder->scratch);
 }
 
-static const float *decode_layer(seq2seq_decoder *decoder, const pass *p, size_t index, const float *x) {
+static float *decode_layer(seq2seq_decoder *decoder, const pass *p, size_t index, float *x) {
     const stack *s = &decoder->model->decoder;
     const layer *l = &s->layers[index];
     layer_cache *cache = &decoder->caches[index];
     layer_activations *acts = &decoder->activations;
     size_t rows = decoder->rows;
 
-    const float *entered = branch_enter(p, &l->self.norms, &acts->self_branch, x, rows);
+    numbers entered = branch_enter(p, &l->self.norms, &acts->self_branch, x, rows);
     attention_self_forward(p, &l->self, &acts->self, entered, rows);
     attend(decoder, &l->self, &cache->self, &acts->self, decoder->position + 1);
     attention_finish_forward(p, &l->self, &acts->self, branch_core(&l->self.norms, &acts->self_branch), rows);
@@ -246,12 +255,12 @@ void seq2seq_decoder_step(seq2seq_decoder *decoder, const int32_t *tokens, float
     pass p = decoder_pass(decoder, &decoder->memory, rows);
     p.packed = model->packed != NULL;
     embed_rows(&p, s, decoder->embedded, decoder->x, decoder->saved, tokens, decoder->position, 1);
-    const float *x = decoder->x;
+    float *x = decoder->x;
     for (size_t i = 0; i < s->layer_count; i++) x = decode_layer(decoder, &p, i, x);
     if (s->final_norm.present) {
-        norm_forward(&p, &s->final_norm, decoder->hidden, decoder->saved, x, rows, C);
+        norm_forward(&p, &s->final_norm, numbers_f32(decoder->hidden), decoder->saved, numbers_f32(x), rows, C);
         x = decoder->hidden;
     }
-    dense_forward(&p, &(dense_slot){model->lm_head, ABSENT}, logits, x, rows, C, s->vocabulary);
+    dense_forward(&p, &(dense_slot){model->lm_head, ABSENT}, numbers_f32(logits), numbers_f32(x), rows, C, s->vocabulary);
     decoder->position++;
 }

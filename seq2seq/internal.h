@@ -47,9 +47,15 @@ typedef struct {
     size_t F;
 } feed_forward_block;
 
+/* Neighbours in the list of parameters, whose gradients are complete at the same moment. */
+typedef struct {
+    size_t first, count;
+} parameter_range;
+
 typedef struct {
     attention_block self, cross;
     feed_forward_block feed_forward;
+    parameter_range parameters;
 } layer;
 
 typedef struct {
@@ -59,6 +65,7 @@ typedef struct {
     float residual_gain;
     long embed_tokens, embed_positions;
     norm_slot embedding_norm, final_norm;
+    parameter_range embedding_parameters, final_parameters;
     size_t layer_count;
     layer *layers;
 } stack;
@@ -89,6 +96,10 @@ int seq2seq_config_copy(seq2seq_config *out, const seq2seq_config *config, limn_
 static inline const float *parameter_value(const seq2seq *model, long slot) {
     return slot == ABSENT ? NULL : model->parameters.list[slot].value;
 }
+static inline numbers parameter_numbers(const seq2seq *model, long slot) {
+    const parameter *p = &model->parameters.list[slot];
+    return (numbers){.f32 = (float *)(uintptr_t)p->value, .bf16 = p->value == NULL ? (uint16_t *)(uintptr_t)p->half : NULL};
+}
 static inline float *parameter_grad(const seq2seq *model, long slot) {
     return slot == ABSENT ? NULL : model->parameters.list[slot].grad;
 }
@@ -103,6 +114,8 @@ typedef struct {
 } step_memory;
 
 float *step_take(step_memory *memory, size_t floats);
+/* In bfloat16 when `half`. */
+numbers step_take_numbers(step_memory *memory, size_t count, bool half);
 void *step_take_bytes(step_memory *memory, size_t bytes);
 size_t step_mark(const step_memory *memory);
 void step_release(step_memory *memory, size_t mark);
@@ -117,37 +130,89 @@ typedef struct {
     const seq2seq_step_options *options; /* NULL: no dropout */
     size_t B;
     keep_kind keep;
+    nn_precision precision; /* of the products; in BF16 what is multiplied is also kept in bfloat16 */
     step_memory *memory;
-    bool packed; /* use the packed weights; scratch for that comes from … */
+    bool few_rows; /* decoding: products are of few rows */
+    bool packed;   /* use the packed weights; scratch for that comes from … */
     limn_arena *scratch;
 } pass;
+
+/* An array of what is multiplied: bfloat16 in mixed precision. */
+numbers take_multiplied(const pass *p, size_t count);
+
+/* ---------------------------------------------------------------- blocks of rows (rows.c) */
+
+/* What lies between two products is done for some rows at a time, as float32, while they are in a core's cache; only what the
+ * products and the backward read is written to memory. Rows are divided into parts by their number alone, so that sums over
+ * rows are the same for any number of threads. */
+enum { MOST_PARTS = 64, MOST_ROOMS = 7 };
+typedef struct {
+    size_t N, width;
+    size_t parts, part_rows; /* of all N rows */
+    size_t block_rows;       /* that a room holds */
+    float *rooms;            /* MOST_ROOMS for each thread, (block_rows,width) */
+    float *sums;             /* (parts, 2, width): dscale and dbias; NULL: not wanted */
+} row_blocks;
+
+row_blocks rows_take(const pass *p, size_t N, size_t width, bool with_sums);
+void rows_plan(const pass *p, size_t N, size_t width); /* takes and releases the most of it */
+/* Calls `work` for all blocks: rows [n, n + count). */
+typedef struct {
+    const row_blocks *blocks;
+    size_t n, count;
+    float *rooms;          /* this thread's */
+    float *dscale, *dbias; /* (width) this part's sums */
+} row_block;
+typedef void row_work(const row_block *block, const void *context);
+void rows_do(const row_blocks *blocks, row_work *work, const void *context);
+/* Adds the parts' sums to dscale and dbias (width); each may be NULL. */
+void rows_add_sums(const row_blocks *blocks, float *dscale, float *dbias);
+/* The block's rows of an array (N,width) as float32: where they are, or expanded into this room. */
+float *rows_read(const row_block *block, numbers from, size_t room);
+/* Where the block's rows of an array are to be written as float32, and what to call when they are. */
+float *rows_write(const row_block *block, numbers to, size_t room);
+void rows_written(const row_block *block, numbers to, size_t room);
+/* A room by itself. */
+float *rows_room(const row_block *block, size_t room);
 
 /* ---------------------------------------------------------------- pieces (pieces.c) */
 
 /* The norm of either kind over N rows of C; saved is (N,2). */
-void norm_forward(const pass *p, const norm_slot *norm, float *out, float *saved, const float *in, size_t N, size_t C);
-void norm_backward(const pass *p, const norm_slot *norm, float *din, const float *dout, const float *in, const float *saved,
-                   size_t N, size_t C, bool accumulate);
+void norm_forward(const pass *p, const norm_slot *norm, numbers out, float *saved, numbers in, size_t N, size_t C);
+void norm_backward(const pass *p, const norm_slot *norm, numbers din, numbers dout, numbers in, const float *saved, size_t N,
+                   size_t C, bool accumulate);
+/* The same of a block. What scale and bias get goes to the block's sums, for rows_add_sums. */
+void norm_block_forward(const pass *p, const norm_slot *norm, const row_block *block, float *out, float *saved,
+                        const float *in);
+void norm_block_backward(const pass *p, const norm_slot *norm, const row_block *block, float *din, const float *dout,
+                         const float *in, const float *saved, bool accumulate);
+void norm_add_sums(const pass *p, const norm_slot *norm, const row_blocks *blocks);
 /* out (N,OC) = in (N,C)·weightᵀ + bias. */
-void dense_forward(const pass *p, const dense_slot *dense, float *out, const float *in, size_t N, size_t C, size_t OC);
+void dense_forward(const pass *p, const dense_slot *dense, numbers out, numbers in, size_t N, size_t C, size_t OC);
 /* Several of the same input. */
 typedef struct {
     const dense_slot *dense;
-    float *out;
+    numbers out;
     size_t OC;
 } dense_output;
-void dense_forward_many(const pass *p, const dense_output *outputs, size_t count, const float *in, size_t N, size_t C);
-void dense_backward(const pass *p, const dense_slot *dense, float *din, const float *dout, const float *in, size_t N, size_t C,
+void dense_forward_many(const pass *p, const dense_output *outputs, size_t count, numbers in, size_t N, size_t C);
+/* din is float32 when it is added to. */
+void dense_backward(const pass *p, const dense_slot *dense, numbers din, numbers dout, numbers in, size_t N, size_t C,
                     size_t OC, bool accumulate);
+/* Tells whoever waits for them that these gradients are complete. */
+void gradients_ready(const pass *p, parameter_range range);
 /* Dropout. `site` numbers the places within a step, so that each has random numbers of its own. */
 bool dropout_wanted(const pass *p, double rate);
 void dropout_key(const pass *p, size_t site, uint64_t *seed, uint64_t *stream);
-void dropout_apply(const pass *p, float *x, double rate, size_t site, size_t n); /* in place; does nothing when not wanted */
-void dropout_apply_backward(const pass *p, float *din, const float *dout, double rate, size_t site, size_t n);
+/* Of a block of rows, in place; its own backward. Does nothing when not wanted. */
+void dropout_block(const pass *p, const row_block *block, float *x, double rate, size_t site);
+void dropout_rows(const pass *p, float *x, double rate, size_t site, size_t N, size_t C); /* of all rows */
 /* out (N,H,D) = in·scale[h], and its backward: din written, dscale (H) added to. */
-void head_scale_forward(float *out, const float *in, const float *scale, size_t N, size_t H, size_t D);
-void head_scale_backward(float *din, float *dscale, const float *dout, const float *in, const float *scale, size_t N, size_t H,
-                         size_t D);
+void head_scale_forward(const pass *p, numbers out, numbers in, long scale, size_t N, size_t H, size_t D);
+void head_scale_backward(const pass *p, numbers din, numbers dout, numbers in, long scale, size_t N, size_t H, size_t D);
+/* x/(‖x‖+ε) of each head's part of a row; saved is (N,H). */
+void unit_forward(const pass *p, numbers out, float *saved, numbers in, size_t N, size_t H, size_t D);
+void unit_backward(const pass *p, numbers din, numbers dout, numbers in, const float *saved, size_t N, size_t H, size_t D);
 /* rel_bias' table (T, S·H), heads innermost, to what attention adds (H,T,S), and gradients the other way, added. */
 void relative_bias_forward(float *out, const float *table, size_t T, size_t S, size_t H);
 void relative_bias_backward(float *dtable, const float *dout, size_t T, size_t S, size_t H);
@@ -157,36 +222,32 @@ void relative_bias_backward(float *dtable, const float *dout, size_t T, size_t S
 /* What the forward of an attention core leaves for its backward. N rows of queries, M of keys. Arrays that a configuration
  * does not need are the same as the ones they would be made from. */
 typedef struct {
-    const float *in, *keys_in;    /* (N,C), (M,C): what q, and what k and v are made from */
-    float *q, *k, *v;             /* (N,C), (M,C), (M,C) */
-    float *q_unit, *k_unit;       /* cosine attention: normalised */
-    float *q_norms, *k_norms;     /* cosine attention: (N,H), (M,H) */
-    float *weights;               /* attention_weights_size; NULL when no backward follows */
-    float *mixed;                 /* (N,C) weighted values */
-    float *scaled;                /* (N,C) mixed·head_scale */
-    float *normed, *normed_saved; /* (N,C) after the middle norm */
+    numbers in, keys_in;      /* (N,C), (M,C): what q, and what k and v are made from */
+    numbers q, k, v;          /* (N,C), (M,C), (M,C) */
+    numbers q_unit, k_unit;   /* cosine attention: normalised */
+    float *q_norms, *k_norms; /* cosine attention: (N,H), (M,H) */
+    numbers mixed;            /* (N,C) weighted values */
+    numbers scaled;           /* (N,C) mixed·head_scale */
+    numbers normed;           /* (N,C) after the middle norm */
+    float *normed_saved;
 } attention_activations;
 
-/* All but the weights. */
 void attention_take(const pass *p, const attention_block *block, attention_activations *acts, size_t N, size_t M);
-void attention_take_weights(const pass *p, const attention_block *block, attention_activations *acts);
 /* The core is these around the mixing of values; decoding with a cache mixes in its own way. Queries, keys and values of the
  * same rows, or queries and keys (with values) of different ones: */
-void attention_self_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in,
-                            size_t N);
-void attention_queries_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *in,
-                               size_t N);
-void attention_keys_forward(const pass *p, const attention_block *block, attention_activations *acts, const float *keys_in,
+void attention_self_forward(const pass *p, const attention_block *block, attention_activations *acts, numbers in, size_t N);
+void attention_queries_forward(const pass *p, const attention_block *block, attention_activations *acts, numbers in, size_t N);
+void attention_keys_forward(const pass *p, const attention_block *block, attention_activations *acts, numbers keys_in,
                             size_t M);
-void attention_finish_forward(const pass *p, const attention_block *block, attention_activations *acts, float *out, size_t N);
+void attention_finish_forward(const pass *p, const attention_block *block, attention_activations *acts, numbers out, size_t N);
 /* 1/sqrt(D), or 1/tau. */
 float attention_scale(const pass *p, const attention_block *block);
 /* out (N,C). */
-void attention_core_forward(const pass *p, const attention_block *block, attention_activations *acts, float *out,
-                            const float *in, const float *keys_in, const int32_t *key_mask, size_t site);
+void attention_core_forward(const pass *p, const attention_block *block, attention_activations *acts, numbers out, numbers in,
+                            numbers keys_in, const int32_t *key_mask, size_t site);
 /* din (N,C) is written; dkeys_in (M,C) is added to for cross-attention, else NULL. */
 void attention_core_backward(const pass *p, const attention_block *block, const attention_activations *acts, float *din,
-                             float *dkeys_in, const float *dout, const int32_t *key_mask, size_t site);
+                             float *dkeys_in, numbers dout, const int32_t *key_mask, size_t site);
 /* Take and release what a forward and a backward need for a moment. */
 void attention_plan_forward(const pass *p, const attention_block *block);
 void attention_plan_backward(const pass *p, const attention_block *block);
@@ -194,36 +255,40 @@ void attention_plan_backward(const pass *p, const attention_block *block);
 /* ---------------------------------------------------------------- feed-forward (feed_forward_block.c) */
 
 typedef struct {
-    const float *in;              /* (N,C) */
-    float *a, *b;                 /* (N,F); b with GLU only */
-    float *product;               /* (N,F) f(a)·b, or f(a) */
-    float *normed, *normed_saved; /* (N,F) after the middle norm and dropout */
+    numbers in;     /* (N,C) */
+    numbers a, b;   /* (N,F); b with GLU only */
+    numbers normed; /* (N,F) f(a)·b, or f(a), after the middle norm and dropout */
+    float *normed_saved;
 } feed_forward_activations;
 
 void feed_forward_take(const pass *p, const feed_forward_block *block, feed_forward_activations *acts, size_t N);
-void feed_forward_core_forward(const pass *p, const feed_forward_block *block, feed_forward_activations *acts, float *out,
-                               const float *in, size_t N, size_t site);
+void feed_forward_core_forward(const pass *p, const feed_forward_block *block, feed_forward_activations *acts, numbers out,
+                               numbers in, size_t N, size_t site);
+/* din (N,C) is written. */
 void feed_forward_core_backward(const pass *p, const feed_forward_block *block, const feed_forward_activations *acts,
-                                float *din, const float *dout, size_t N, size_t site);
+                                float *din, numbers dout, size_t N, size_t site);
+void feed_forward_plan_forward(const pass *p, const feed_forward_block *block, size_t N);
 void feed_forward_plan_backward(const pass *p, const feed_forward_block *block, size_t N);
 
 /* ---------------------------------------------------------------- layers (layer.c) */
 
 /* What a residual branch keeps around its core. */
 typedef struct {
-    const float *in;          /* (N,C) */
-    float *normed, *saved;    /* (N,C) after the `before` norm */
-    float *core, *core_saved; /* (N,C) the core's output, kept only where an `after` norm follows it */
-    float *sum, *sum_saved;   /* (N,C) before an `after_residual` norm */
-    float *out;               /* (N,C) */
+    float *in;      /* (N,C) */
+    numbers normed; /* (N,C) after the `before` norm */
+    float *saved;
+    numbers core; /* (N,C) the core's output, kept only where an `after` norm follows it */
+    float *core_saved;
+    float *sum, *sum_saved; /* (N,C) before an `after_residual` norm */
+    float *out;             /* (N,C) */
 } branch_activations;
 
 /* `out` NULL: the branch takes an array of its own. */
 void branch_take(const pass *p, const branch_norms *norms, branch_activations *acts, size_t N, float *out);
 /* The `before` norm; returns what the core reads. */
-const float *branch_enter(const pass *p, const branch_norms *norms, branch_activations *acts, const float *in, size_t N);
+numbers branch_enter(const pass *p, const branch_norms *norms, branch_activations *acts, float *in, size_t N);
 /* Where the core writes. */
-float *branch_core(const branch_norms *norms, const branch_activations *acts);
+numbers branch_core(const branch_norms *norms, const branch_activations *acts);
 /* From the core's output to acts->out. */
 void branch_leave(const pass *p, const stack *s, const branch_norms *norms, branch_activations *acts, size_t site, size_t N);
 
@@ -236,11 +301,12 @@ typedef struct {
 /* `out` (N,C) is where the layer's result goes. */
 void layer_take(const pass *p, const stack *s, const layer *l, layer_activations *acts, float *out);
 /* encoder_hidden (B·S,C) for a decoder's layer; key_mask (B,S) is the text's. */
-void layer_forward(const pass *p, const stack *s, size_t index, layer_activations *acts, const float *in,
-                   const float *encoder_hidden, const int32_t *key_mask);
+void layer_forward(const pass *p, const stack *s, size_t index, layer_activations *acts, float *in, numbers encoder_hidden,
+                   const int32_t *key_mask);
 /* dx (N,C) is the gradient of the layer's output on entry and of its input on return; dencoder_hidden is added to. */
 void layer_backward(const pass *p, const stack *s, size_t index, const layer_activations *acts, float *dx,
                     float *dencoder_hidden, const int32_t *key_mask);
+/* What a layer's forward takes for a moment, and its backward. */
 void layer_plan_forward(const pass *p, const stack *s, const layer *l);
 void layer_plan_backward(const pass *p, const stack *s, const layer *l);
 
@@ -251,7 +317,7 @@ typedef struct {
     float **inputs;                   /* layer_count + 1 arrays (N,C): what enters each layer, and what leaves the last */
     layer_activations *layers;        /* layer_count, KEEP_ALL only */
     float *final_saved;
-    float *hidden; /* (N,C) the stack's output */
+    numbers hidden; /* (N,C) the stack's output: what is multiplied, or where there is no final norm the last layer's */
 } stack_activations;
 
 /* Embeds p->B sequences of `count` tokens at positions start …; embedded, out (B·count,C), saved (B·count,2). No dropout. */
@@ -259,11 +325,11 @@ void embed_rows(const pass *p, const stack *s, float *embedded, float *out, floa
                 size_t count);
 void stack_take(const pass *p, const stack *s, stack_activations *acts);
 /* From ids (B,length) to acts->hidden. */
-void stack_forward(const pass *p, const stack *s, stack_activations *acts, const int32_t *ids, const float *encoder_hidden,
+void stack_forward(const pass *p, const stack *s, stack_activations *acts, const int32_t *ids, numbers encoder_hidden,
                    const int32_t *key_mask);
 /* dhidden (N,C) is overwritten; dencoder_hidden (B·S,C; decoder only) is added to. */
 void stack_backward(const pass *p, const stack *s, const stack_activations *acts, float *dhidden, const int32_t *ids,
-                    const float *encoder_hidden, float *dencoder_hidden, const int32_t *key_mask);
+                    numbers encoder_hidden, float *dencoder_hidden, const int32_t *key_mask);
 void stack_plan_forward(const pass *p, const stack *s);
 void stack_plan_backward(const pass *p, const stack *s);
 

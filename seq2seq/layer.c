@@ -28,11 +28,11 @@ void branch_take(const pass *p, const branch_norms *norms, branch_activations *a
     size_t C = p->model->config.d_model;
     *acts = (branch_activations){0};
     if (norms->before.present) {
-        acts->normed = step_take(p->memory, N * C);
+        acts->normed = take_multiplied(p, N * C);
         acts->saved = step_take(p->memory, 2 * N);
     }
     if (norms->after.present) {
-        acts->core = step_take(p->memory, N * C);
+        acts->core = take_multiplied(p, N * C);
         acts->core_saved = step_take(p->memory, 2 * N);
     }
     if (norms->after_residual.present) {
@@ -42,10 +42,10 @@ void branch_take(const pass *p, const branch_norms *norms, branch_activations *a
     acts->out = out != NULL ? out : step_take(p->memory, N * C);
 }
 
-const float *branch_enter(const pass *p, const branch_norms *norms, branch_activations *acts, const float *in, size_t N) {
+numbers branch_enter(const pass *p, const branch_norms *norms, branch_activations *acts, float *in, size_t N) {
     acts->in = in;
-    if (!norms->before.present) return in;
-    norm_forward(p, &norms->before, acts->normed, acts->saved, in, N, p->model->config.d_model);
+    if (!norms->before.present) return numbers_f32(in);
+    norm_forward(p, &norms->before, acts->normed, acts->saved, numbers_f32(in), N, p->model->config.d_model);
     return acts->normed;
 }
 
@@ -53,62 +53,116 @@ static float *branch_sum(const branch_norms *norms, const branch_activations *ac
     return norms->after_residual.present ? acts->sum : acts->out;
 }
 
-float *branch_core(const branch_norms *norms, const branch_activations *acts) {
-    return norms->after.present ? acts->core : branch_sum(norms, acts);
-}
-
-void branch_leave(const pass *p, const stack *s, const branch_norms *norms, branch_activations *acts, size_t site, size_t N) {
-    size_t C = p->model->config.d_model;
-    float *sum = branch_sum(norms, acts);
-    if (norms->after.present) norm_forward(p, &norms->after, sum, acts->core_saved, acts->core, N, C);
-    dropout_apply(p, sum, p->model->config.dropout, site, N * C);
-    if (s->residual_gain == 1)
-        add_forward(sum, sum, acts->in, N * C);
-    else
-        add_scaled(sum, acts->in, s->residual_gain, N * C);
-    if (norms->after_residual.present) norm_forward(p, &norms->after_residual, acts->out, acts->sum_saved, sum, N, C);
+numbers branch_core(const branch_norms *norms, const branch_activations *acts) {
+    return norms->after.present ? acts->core : numbers_f32(branch_sum(norms, acts));
 }
 
 typedef struct {
-    float *dcore, *spare, *dentered;
+    const pass *p;
+    const branch_norms *norms;
+    const branch_activations *acts;
+    float residual_gain;
+    size_t site;
+    /* the way back */
+    float *dx, *dentered;
+    numbers dcore;
+} branch_work;
+
+static void leave_block(const row_block *block, const void *context) {
+    const branch_work *w = context;
+    const size_t C = block->blocks->width, n = block->count * C;
+    float *sum = branch_sum(w->norms, w->acts) + block->n * C;
+    const float *in = w->acts->in + block->n * C;
+    if (w->norms->after.present)
+        norm_block_forward(w->p, &w->norms->after, block, sum, w->acts->core_saved, rows_read(block, w->acts->core, 0));
+    dropout_block(w->p, block, sum, w->p->model->config.dropout, w->site);
+    if (w->residual_gain == 1)
+        add_forward(sum, sum, in, n);
+    else
+        add_scaled(sum, in, w->residual_gain, n);
+    if (w->norms->after_residual.present)
+        norm_block_forward(w->p, &w->norms->after_residual, block, w->acts->out + block->n * C, w->acts->sum_saved, sum);
+}
+
+void branch_leave(const pass *p, const stack *s, const branch_norms *norms, branch_activations *acts, size_t site, size_t N) {
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = rows_take(p, N, p->model->config.d_model, false);
+    rows_do(&blocks, leave_block,
+            &(branch_work){.p = p, .norms = norms, .acts = acts, .residual_gain = s->residual_gain, .site = site});
+    step_release(p->memory, mark);
+}
+
+typedef struct {
+    numbers dcore;
+    float *dentered;
 } branch_gradients;
 
 static void take_gradients(const pass *p, branch_gradients *g, size_t N) {
     size_t C = p->model->config.d_model;
-    g->dcore = step_take(p->memory, N * C);
-    g->spare = step_take(p->memory, N * C);
+    g->dcore = take_multiplied(p, N * C);
     g->dentered = step_take(p->memory, N * C);
 }
 
+static void after_residual_backward(const row_block *block, const void *context) {
+    const branch_work *w = context;
+    const size_t C = block->blocks->width;
+    float *dx = w->dx + block->n * C, *d = rows_room(block, 0);
+    memcpy(d, dx, block->count * C * sizeof *d);
+    norm_block_backward(w->p, &w->norms->after_residual, block, dx, d, w->acts->sum + block->n * C, w->acts->sum_saved, false);
+}
+
+static void leave_block_backward(const row_block *block, const void *context) {
+    const branch_work *w = context;
+    const size_t C = block->blocks->width;
+    float *d = rows_room(block, 0), *dcore = rows_write(block, w->dcore, 1);
+    memcpy(d, w->dx + block->n * C, block->count * C * sizeof *d);
+    dropout_block(w->p, block, d, w->p->model->config.dropout, w->site);
+    if (w->norms->after.present)
+        norm_block_backward(w->p, &w->norms->after, block, dcore, d, rows_read(block, w->acts->core, 2), w->acts->core_saved,
+                            false);
+    else
+        memcpy(dcore, d, block->count * C * sizeof *d);
+    rows_written(block, w->dcore, 1);
+}
+
 /* From dx, the gradient of the branch's output (which becomes that of its sum), to the gradient of the core's output. */
-static const float *branch_leave_backward(const pass *p, const branch_norms *norms, const branch_activations *acts,
-                                          const branch_gradients *g, float *dx, size_t site, size_t N) {
-    size_t C = p->model->config.d_model;
+static numbers branch_leave_backward(const pass *p, const branch_norms *norms, const branch_activations *acts,
+                                     const branch_gradients *g, float *dx, size_t site, size_t N) {
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = rows_take(p, N, p->model->config.d_model, true);
+    const branch_work work = {.p = p, .norms = norms, .acts = acts, .site = site, .dx = dx, .dcore = g->dcore};
     if (norms->after_residual.present) {
-        memcpy(g->spare, dx, N * C * sizeof(float));
-        norm_backward(p, &norms->after_residual, dx, g->spare, acts->sum, acts->sum_saved, N, C, false);
+        rows_do(&blocks, after_residual_backward, &work);
+        norm_add_sums(p, &norms->after_residual, &blocks);
     }
-    const float *d = dx;
-    if (dropout_wanted(p, p->model->config.dropout)) {
-        dropout_apply_backward(p, g->spare, d, p->model->config.dropout, site, N * C);
-        d = g->spare;
-    }
-    if (norms->after.present) {
-        norm_backward(p, &norms->after, g->dcore, d, acts->core, acts->core_saved, N, C, false);
-        d = g->dcore;
-    }
-    return d;
+    rows_do(&blocks, leave_block_backward, &work);
+    if (norms->after.present) norm_add_sums(p, &norms->after, &blocks);
+    step_release(p->memory, mark);
+    return g->dcore;
+}
+
+static void enter_block_backward(const row_block *block, const void *context) {
+    const branch_work *w = context;
+    const size_t C = block->blocks->width, n = block->count * C;
+    float *dx = w->dx + block->n * C;
+    const float *dentered = w->dentered + block->n * C;
+    if (w->residual_gain != 1) scale_forward(dx, dx, w->residual_gain, n);
+    if (w->norms->before.present)
+        norm_block_backward(w->p, &w->norms->before, block, dx, dentered, w->acts->in + block->n * C, w->acts->saved, true);
+    else
+        add_forward(dx, dx, dentered, n);
 }
 
 /* Adds the residual's and the core's (g->dentered) to make dx the gradient of the branch's input. */
 static void branch_enter_backward(const pass *p, const stack *s, const branch_norms *norms, const branch_activations *acts,
                                   const branch_gradients *g, float *dx, size_t N) {
-    size_t C = p->model->config.d_model;
-    if (s->residual_gain != 1) scale_forward(dx, dx, s->residual_gain, N * C);
-    if (norms->before.present)
-        norm_backward(p, &norms->before, dx, g->dentered, acts->in, acts->saved, N, C, true);
-    else
-        add_forward(dx, dx, g->dentered, N * C);
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = rows_take(p, N, p->model->config.d_model, true);
+    rows_do(&blocks, enter_block_backward,
+            &(branch_work){
+                .p = p, .norms = norms, .acts = acts, .residual_gain = s->residual_gain, .dx = dx, .dentered = g->dentered});
+    if (norms->before.present) norm_add_sums(p, &norms->before, &blocks);
+    step_release(p->memory, mark);
 }
 
 /* ---------------------------------------------------------------- the layer */
@@ -117,33 +171,31 @@ void layer_take(const pass *p, const stack *s, const layer *l, layer_activations
     size_t N = rows(p, s);
     branch_take(p, &l->self.norms, &acts->self_branch, N, NULL);
     attention_take(p, &l->self, &acts->self, N, p->B * l->self.keys);
-    attention_take_weights(p, &l->self, &acts->self);
     if (s->is_decoder) {
         branch_take(p, &l->cross.norms, &acts->cross_branch, N, NULL);
         attention_take(p, &l->cross, &acts->cross, N, p->B * l->cross.keys);
-        attention_take_weights(p, &l->cross, &acts->cross);
     }
     branch_take(p, &l->feed_forward.norms, &acts->feed_forward_branch, N, out);
     feed_forward_take(p, &l->feed_forward, &acts->feed_forward, N);
 }
 
 static void attention_branch_forward(const pass *p, const stack *s, const attention_block *block, branch_activations *branch,
-                                     attention_activations *acts, const float *in, const float *encoder_hidden,
-                                     const int32_t *key_mask, size_t weights_site, size_t site) {
+                                     attention_activations *acts, float *in, numbers encoder_hidden, const int32_t *key_mask,
+                                     size_t weights_site, size_t site) {
     size_t N = rows(p, s);
-    const float *entered = branch_enter(p, &block->norms, branch, in, N);
+    const numbers entered = branch_enter(p, &block->norms, branch, in, N);
     attention_core_forward(p, block, acts, branch_core(&block->norms, branch), entered,
                            block->is_cross ? encoder_hidden : entered, key_mask, weights_site);
     branch_leave(p, s, &block->norms, branch, site, N);
 }
 
-void layer_forward(const pass *p, const stack *s, size_t index, layer_activations *acts, const float *in,
-                   const float *encoder_hidden, const int32_t *key_mask) {
+void layer_forward(const pass *p, const stack *s, size_t index, layer_activations *acts, float *in, numbers encoder_hidden,
+                   const int32_t *key_mask) {
     const layer *l = &s->layers[index];
     size_t N = rows(p, s);
-    attention_branch_forward(p, s, &l->self, &acts->self_branch, &acts->self, in, NULL, key_mask,
+    attention_branch_forward(p, s, &l->self, &acts->self_branch, &acts->self, in, (numbers){0}, key_mask,
                              site_of(s, index, SITE_SELF_WEIGHTS), site_of(s, index, SITE_SELF));
-    const float *x = acts->self_branch.out;
+    float *x = acts->self_branch.out;
     if (s->is_decoder) {
         attention_branch_forward(p, s, &l->cross, &acts->cross_branch, &acts->cross, x, encoder_hidden, key_mask,
                                  site_of(s, index, SITE_CROSS_WEIGHTS), site_of(s, index, SITE_CROSS));
@@ -151,7 +203,7 @@ void layer_forward(const pass *p, const stack *s, size_t index, layer_activation
     }
     const branch_norms *norms = &l->feed_forward.norms;
     branch_activations *branch = &acts->feed_forward_branch;
-    const float *entered = branch_enter(p, norms, branch, x, N);
+    const numbers entered = branch_enter(p, norms, branch, x, N);
     feed_forward_core_forward(p, &l->feed_forward, &acts->feed_forward, branch_core(norms, branch), entered, N,
                               site_of(s, index, SITE_FEED_FORWARD_INSIDE));
     branch_leave(p, s, norms, branch, site_of(s, index, SITE_FEED_FORWARD), N);
@@ -162,7 +214,7 @@ static void attention_branch_backward(const pass *p, const stack *s, const atten
                                       const branch_gradients *g, float *dx, float *dencoder_hidden, const int32_t *key_mask,
                                       size_t weights_site, size_t site) {
     size_t N = rows(p, s);
-    const float *dcore = branch_leave_backward(p, &block->norms, branch, g, dx, site, N);
+    const numbers dcore = branch_leave_backward(p, &block->norms, branch, g, dx, site, N);
     attention_core_backward(p, block, acts, g->dentered, block->is_cross ? dencoder_hidden : NULL, dcore, key_mask,
                             weights_site);
     branch_enter_backward(p, s, &block->norms, branch, g, dx, N);
@@ -178,7 +230,7 @@ void layer_backward(const pass *p, const stack *s, size_t index, const layer_act
 
     const branch_norms *norms = &l->feed_forward.norms;
     const branch_activations *branch = &acts->feed_forward_branch;
-    const float *dcore = branch_leave_backward(p, norms, branch, &g, dx, site_of(s, index, SITE_FEED_FORWARD), N);
+    const numbers dcore = branch_leave_backward(p, norms, branch, &g, dx, site_of(s, index, SITE_FEED_FORWARD), N);
     feed_forward_core_backward(p, &l->feed_forward, &acts->feed_forward, g.dentered, dcore, N,
                                site_of(s, index, SITE_FEED_FORWARD_INSIDE));
     branch_enter_backward(p, s, norms, branch, &g, dx, N);
@@ -194,14 +246,17 @@ void layer_backward(const pass *p, const stack *s, size_t index, const layer_act
 /* ---------------------------------------------------------------- plan */
 
 void layer_plan_forward(const pass *p, const stack *s, const layer *l) {
+    rows_plan(p, rows(p, s), p->model->config.d_model);
     attention_plan_forward(p, &l->self);
     if (s->is_decoder) attention_plan_forward(p, &l->cross);
+    feed_forward_plan_forward(p, &l->feed_forward, rows(p, s));
 }
 
 void layer_plan_backward(const pass *p, const stack *s, const layer *l) {
     size_t N = rows(p, s), mark = step_mark(p->memory);
     branch_gradients g;
     take_gradients(p, &g, N);
+    rows_plan(p, N, p->model->config.d_model);
     feed_forward_plan_backward(p, &l->feed_forward, N);
     if (s->is_decoder) attention_plan_backward(p, &l->cross);
     attention_plan_backward(p, &l->self);

@@ -13,6 +13,11 @@ float *step_take(step_memory *memory, size_t floats) {
     return step_take_bytes(memory, floats * sizeof(float));
 }
 
+numbers step_take_numbers(step_memory *memory, size_t count, bool half) {
+    if (!half) return numbers_f32(step_take(memory, count));
+    return (numbers){.bf16 = step_take_bytes(memory, count * sizeof(uint16_t))};
+}
+
 size_t step_mark(const step_memory *memory) {
     return memory->arena != NULL ? limn_arena_mark(memory->arena) : memory->taken;
 }

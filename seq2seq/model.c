@@ -178,6 +178,7 @@ static void describe_feed_forward(builder *b, feed_forward_block *block, const s
 static void describe_layer(builder *b, stack *s, size_t index) {
     const seq2seq_config *config = &b->model->config;
     layer *l = &s->layers[index];
+    l->parameters.first = b->model->parameters.count;
     scope in_layer = {.norms = 0};
     snprintf(in_layer.path, sizeof in_layer.path, "model.%s.layers.%zu", s->is_decoder ? "decoder" : "encoder", index);
     describe_attention(b, &l->self, &in_layer, s->is_decoder, false);
@@ -189,6 +190,7 @@ static void describe_layer(builder *b, stack *s, size_t index) {
     bool wanted = config->ln_positions == LN_POSTLN || (config->ln_positions == LN_SWINV2 && (index + 1) % 6 == 0 && !last);
     l->feed_forward.norms.after_residual =
         add_numbered_norm(b, &in_layer, wanted, config->d_model, config->use_scan || !last || config->force_ln_scale);
+    l->parameters.count = b->model->parameters.count - l->parameters.first;
 }
 
 static void describe_stack(builder *b, stack *s, bool is_decoder) {
@@ -206,6 +208,8 @@ static void describe_stack(builder *b, stack *s, bool is_decoder) {
     }
     s->layer_count = layers;
 
+    const parameters *list = &b->model->parameters;
+    s->embedding_parameters.first = list->count;
     const char *name = is_decoder ? "model.decoder" : "model.encoder";
     char path[64];
     snprintf(path, sizeof path, "%s.embed_tokens", name);
@@ -217,13 +221,16 @@ static void describe_stack(builder *b, stack *s, bool is_decoder) {
     }
     snprintf(path, sizeof path, "%s.layernorm_embedding", name);
     s->embedding_norm = add_norm(b, C, true, path);
+    s->embedding_parameters.count = list->count - s->embedding_parameters.first;
     for (size_t i = 0; i < layers && !b->failed; i++) describe_layer(b, s, i);
+    s->final_parameters.first = list->count;
     s->final_norm = no_norm;
     bool wanted = is_decoder ? config->use_final_ln_decoder : config->use_final_ln_encoder;
     if (wanted && config->ln_positions != LN_POSTLN) { /* post-LN's layers end with theirs */
         snprintf(path, sizeof path, "%s.final_ln", name);
         s->final_norm = add_norm(b, C, config->force_ln_scale, path);
     }
+    s->final_parameters.count = list->count - s->final_parameters.first;
 }
 
 seq2seq *seq2seq_describe(const seq2seq_config *config, limn_error *error) {

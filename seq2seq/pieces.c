@@ -3,47 +3,154 @@
 
 enum { MOST_OUTPUTS = 3 /* that are made of one input: queries, keys and values */ };
 
-/* ---------------------------------------------------------------- norms and dense layers */
-
-void norm_forward(const pass *p, const norm_slot *norm, float *out, float *saved, const float *in, size_t N, size_t C) {
-    const float *scale = parameter_value(p->model, norm->scale);
-    if (p->model->config.rms_norm)
-        rmsnorm_forward(out, saved, in, scale, N, C, NORM_EPSILON);
-    else
-        layernorm_forward(out, saved, in, scale, parameter_value(p->model, norm->bias), N, C, NORM_EPSILON);
+numbers take_multiplied(const pass *p, size_t count) {
+    return step_take_numbers(p->memory, count, p->precision == PRECISION_BF16);
 }
 
-void norm_backward(const pass *p, const norm_slot *norm, float *din, const float *dout, const float *in, const float *saved,
-                   size_t N, size_t C, bool accumulate) {
+/* ---------------------------------------------------------------- norms */
+
+void norm_block_forward(const pass *p, const norm_slot *norm, const row_block *block, float *out, float *saved,
+                        const float *in) {
     const float *scale = parameter_value(p->model, norm->scale);
-    float *dscale = parameter_grad(p->model, norm->scale);
+    const size_t C = block->blocks->width;
     if (p->model->config.rms_norm)
-        rmsnorm_backward(din, dscale, dout, in, saved, scale, N, C, accumulate);
+        rmsnorm_forward(out, saved + block->n, in, scale, block->count, C, NORM_EPSILON);
     else
-        layernorm_backward(din, dscale, parameter_grad(p->model, norm->bias), dout, in, saved, scale, N, C, accumulate);
+        layernorm_forward(out, saved + 2 * block->n, in, scale, parameter_value(p->model, norm->bias), block->count, C,
+                          NORM_EPSILON);
 }
 
-void dense_forward(const pass *p, const dense_slot *dense, float *out, const float *in, size_t N, size_t C, size_t OC) {
+void norm_block_backward(const pass *p, const norm_slot *norm, const row_block *block, float *din, const float *dout,
+                         const float *in, const float *saved, bool accumulate) {
+    const float *scale = parameter_value(p->model, norm->scale);
+    float *dscale = parameter_grad(p->model, norm->scale) != NULL ? block->dscale : NULL;
+    float *dbias = parameter_grad(p->model, norm->bias) != NULL ? block->dbias : NULL;
+    const size_t C = block->blocks->width;
+    if (p->model->config.rms_norm)
+        rmsnorm_backward(din, dscale, dout, in, saved + block->n, scale, block->count, C, accumulate);
+    else
+        layernorm_backward(din, dscale, dbias, dout, in, saved + 2 * block->n, scale, block->count, C, accumulate);
+}
+
+void norm_add_sums(const pass *p, const norm_slot *norm, const row_blocks *blocks) {
+    rows_add_sums(blocks, parameter_grad(p->model, norm->scale), parameter_grad(p->model, norm->bias));
+}
+
+typedef struct {
+    const pass *p;
+    const norm_slot *norm;
+    numbers out, in, din, dout;
+    float *saved;
+    const float *kept; /* the backward's `saved` */
+    bool accumulate;
+} norm_work;
+
+static void norm_forward_work(const row_block *block, const void *context) {
+    const norm_work *w = context;
+    norm_block_forward(w->p, w->norm, block, rows_write(block, w->out, 0), w->saved, rows_read(block, w->in, 1));
+    rows_written(block, w->out, 0);
+}
+
+void norm_forward(const pass *p, const norm_slot *norm, numbers out, float *saved, numbers in, size_t N, size_t C) {
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = rows_take(p, N, C, false);
+    rows_do(&blocks, norm_forward_work, &(norm_work){.p = p, .norm = norm, .out = out, .saved = saved, .in = in});
+    step_release(p->memory, mark);
+}
+
+static void norm_backward_work(const row_block *block, const void *context) {
+    const norm_work *w = context;
+    norm_block_backward(w->p, w->norm, block, rows_write(block, w->din, 0), rows_read(block, w->dout, 1),
+                        rows_read(block, w->in, 2), w->kept, w->accumulate);
+    rows_written(block, w->din, 0);
+}
+
+void norm_backward(const pass *p, const norm_slot *norm, numbers din, numbers dout, numbers in, const float *saved, size_t N,
+                   size_t C, bool accumulate) {
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = rows_take(p, N, C, true);
+    const norm_work work = {.p = p, .norm = norm, .din = din, .dout = dout, .in = in, .kept = saved, .accumulate = accumulate};
+    rows_do(&blocks, norm_backward_work, &work);
+    norm_add_sums(p, norm, &blocks);
+    step_release(p->memory, mark);
+}
+
+/* ---------------------------------------------------------------- dense layers */
+
+typedef struct {
+    numbers rows;
+    const float *bias;
+} bias_work;
+
+static void bias_forward_work(const row_block *block, const void *context) {
+    const bias_work *w = context;
+    float *rows = rows_read(block, w->rows, 0);
+    for (size_t n = 0; n < block->count; n++) add_scaled(rows + n * block->blocks->width, w->bias, 1, block->blocks->width);
+    rows_written(block, w->rows, 0);
+}
+
+static void bias_backward_work(const row_block *block, const void *context) {
+    const bias_work *w = context;
+    const float *rows = rows_read(block, w->rows, 0);
+    for (size_t n = 0; n < block->count; n++)
+        add_scaled(block->dbias, rows + n * block->blocks->width, 1, block->blocks->width);
+}
+
+static void bias_do(const pass *p, numbers rows, const float *bias, float *dbias, size_t N, size_t OC) {
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = rows_take(p, N, OC, dbias != NULL);
+    rows_do(&blocks, dbias != NULL ? bias_backward_work : bias_forward_work, &(bias_work){rows, bias});
+    if (dbias != NULL) rows_add_sums(&blocks, NULL, dbias);
+    step_release(p->memory, mark);
+}
+
+void dense_forward(const pass *p, const dense_slot *dense, numbers out, numbers in, size_t N, size_t C, size_t OC) {
     dense_forward_many(p, &(dense_output){dense, out, OC}, 1, in, N, C);
 }
 
-void dense_forward_many(const pass *p, const dense_output *outputs, size_t count, const float *in, size_t N, size_t C) {
+/* Packed weights serve the few rows of a decoding step. */
+static void packed_forward_many(const pass *p, const dense_output *outputs, size_t count, numbers in, size_t N) {
     packed_product products[MOST_OUTPUTS];
     for (size_t i = 0; i < count; i++) {
         const dense_slot *dense = outputs[i].dense;
-        const float *bias = parameter_value(p->model, dense->bias);
-        if (p->packed)
-            products[i] = (packed_product){outputs[i].out, p->model->packed[dense->weight], bias};
-        else
-            linear_forward(outputs[i].out, in, parameter_value(p->model, dense->weight), bias, N, C, outputs[i].OC);
+        products[i] =
+            (packed_product){outputs[i].out.f32, p->model->packed[dense->weight], parameter_value(p->model, dense->bias)};
     }
-    if (p->packed) packed_linear_forward(products, count, in, N, p->scratch);
+    packed_linear_forward(products, count, in.f32, N, p->scratch);
 }
 
-void dense_backward(const pass *p, const dense_slot *dense, float *din, const float *dout, const float *in, size_t N, size_t C,
+void dense_forward_many(const pass *p, const dense_output *outputs, size_t count, numbers in, size_t N, size_t C) {
+    if (p->packed) {
+        packed_forward_many(p, outputs, count, in, N);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const dense_slot *dense = outputs[i].dense;
+        const float *bias = parameter_value(p->model, dense->bias);
+        const numbers out = outputs[i].out;
+        const size_t OC = outputs[i].OC;
+        if (p->few_rows) {
+            linear_forward(out.f32, in.f32, parameter_value(p->model, dense->weight), bias, N, C, OC);
+            continue;
+        }
+        matmul_mixed(out, OC, in, C, false, parameter_numbers(p->model, dense->weight), C, true, N, OC, C, false, p->precision,
+                     p->memory->arena);
+        if (bias != NULL) bias_do(p, out, bias, NULL, N, OC);
+    }
+}
+
+void dense_backward(const pass *p, const dense_slot *dense, numbers din, numbers dout, numbers in, size_t N, size_t C,
                     size_t OC, bool accumulate) {
-    linear_backward(din, parameter_grad(p->model, dense->weight), parameter_grad(p->model, dense->bias), dout, in,
-                    parameter_value(p->model, dense->weight), N, C, OC, accumulate);
+    float *dweight = parameter_grad(p->model, dense->weight), *dbias = parameter_grad(p->model, dense->bias);
+    matmul_mixed(din, C, dout, OC, false, parameter_numbers(p->model, dense->weight), C, false, N, C, OC, accumulate,
+                 p->precision, p->memory->arena);
+    if (dweight != NULL)
+        matmul_mixed(numbers_f32(dweight), C, dout, OC, true, in, C, false, OC, C, N, true, p->precision, p->memory->arena);
+    if (dbias != NULL) bias_do(p, dout, NULL, dbias, N, OC);
+}
+
+void gradients_ready(const pass *p, parameter_range range) {
+    if (p->options->gradients_ready != NULL) p->options->gradients_ready(p->options->self, range.first, range.count);
 }
 
 /* ---------------------------------------------------------------- dropout */
@@ -59,41 +166,121 @@ void dropout_key(const pass *p, size_t site, uint64_t *seed, uint64_t *stream) {
     *stream = p->options->step << 32 | (p->options->micro_batch & 0xffff) << 16 | (site & 0xffff);
 }
 
-void dropout_apply(const pass *p, float *x, double rate, size_t site, size_t n) {
+void dropout_block(const pass *p, const row_block *block, float *x, double rate, size_t site) {
     if (!dropout_wanted(p, rate)) return;
     uint64_t seed, stream;
     dropout_key(p, site, &seed, &stream);
-    dropout_forward(x, x, (float)rate, seed, stream, n);
+    const size_t width = block->blocks->width;
+    dropout_forward(x, x, (float)rate, seed, stream, block->n * width, block->count * width);
 }
 
-void dropout_apply_backward(const pass *p, float *din, const float *dout, double rate, size_t site, size_t n) {
-    uint64_t seed, stream;
-    dropout_key(p, site, &seed, &stream);
-    dropout_backward(din, dout, (float)rate, seed, stream, n);
+typedef struct {
+    const pass *p;
+    float *x;
+    double rate;
+    size_t site;
+} dropout_work;
+
+static void dropout_rows_work(const row_block *block, const void *context) {
+    const dropout_work *w = context;
+    dropout_block(w->p, block, w->x + block->n * block->blocks->width, w->rate, w->site);
+}
+
+void dropout_rows(const pass *p, float *x, double rate, size_t site, size_t N, size_t C) {
+    if (!dropout_wanted(p, rate)) return;
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = rows_take(p, N, C, false);
+    rows_do(&blocks, dropout_rows_work, &(dropout_work){p, x, rate, site});
+    step_release(p->memory, mark);
 }
 
 /* ---------------------------------------------------------------- head scale (NormFormer, arXiv 2110.09456) */
 
-void head_scale_forward(float *out, const float *in, const float *scale, size_t N, size_t H, size_t D) {
-#pragma omp parallel for schedule(static)
-    for (size_t n = 0; n < N; n++)
-        for (size_t h = 0; h < H; h++)
-            for (size_t d = n * H * D + h * D; d < n * H * D + h * D + D; d++) out[d] = in[d] * scale[h];
+typedef struct {
+    numbers out, in, dout;
+    const float *scale;
+    size_t H, D;
+} head_scale_work;
+
+static void head_scale_forward_work(const row_block *block, const void *context) {
+    const head_scale_work *w = context;
+    const float *in = rows_read(block, w->in, 0);
+    float *out = rows_write(block, w->out, 1);
+    for (size_t i = 0; i < block->count * w->H; i++)
+        for (size_t d = 0; d < w->D; d++) out[i * w->D + d] = in[i * w->D + d] * w->scale[i % w->H];
+    rows_written(block, w->out, 1);
 }
 
-void head_scale_backward(float *din, float *dscale, const float *dout, const float *in, const float *scale, size_t N, size_t H,
-                         size_t D) {
-    /* A head to a thread, rows in order: the same bits for any number of threads. */
-#pragma omp parallel for schedule(static)
-    for (size_t h = 0; h < H; h++) {
+void head_scale_forward(const pass *p, numbers out, numbers in, long scale, size_t N, size_t H, size_t D) {
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = rows_take(p, N, H * D, false);
+    rows_do(&blocks, head_scale_forward_work,
+            &(head_scale_work){.out = out, .in = in, .scale = parameter_value(p->model, scale), .H = H, .D = D});
+    step_release(p->memory, mark);
+}
+
+/* `out` is the gradient of the input; the heads' sums stand at the beginning of dscale's. */
+static void head_scale_backward_work(const row_block *block, const void *context) {
+    const head_scale_work *w = context;
+    const float *in = rows_read(block, w->in, 0), *dout = rows_read(block, w->dout, 1);
+    float *din = rows_write(block, w->out, 2);
+    for (size_t i = 0; i < block->count * w->H; i++) {
         double sum = 0;
-        for (size_t n = 0; n < N; n++)
-            for (size_t d = n * H * D + h * D; d < n * H * D + h * D + D; d++) {
-                sum += (double)dout[d] * (double)in[d];
-                din[d] = dout[d] * scale[h];
-            }
-        if (dscale != NULL) dscale[h] += (float)sum;
+        for (size_t k = i * w->D; k < (i + 1) * w->D; k++) {
+            sum += (double)dout[k] * (double)in[k];
+            din[k] = dout[k] * w->scale[i % w->H];
+        }
+        block->dscale[i % w->H] += (float)sum;
     }
+    rows_written(block, w->out, 2);
+}
+
+void head_scale_backward(const pass *p, numbers din, numbers dout, numbers in, long scale, size_t N, size_t H, size_t D) {
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = rows_take(p, N, H * D, true);
+    rows_do(&blocks, head_scale_backward_work,
+            &(head_scale_work){.out = din, .in = in, .dout = dout, .scale = parameter_value(p->model, scale), .H = H, .D = D});
+    float *dscale = parameter_grad(p->model, scale);
+    for (size_t part = 0; part < blocks.parts && dscale != NULL; part++)
+        for (size_t h = 0; h < H; h++) dscale[h] += blocks.sums[part * 2 * blocks.width + h];
+    step_release(p->memory, mark);
+}
+
+/* ---------------------------------------------------------------- unit vectors (cosine attention) */
+
+typedef struct {
+    numbers out, in, dout;
+    float *saved;
+    const float *kept; /* the backward's `saved` */
+    size_t H, D;
+} unit_work;
+
+static void unit_forward_work(const row_block *block, const void *context) {
+    const unit_work *w = context;
+    l2_normalize_forward(rows_write(block, w->out, 0), w->saved + block->n * w->H, rows_read(block, w->in, 1),
+                         block->count * w->H, w->D, COSINE_EPSILON);
+    rows_written(block, w->out, 0);
+}
+
+void unit_forward(const pass *p, numbers out, float *saved, numbers in, size_t N, size_t H, size_t D) {
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = rows_take(p, N, H * D, false);
+    rows_do(&blocks, unit_forward_work, &(unit_work){.out = out, .in = in, .saved = saved, .H = H, .D = D});
+    step_release(p->memory, mark);
+}
+
+static void unit_backward_work(const row_block *block, const void *context) {
+    const unit_work *w = context;
+    l2_normalize_backward(rows_write(block, w->out, 0), rows_read(block, w->dout, 1), rows_read(block, w->in, 2),
+                          w->kept + block->n * w->H, block->count * w->H, w->D, COSINE_EPSILON);
+    rows_written(block, w->out, 0);
+}
+
+void unit_backward(const pass *p, numbers din, numbers dout, numbers in, const float *saved, size_t N, size_t H, size_t D) {
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = rows_take(p, N, H * D, false);
+    rows_do(&blocks, unit_backward_work, &(unit_work){.out = din, .in = in, .dout = dout, .kept = saved, .H = H, .D = D});
+    step_release(p->memory, mark);
 }
 
 /* ---------------------------------------------------------------- relative positions (Swin, arXiv 2103.14030) */

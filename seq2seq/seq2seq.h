@@ -89,17 +89,23 @@ int seq2seq_check_batch(const seq2seq_config *config, const seq2seq_batch *batch
 typedef struct {
     float grad_scale; /* 1/number of micro-batches */
     uint64_t seed, step, micro_batch;
+    /* BF16: products of numbers rounded to bfloat16, and what is kept for the backward in bfloat16; weights, their gradients,
+     * sums, norms, softmax and loss are float32. */
+    nn_precision precision;
+    /* Called from the backward, when given, as soon as the gradients of parameters first … first+count−1 are complete. */
+    void (*gradients_ready)(void *self, size_t first, size_t count);
+    void *self;
 } seq2seq_step_options;
 double seq2seq_forward_backward(seq2seq *model, const seq2seq_batch *batch, const seq2seq_step_options *options,
                                 limn_arena *arena);
 /* No dropout, no gradients. encoder_hidden (B,S,C), logits (B,T,V) and losses (B,T) are written when not NULL; batch->labels
  * may be NULL (then 0 is returned). */
-double seq2seq_evaluate(const seq2seq *model, const seq2seq_batch *batch, float *encoder_hidden, float *logits, float *losses,
-                        limn_arena *arena);
+double seq2seq_evaluate(const seq2seq *model, const seq2seq_batch *batch, nn_precision precision, float *encoder_hidden,
+                        float *logits, float *losses, limn_arena *arena);
 /* The limit, in floats, of an arena in which training steps and evaluations of B pairs are run with the present number of
- * threads; an upper bound within a fifth of what they take. SIZE_MAX where B is beyond any memory. With gradient_checkpointing
+ * threads; an upper bound within a quarter of what they take. SIZE_MAX where B is beyond any memory. With gradient_checkpointing
  * each layer's forward is run again in the backward, and only its input is kept. */
-size_t seq2seq_activation_floats(const seq2seq_config *config, size_t B);
+size_t seq2seq_activation_floats(const seq2seq_config *config, size_t B, nn_precision precision);
 /* FLOPs of the matrix products of one training step for B pairs (forward and backward), without those of
  * attention's scores and mixed values, which *attention receives when given. */
 double seq2seq_training_flops(const seq2seq_config *config, size_t B, double *attention);

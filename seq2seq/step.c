@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-/* The logits of a step would be the largest array of all (mini, 8 pairs: 134 MB, and their gradient as much); they are made
+/* The logits of a step would be the largest array of all (mini, 64 pairs: 1.1 GB); they are made
  * and used in slices of rows of about this many floats. */
-static const size_t SLICE_FLOATS = (size_t)4 << 20;
+static const size_t SLICE_FLOATS = (size_t)16 << 20;
 
 size_t logits_slice_rows(const seq2seq_config *config, size_t N) {
     size_t rows = SLICE_FLOATS / (config->image_vocab_size + 1);
@@ -15,29 +15,30 @@ size_t logits_slice_rows(const seq2seq_config *config, size_t N) {
 
 /* Mean loss of hidden (N,C). dhidden (N,C), where given, receives its gradient times grad_scale, and lm_head's is added to.
  * losses (N) and logits (N,V) are written where given. */
-static double loss_head(const pass *p, float *dhidden, float *losses, float *logits, const float *hidden, const int32_t *labels,
+static double loss_head(const pass *p, float *dhidden, float *losses, float *logits, numbers hidden, const int32_t *labels,
                         float grad_scale) {
     if (logits == NULL && labels == NULL) return 0;
     const seq2seq *model = p->model;
     size_t N = p->B * model->decoder.length, C = model->config.d_model, V = model->decoder.vocabulary;
-    const float *weight = parameter_value(model, model->lm_head);
+    const dense_slot head = {model->lm_head, ABSENT};
     size_t mark = step_mark(p->memory), slice = logits_slice_rows(&model->config, N);
     float *own = logits == NULL ? step_take(p->memory, slice * V) : NULL;
     double sum = 0;
     for (size_t start = 0; start < N; start += slice) {
         size_t rows = N - start < slice ? N - start : slice;
         float *part = logits != NULL ? logits + start * V : own;
-        linear_forward(part, hidden + start * C, weight, NULL, rows, C, V);
+        const numbers in = numbers_from(hidden, start * C);
+        dense_forward(p, &head, numbers_f32(part), in, rows, C, V);
         if (labels == NULL) continue;
         /* The slice's mean is over its rows; the step's is over all. */
         double share = (double)rows / (double)N;
         sum += share * softmax_cross_entropy(dhidden != NULL ? part : NULL, losses != NULL ? losses + start : NULL, part,
                                              labels + start, rows, V, (float)(share * (double)grad_scale));
         if (dhidden != NULL)
-            linear_backward(dhidden + start * C, parameter_grad(model, model->lm_head), NULL, part, hidden + start * C, weight,
-                            rows, C, V, false);
+            dense_backward(p, &head, numbers_f32(dhidden + start * C), numbers_f32(part), in, rows, C, V, false);
     }
     step_release(p->memory, mark);
+    if (dhidden != NULL) gradients_ready(p, (parameter_range){(size_t)model->lm_head, 1});
     return sum;
 }
 
@@ -45,13 +46,14 @@ double seq2seq_forward_backward(seq2seq *model, const seq2seq_batch *batch, cons
                                 limn_arena *arena) {
     step_memory memory = {.arena = arena};
     keep_kind keep = model->config.gradient_checkpointing ? KEEP_INPUTS : KEEP_ALL;
-    pass p = {.model = model, .options = options, .B = batch->B, .keep = keep, .memory = &memory};
+    pass p = {
+        .model = model, .options = options, .B = batch->B, .keep = keep, .precision = options->precision, .memory = &memory};
     size_t start = step_mark(&memory), C = model->config.d_model;
     size_t text_rows = batch->B * model->encoder.length, image_rows = batch->B * model->decoder.length;
 
     stack_activations encoder, decoder;
     stack_take(&p, &model->encoder, &encoder);
-    stack_forward(&p, &model->encoder, &encoder, batch->input_ids, NULL, batch->attention_mask);
+    stack_forward(&p, &model->encoder, &encoder, batch->input_ids, (numbers){0}, batch->attention_mask);
     stack_take(&p, &model->decoder, &decoder);
     stack_forward(&p, &model->decoder, &decoder, batch->decoder_input_ids, encoder.hidden, batch->attention_mask);
 
@@ -62,21 +64,24 @@ double seq2seq_forward_backward(seq2seq *model, const seq2seq_batch *batch, cons
     memset(dencoder_hidden, 0, text_rows * C * sizeof(float));
     stack_backward(&p, &model->decoder, &decoder, dhidden, batch->decoder_input_ids, encoder.hidden, dencoder_hidden,
                    batch->attention_mask);
-    stack_backward(&p, &model->encoder, &encoder, dencoder_hidden, batch->input_ids, NULL, NULL, batch->attention_mask);
+    stack_backward(&p, &model->encoder, &encoder, dencoder_hidden, batch->input_ids, (numbers){0}, NULL, batch->attention_mask);
     step_release(&memory, start);
     return loss;
 }
 
-double seq2seq_evaluate(const seq2seq *model, const seq2seq_batch *batch, float *encoder_hidden, float *logits, float *losses,
-                        limn_arena *arena) {
+double seq2seq_evaluate(const seq2seq *model, const seq2seq_batch *batch, nn_precision precision, float *encoder_hidden,
+                        float *logits, float *losses, limn_arena *arena) {
     step_memory memory = {.arena = arena};
-    pass p = {.model = model, .B = batch->B, .keep = KEEP_NOTHING, .memory = &memory};
+    pass p = {.model = model, .B = batch->B, .keep = KEEP_NOTHING, .precision = precision, .memory = &memory};
     size_t start = step_mark(&memory), text_floats = batch->B * model->encoder.length * model->config.d_model;
 
     stack_activations encoder, decoder;
     stack_take(&p, &model->encoder, &encoder);
-    stack_forward(&p, &model->encoder, &encoder, batch->input_ids, NULL, batch->attention_mask);
-    if (encoder_hidden != NULL) memcpy(encoder_hidden, encoder.hidden, text_floats * sizeof(float));
+    stack_forward(&p, &model->encoder, &encoder, batch->input_ids, (numbers){0}, batch->attention_mask);
+    if (encoder_hidden != NULL && encoder.hidden.f32 != NULL)
+        memcpy(encoder_hidden, encoder.hidden.f32, text_floats * sizeof(float));
+    else if (encoder_hidden != NULL)
+        expand_bf16(encoder_hidden, encoder.hidden.bf16, text_floats);
     stack_take(&p, &model->decoder, &decoder);
     stack_forward(&p, &model->decoder, &decoder, batch->decoder_input_ids, encoder.hidden, batch->attention_mask);
     double loss = loss_head(&p, NULL, losses, logits, decoder.hidden, batch->labels, 0);

@@ -107,6 +107,8 @@ typedef int (*train_set_reader)(void *self, bool valid, const limn_strings *path
 int train_read_sets(const train_options *options, const char *ending, json_t *inputs, void *self, train_set_reader read,
                     limn_error *error);
 
+/* A hash of those of these files (NULL-terminated names) that are in the folder, by their contents. */
+int train_hash_files(const char *directory, const char *const *names, char out_hex[65], limn_error *error);
 /* Copies a file by hard link where the file system can, else by copying. */
 int train_link_or_copy(const char *from, const char *to, limn_error *error);
 #endif

@@ -12,16 +12,18 @@ typedef struct {
     limn_arena *arena;
 } bench;
 
-static int allocate(bench *self, const seq2seq_config *config, size_t B, limn_error *error) {
-    size_t text = B * config->max_text_length, image = B * config->image_length, size = seq2seq_get_parameters(self->model)->size;
+static int allocate(bench *self, const seq2seq_config *config, size_t B, nn_precision precision, limn_error *error) {
+    size_t text = B * config->max_text_length, image = B * config->image_length,
+           size = seq2seq_get_parameters(self->model)->size;
     self->m = limn_allocate(size, sizeof *self->m, error);
     self->v = limn_allocate(size, sizeof *self->v, error);
     self->input_ids = limn_allocate(text, sizeof *self->input_ids, error);
     self->attention_mask = limn_allocate(text, sizeof *self->attention_mask, error);
     self->decoder_input_ids = limn_allocate(image, sizeof *self->decoder_input_ids, error);
     self->labels = limn_allocate(image, sizeof *self->labels, error);
-    self->arena = limn_arena_create(seq2seq_activation_floats(config, B) * sizeof(float), error);
-    if (!self->m || !self->v || !self->input_ids || !self->attention_mask || !self->decoder_input_ids || !self->labels || !self->arena)
+    self->arena = limn_arena_create(seq2seq_activation_floats(config, B, precision) * sizeof(float), error);
+    if (!self->m || !self->v || !self->input_ids || !self->attention_mask || !self->decoder_input_ids || !self->labels ||
+        !self->arena)
         return -1;
     for (size_t i = 0; i < text; i++) {
         self->input_ids[i] = (int32_t)limn_random_below(1, 0, i, config->encoder_vocab_size);
@@ -32,21 +34,23 @@ static int allocate(bench *self, const seq2seq_config *config, size_t B, limn_er
     return 0;
 }
 
-static void run_steps(bench *self, size_t batch, size_t steps, train_measurement *out) {
+static void run_steps(bench *self, size_t batch, size_t steps, nn_precision precision, train_measurement *out) {
     parameters *weights = seq2seq_get_parameters(self->model);
-    train_settings settings = {.schedule = {.learning_rate = 1e-4, .steps = steps}, .max_grad_norm = 1,
+    train_settings settings = {.schedule = {.learning_rate = 1e-4, .steps = steps},
+                               .max_grad_norm = 1,
                                .adamw = {.beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8}};
     seq2seq_batch data = {batch, self->input_ids, self->attention_mask, self->decoder_input_ids, self->labels};
     for (uint64_t step = 1; step <= steps + 1 && !limn_stop_requested(); step++) {
         double begin = limn_seconds();
-        seq2seq_step_options options = {1.0f, 1, step, 0};
+        seq2seq_step_options options = {.grad_scale = 1.0f, .seed = 1, .step = step, .precision = precision};
         parameters_zero_grads(weights);
         double loss = seq2seq_forward_backward(self->model, &data, &options, self->arena);
         limn_arena_release(self->arena, 0);
         train_adamw(weights, self->m, self->v, &settings, step);
         double seconds = limn_seconds() - begin;
         /* The first step touches memory for the first time. */
-        limn_log(LIMN_LOG_INFO, "step %llu%s: %.3f s, loss %.4f", (unsigned long long)step, step == 1 ? " (warm-up)" : "", seconds, loss);
+        limn_log(LIMN_LOG_INFO, "step %llu%s: %.3f s, loss %.4f", (unsigned long long)step, step == 1 ? " (warm-up)" : "",
+                 seconds, loss);
         if (step > 1 && (step == 2 || seconds < out->seconds)) out->seconds = seconds;
     }
 }
@@ -75,18 +79,19 @@ int train_read_seq2seq(const char *path, seq2seq_config *config, limn_error *err
     return status;
 }
 
-int train_measure_seq2seq(const char *path, size_t batch, size_t steps, train_measurement *out, limn_error *error) {
+int train_measure_seq2seq(const char *path, nn_precision precision, size_t batch, size_t steps, train_measurement *out,
+                          limn_error *error) {
     *out = (train_measurement){.batch = batch};
     seq2seq_config config;
     bench self = {0};
     int status = train_read_seq2seq(path, &config, error);
     if (status == 0) {
         self.model = seq2seq_create(&config, 1, true, error);
-        status = self.model ? allocate(&self, &config, batch, error) : -1;
+        status = self.model ? allocate(&self, &config, batch, precision, error) : -1;
         out->flops = seq2seq_training_flops(&config, batch, NULL);
         seq2seq_config_free(&config);
     }
-    if (status == 0) run_steps(&self, batch, steps, out);
+    if (status == 0) run_steps(&self, batch, steps, precision, out);
     if (status == 0 && limn_stop_requested()) status = limn_fail(error, "stopped before it was measured");
     seq2seq_free(self.model);
     limn_arena_destroy(self.arena);

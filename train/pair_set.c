@@ -1,114 +1,262 @@
-#include "train/data.h"
+#include "train/pair_set.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-/* Sizes of all shards together, so that everything is allocated once. */
-typedef struct {
-    size_t pictures, captions, bytes;
-} totals;
+/* Lines that are read at once: about 10 MB. */
+enum { LINES_AT_ONCE = 8192 };
+static const unsigned char HDF5_BEGIN[] = {0x89, 'H', 'D', 'F'};
 
-static int check_shard(const char *path, const token_shard *shard, size_t length, size_t codebook_size, const char *vqgan_sha256,
-                       limn_error *error) {
-    if (strcmp(shard->vqgan_sha256, vqgan_sha256) != 0)
-        return limn_fail(error, "%s: was made with another VQGAN (%.12s…, not %.12s…); encode the pictures again or give that --vqgan",
-                         path, shard->vqgan_sha256, vqgan_sha256);
-    if (shard->length != length || shard->codebook_size > codebook_size)
-        return limn_fail(error, "%s: has %zu tokens a picture from a codebook of %zu, the configuration wants %zu from %zu", path,
-                         shard->length, shard->codebook_size, length, codebook_size);
+/* ---------------------------------------------------------------- sources */
+
+static bool ends_with(const char *text, const char *ending) {
+    size_t size = strlen(text), end = strlen(ending);
+    return size >= end && strcmp(text + size - end, ending) == 0;
+}
+
+/* By its first bytes; by its name when it is too short to have them. */
+static int is_shard(const char *path, bool *out, limn_error *error) {
+    unsigned char begin[sizeof HDF5_BEGIN];
+    FILE *stream = fopen(path, "rb");
+    if (!stream)
+        return limn_fail(error, limn_file_exists(path) ? "%s: cannot be opened; may this user read it?" : "%s: no such file",
+                         path);
+    *out = fread(begin, 1, sizeof begin, stream) == sizeof begin && memcmp(begin, HDF5_BEGIN, sizeof begin) == 0;
+    if (ends_with(path, ".h5")) *out = true;
+    fclose(stream);
     return 0;
 }
 
-/* Groups a shard's captions by picture (a stable counting sort) behind what the set holds already. */
-static int append_shard(pair_set *set, totals *at, const char *path, const token_shard *shard, limn_error *error) {
-    memcpy(set->tokens + at->pictures * set->length, shard->tokens, shard->count * set->length * sizeof *set->tokens);
-    uint64_t *start = set->caption_start + at->pictures;
-    for (size_t n = 0; n <= shard->count; n++) start[n] = 0;
-    for (size_t m = 0; m < shard->captions; m++) start[shard->caption_row[m] + 1]++;
-    for (size_t n = 0; n < shard->count; n++)
-        if (!start[n + 1]) return limn_fail(error, "%s: picture %zu has no caption; encode the pictures again", path, n);
-    start[0] = at->captions;
-    for (size_t n = 0; n < shard->count; n++) start[n + 1] += start[n];
-
-    uint64_t *next = limn_allocate(shard->count, sizeof *next, error);
-    uint32_t *order = limn_allocate(shard->captions, sizeof *order, error);
-    if (!next || !order) {
-        free(next);
-        free(order);
-        return -1;
+static int add_sources(limn_buffer *sources, const char *path, limn_error *error) {
+    bool shard = false;
+    token_lines_part *parts = NULL;
+    size_t count = 1;
+    if (is_shard(path, &shard, error)) return -1;
+    if (!shard && token_lines_cut(path, LINES_AT_ONCE, &parts, &count, error)) return -1;
+    int status = 0;
+    for (size_t i = 0; status == 0 && i < count; i++) {
+        pair_source source = {.path = path, .is_lines = !shard};
+        if (!shard) source.part = parts[i];
+        status = limn_buffer_append(sources, &source, sizeof source, error);
     }
-    for (size_t n = 0; n < shard->count; n++) next[n] = start[n] - at->captions;
-    for (size_t m = 0; m < shard->captions; m++) order[next[shard->caption_row[m]]++] = (uint32_t)m;
-    for (size_t i = 0; i < shard->captions; i++) {
-        uint64_t from = shard->caption_offsets[order[i]], size = shard->caption_offsets[order[i] + 1] - from;
-        set->caption_offset[at->captions++] = at->bytes;
-        memcpy(set->caption_bytes + at->bytes, shard->caption_bytes + from, size);
-        at->bytes += size;
-    }
-    set->caption_offset[at->captions] = at->bytes;
-    at->pictures += shard->count;
-    free(next);
-    free(order);
-    return 0;
-}
-
-static int count_shards(const limn_strings *paths, totals *sum, size_t length, size_t codebook_size, const char *vqgan_sha256,
-                        limn_error *error) {
-    for (size_t i = 0; i < paths->count; i++) {
-        token_shard shard;
-        if (token_shard_read(paths->items[i], &shard, error)) return -1;
-        int status = check_shard(paths->items[i], &shard, length, codebook_size, vqgan_sha256, error);
-        if (status == 0) {
-            sum->pictures += shard.count;
-            sum->captions += shard.captions;
-            sum->bytes += shard.captions ? shard.caption_offsets[shard.captions] : 0;
-        }
-        token_shard_free(&shard);
-        if (status) return -1;
-    }
-    if (!sum->pictures) return limn_fail(error, "%s: holds no pairs; look at the statistics that limn-encode wrote", paths->items[0]);
-    return 0;
-}
-
-int pair_set_read(pair_set *set, const limn_strings *paths, size_t length, size_t codebook_size, const char *vqgan_sha256,
-                  limn_error *error) {
-    *set = (pair_set){.length = length};
-    totals sum = {0}, at = {0};
-    size_t tokens;
-    if (count_shards(paths, &sum, length, codebook_size, vqgan_sha256, error)) return -1;
-    set->count = sum.pictures;
-    int status = limn_multiply(sum.pictures, length, &tokens, error);
-    if (status == 0) {
-        set->tokens = limn_allocate(tokens, sizeof *set->tokens, error);
-        set->caption_start = limn_allocate(sum.pictures + 1, sizeof *set->caption_start, error);
-        set->caption_offset = limn_allocate(sum.captions + 1, sizeof *set->caption_offset, error);
-        set->caption_bytes = limn_allocate(sum.bytes + 1, 1, error);
-        if (!set->tokens || !set->caption_start || !set->caption_offset || !set->caption_bytes) status = -1;
-    }
-    for (size_t i = 0; status == 0 && i < paths->count; i++) {
-        token_shard shard;
-        status = token_shard_read(paths->items[i], &shard, error);
-        if (status) break;
-        if (shard.count > sum.pictures - at.pictures || shard.captions > sum.captions - at.captions)
-            status = limn_fail(error, "%s: changed while it was read; run again", paths->items[i]);
-        else status = append_shard(set, &at, paths->items[i], &shard, error);
-        token_shard_free(&shard);
-    }
-    if (status) pair_set_free(set);
+    free(parts);
     return status;
 }
 
-void pair_set_free(pair_set *set) {
-    free(set->tokens);
-    free(set->caption_start);
-    free(set->caption_offset);
-    free(set->caption_bytes);
-    *set = (pair_set){0};
+static int list_sources(pair_set *self, limn_error *error) {
+    limn_buffer sources = {0};
+    int status = 0;
+    for (size_t i = 0; status == 0 && i < self->paths.count; i++) status = add_sources(&sources, self->paths.items[i], error);
+    if (status) {
+        limn_buffer_free(&sources);
+        return -1;
+    }
+    self->count = sources.size / sizeof *self->sources;
+    self->sources = (pair_source *)(void *)sources.data;
+    for (size_t i = 0; i < self->count; i++) self->has_lines = self->has_lines || self->sources[i].is_lines;
+    return 0;
 }
 
-const char *pair_set_caption(const pair_set *set, size_t n, uint64_t choice, size_t *out_size) {
-    uint64_t first = set->caption_start[n], count = set->caption_start[n + 1] - first;
-    uint64_t m = first + choice % count;
-    *out_size = set->caption_offset[m + 1] - set->caption_offset[m];
-    return set->caption_bytes + set->caption_offset[m];
+/* ---------------------------------------------------------------- reading a source and choosing its pictures */
+
+static int check_shard(const pair_needs *needs, const char *path, const token_shard *shard, limn_error *error) {
+    if (needs->vqgan_sha256 && strcmp(shard->vqgan_sha256, needs->vqgan_sha256) != 0)
+        return limn_fail(error,
+                         "%s: was made with another VQGAN (%.12s…, not %.12s…); encode the pictures again or give that --vqgan",
+                         path, shard->vqgan_sha256, needs->vqgan_sha256);
+    if (shard->length != needs->length || shard->codebook_size > needs->codebook_size)
+        return limn_fail(error, "%s: has %zu tokens a picture from a codebook of %zu, the configuration wants %zu from %zu",
+                         path, shard->length, shard->codebook_size, needs->length, needs->codebook_size);
+    return 0;
+}
+
+/* All of a source, or of a shard only what the choice needs. */
+static int read_source(const pair_needs *needs, const pair_source *source, bool whole, token_shard *shard, limn_error *error) {
+    if (source->is_lines) {
+        const char *columns[PAIR_FILTERS_MAX];
+        for (size_t i = 0; i < needs->filter_count; i++) columns[i] = needs->filters[i].column;
+        return token_lines_read(source->path, &source->part, needs->length, needs->codebook_size, columns, needs->filter_count,
+                                shard, error);
+    }
+    if (whole ? token_shard_read(source->path, shard, error) : token_shard_read_columns(source->path, shard, error)) return -1;
+    if (check_shard(needs, source->path, shard, error) == 0) return 0;
+    token_shard_free(shard);
+    return -1;
+}
+
+static int fail_column(const pair_filter *filter, const char *path, const token_shard *shard, limn_error *error) {
+    limn_buffer there = {0};
+    for (size_t i = 0; i < shard->columns && there.size < 400; i++)
+        limn_buffer_printf(&there, NULL, "%s%s", i ? ", " : "", shard->column_names[i]);
+    limn_fail_usage(error, "%s: has no column '%s' for %s; its columns are: %s", path, filter->column, filter->option,
+                    there.size ? there.data : "none");
+    limn_buffer_free(&there);
+    return -1;
+}
+
+static int apply_filter(const pair_filter *filter, const char *path, const token_shard *shard, bool *taken, limn_error *error) {
+    size_t column = 0;
+    while (column < shard->columns && strcmp(shard->column_names[column], filter->column) != 0) column++;
+    if (column == shard->columns) return fail_column(filter, path, shard, error);
+    const float *values = shard->column_values[column];
+    for (size_t n = 0; n < shard->count; n++)
+        if (!(values[n] >= filter->min && values[n] <= filter->max)) taken[n] = false;
+    return 0;
+}
+
+/* taken is (shard->count). */
+static int choose(const pair_needs *needs, const char *path, const token_shard *shard, bool *taken, size_t *out_count,
+                  limn_error *error) {
+    for (size_t n = 0; n < shard->count; n++) taken[n] = true;
+    for (size_t i = 0; i < needs->filter_count; i++)
+        if (apply_filter(&needs->filters[i], path, shard, taken, error)) return -1;
+    bool *captioned = limn_allocate(shard->count, sizeof *captioned, error);
+    if (!captioned) return -1;
+    for (size_t m = 0; m < shard->captions; m++) captioned[shard->caption_row[m]] = true;
+    int status = 0;
+    *out_count = 0;
+    for (size_t n = 0; status == 0 && n < shard->count; n++) {
+        if (taken[n] && !captioned[n])
+            status = limn_fail(error, "%s: picture %zu has no caption; encode the pictures again", path, n);
+        *out_count += taken[n];
+    }
+    free(captioned);
+    return status;
+}
+
+/* Reads a source and says which of its pictures are taken; the caller frees both. */
+static int read_and_choose(const pair_needs *needs, const pair_source *source, bool whole, token_shard *shard, bool **taken,
+                           size_t *out_count, limn_error *error) {
+    *taken = NULL;
+    if (read_source(needs, source, whole, shard, error)) return -1;
+    *taken = limn_allocate(shard->count, sizeof **taken, error);
+    if (*taken && choose(needs, source->path, shard, *taken, out_count, error) == 0) return 0;
+    free(*taken);
+    token_shard_free(shard);
+    return -1;
+}
+
+/* ---------------------------------------------------------------- opening */
+
+static int count_source(pair_set *self, size_t i, uint64_t *left_out, limn_error *error) {
+    token_shard shard;
+    bool *taken;
+    size_t count;
+    if (read_and_choose(&self->needs, &self->sources[i], false, &shard, &taken, &count, error)) return -1;
+    self->pairs[i] = count;
+    *left_out = shard.count - count;
+    free(taken);
+    token_shard_free(&shard);
+    return 0;
+}
+
+/* Of several sources with faults the first is named, whichever thread meets it. */
+static int count_sources(pair_set *self, limn_error *error) {
+    size_t first_bad = SIZE_MAX, threads = limn_get_threads();
+    uint64_t left_out = 0;
+#pragma omp parallel for schedule(dynamic) num_threads((int)threads) reduction(+ : left_out)
+    for (size_t i = 0; i < self->count; i++) {
+        limn_error why = {0};
+        size_t bad;
+        uint64_t left = 0;
+#pragma omp atomic read
+        bad = first_bad;
+        if (bad < i || limn_stop_requested()) continue;
+        int failed = count_source(self, i, &left, &why);
+        left_out += left;
+        if (!failed) continue;
+#pragma omp critical(count_sources)
+        if (i < first_bad) {
+#pragma omp atomic write
+            first_bad = i;
+            if (error) *error = why;
+        }
+    }
+    if (first_bad != SIZE_MAX) return -1;
+    if (limn_stop_requested()) return limn_fail(error, "stopped while the pairs were counted");
+    self->left_out = left_out;
+    for (size_t i = 0; i < self->count; i++) self->total += self->pairs[i];
+    return 0;
+}
+
+static int fail_empty(const pair_set *self, limn_error *error) {
+    const pair_needs *needs = &self->needs;
+    if (!self->left_out)
+        return limn_fail(error, "%s: holds no pairs; look at the statistics that limn-encode wrote", self->paths.items[0]);
+    limn_buffer names = {0};
+    for (size_t i = 0; i < needs->filter_count; i++)
+        limn_buffer_printf(&names, NULL, "%s%s from %g to %g", i ? ", " : "", needs->filters[i].column, needs->filters[i].min,
+                           needs->filters[i].max);
+    limn_fail(error, "%s: none of %llu pictures passes the filter (%s); ask for less", self->paths.items[0],
+              (unsigned long long)self->left_out, names.size ? names.data : "");
+    limn_buffer_free(&names);
+    return -1;
+}
+
+int pair_set_open(pair_set *self, const limn_strings *given, const pair_needs *needs, limn_error *error) {
+    *self = (pair_set){.needs = *needs};
+    int status = limn_expand_folders(given, "{.h5,.jsonl,.jsonl.gz}", &self->paths, error);
+    if (status == 0) status = list_sources(self, error);
+    if (status == 0 && !(self->pairs = limn_allocate(self->count, sizeof *self->pairs, error))) status = -1;
+    if (status == 0) status = count_sources(self, error);
+    if (status == 0 && !self->total) status = fail_empty(self, error);
+    if (status) pair_set_close(self);
+    return status;
+}
+
+void pair_set_close(pair_set *self) {
+    limn_strings_free(&self->paths);
+    free(self->sources);
+    free(self->pairs);
+    *self = (pair_set){0};
+}
+
+void pair_set_digest(const pair_set *self, char out_hex[65]) {
+    limn_sha256(self->pairs, self->count * sizeof *self->pairs, out_hex);
+}
+
+/* ---------------------------------------------------------------- reading */
+
+static int add_source(const pair_set *self, size_t number, pair_block *block, limn_error *error) {
+    const pair_source *source = &self->sources[number];
+    token_shard shard;
+    bool *taken;
+    size_t count;
+    if (read_and_choose(&self->needs, source, true, &shard, &taken, &count, error)) return -1;
+    int status = 0;
+    if (count != self->pairs[number])
+        status = limn_fail(
+            error,
+            "%s: has another number of pairs than when this command began (%zu, not %llu); put back the file that was there",
+            source->path, count, (unsigned long long)self->pairs[number]);
+    else
+        status = pair_block_add(block, &shard, taken, count, error);
+    free(taken);
+    token_shard_free(&shard);
+    return status;
+}
+
+int pair_set_read(const pair_set *self, const uint64_t *numbers, size_t count, uint64_t pairs, pair_block *block,
+                  limn_error *error) {
+    if (pair_block_create(block, (size_t)pairs, self->needs.length, error)) return -1;
+    for (size_t i = 0; i < count; i++) {
+        if (!self->pairs[numbers[i]]) continue;
+        if (add_source(self, (size_t)numbers[i], block, error)) {
+            pair_block_free(block);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int pair_set_caption(const pair_set *self, uint64_t n, limn_buffer *out, limn_error *error) {
+    uint64_t source = 0;
+    pair_block block;
+    size_t size;
+    if (n >= self->total) return limn_fail(error, "there is no pair %llu", (unsigned long long)n);
+    while (n >= self->pairs[source]) n -= self->pairs[source++];
+    if (pair_set_read(self, &source, 1, self->pairs[source], &block, error)) return -1;
+    const char *caption = pair_block_caption(&block, (size_t)n, 0, &size);
+    int status = limn_buffer_append(out, caption, size, error);
+    pair_block_free(&block);
+    return status;
 }

@@ -1,8 +1,8 @@
 /* limn-train: caption tokens to picture tokens. */
 #include "seq2seq/seq2seq.h"
 #include "tokenizer/tokenizer.h"
-#include "train/data.h"
 #include "train/loop.h"
+#include "train/pair_data.h"
 #include "train/seq2seq_samples.h"
 #include "vqgan/vqgan.h"
 
@@ -10,40 +10,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const OWN_KEYS[] = {"condition_dropout", "sample_prompts", "sample_guidance", "sample_top_k", NULL};
+/* What decides how captions become tokens. tokenizer.json stands for vocab.json and merges.txt where it is there. */
+static const char *const TOKENIZER_FILES[] = {"tokenizer.json", "special_tokens_map.json", "tokenizer_config.json",
+                                              TEXT_NORMALIZER_WORDS, NULL};
+static const char *const PLAIN_TOKENIZER_FILES[] = {"vocab.json", "merges.txt", "special_tokens_map.json",
+                                                    "tokenizer_config.json", TEXT_NORMALIZER_WORDS, NULL};
+static const char *const OWN_KEYS[] = {"precision", "sample_prompts", "sample_guidance", "sample_top_k", NULL};
 static const char *const VQGAN_FILES[] = {"config.json", "model.safetensors", NULL};
 
 typedef struct {
     train_settings settings;
-    double condition_dropout; /* share of captions that are replaced by the empty one, for guidance (arXiv 2207.12598) */
+    pair_settings of_data;
+    nn_precision precision;
     seq2seq *model;
     caption_encoder captions;
     const char *words; /* its folder, whose word frequencies go into every model folder */
     vqgan *pictures;   /* the shards must have been made by it */
     const char *vqgan; /* its folder, whose files go into every model folder */
-    pair_set data, valid;
+    pair_data data;
     float *m, *v; /* AdamW's moments */
     limn_arena *arena;
-    uint64_t *order, epoch;
+    uint64_t rehearsals;
     int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels; /* of one forward pass */
     double loss;
     train_metric *metrics;
     seq2seq_samples samples;
     train_run folder;
 } seq2seq_run;
-
-static int fill_row(seq2seq_run *run, const pair_set *set, size_t row, size_t n, uint64_t choice, bool blank,
-                    limn_error *error) {
-    const seq2seq_config *config = seq2seq_get_config(run->model);
-    size_t S = config->max_text_length, T = config->image_length, size = 0;
-    const char *caption = pair_set_caption(set, n, choice, &size);
-    int32_t *ids = run->input_ids + row * S, *mask = run->attention_mask + row * S;
-    if (blank ? caption_encoder_encode_blank(&run->captions, ids, mask, S, error)
-              : caption_encoder_encode(&run->captions, caption, size, ids, mask, S, error))
-        return -1;
-    for (size_t t = 0; t < T; t++) run->labels[row * T + t] = set->tokens[n * T + t];
-    return 0;
-}
 
 static seq2seq_batch batch_of(seq2seq_run *run, size_t B) {
     seq2seq_shift_right(seq2seq_get_config(run->model), run->decoder_input_ids, run->labels, B);
@@ -54,20 +47,17 @@ static seq2seq_batch batch_of(seq2seq_run *run, size_t B) {
 static int accumulate(seq2seq_run *run, uint64_t step, limn_error *error) {
     const train_settings *settings = &run->settings;
     size_t B = settings->batch_size;
-    uint64_t blank_stream = limn_random_stream("blank captions"), choice_stream = limn_random_stream("caption choice");
     parameters_zero_grads(seq2seq_get_parameters(run->model));
     run->loss = 0;
     for (size_t pass = 0; pass < settings->accumulation; pass++) {
         uint64_t first = ((step - 1) * settings->accumulation + pass) * B;
-        for (size_t row = 0; row < B; row++) {
-            uint64_t draw = first + row;
-            size_t n = data_order_at(run->order, &run->epoch, run->data.count, settings->seed, draw);
-            bool blank = limn_random_uniform(settings->seed, blank_stream, draw) < (float)run->condition_dropout;
-            if (fill_row(run, &run->data, row, n, limn_random_u32(settings->seed, choice_stream, draw), blank, error))
-                return -1;
-        }
+        if (pair_stream_fill(run->data.stream, first, B, run->input_ids, run->attention_mask, run->labels, error)) return -1;
         seq2seq_batch batch = batch_of(run, B);
-        seq2seq_step_options options = {1.0f / (float)settings->accumulation, settings->seed, step, pass};
+        seq2seq_step_options options = {.grad_scale = 1.0f / (float)settings->accumulation,
+                                        .seed = settings->seed,
+                                        .step = step,
+                                        .micro_batch = pass,
+                                        .precision = run->precision};
         run->loss += seq2seq_forward_backward(run->model, &batch, &options, run->arena) / (double)settings->accumulation;
         limn_arena_release(run->arena, 0);
     }
@@ -76,34 +66,47 @@ static int accumulate(seq2seq_run *run, uint64_t step, limn_error *error) {
 
 static int rehearse(void *self, limn_error *error) {
     seq2seq_run *run = self;
-    return accumulate(run, 1, error);
+    return accumulate(run, ++run->rehearsals, error);
 }
 
 static int step(void *self, uint64_t number, limn_error *error) {
     seq2seq_run *run = self;
+    double begin = limn_seconds(), waited = pair_stream_waited(run->data.stream);
     if (accumulate(run, number, error)) return -1;
     train_before_update(&run->folder);
     float norm = train_adamw(seq2seq_get_parameters(run->model), run->m, run->v, &run->settings, number);
     run->metrics[0].value = (float)run->loss;
     run->metrics[1].value = norm;
+    run->metrics[2].value = (float)((pair_stream_waited(run->data.stream) - waited) / (limn_seconds() - begin));
     return 0;
 }
 
-/* Mean loss over all pairs of the validation set, each with its first caption. */
-static int validate(void *self, json_t *line, limn_error *error) {
-    seq2seq_run *run = self;
+/* Mean loss over all pairs of a set kept from training, each with its first caption. */
+static int measure_loss(seq2seq_run *run, valid_set *kept, double *out, limn_error *error) {
+    size_t B = run->settings.batch_size, count = (size_t)kept->set.total;
     double sum = 0;
-    size_t B = run->settings.batch_size;
-    for (size_t first = 0; first < run->valid.count; first += B) {
-        size_t rows = run->valid.count - first < B ? run->valid.count - first : B;
-        for (size_t row = 0; row < rows; row++)
-            if (fill_row(run, &run->valid, row, first + row, 0, false, error)) return -1;
+    uint64_t begin = kept->next - kept->next % count; /* every epoch of such a stream is the same */
+    for (size_t first = 0; first < count; first += B) {
+        size_t rows = count - first < B ? count - first : B;
+        if (pair_stream_fill(kept->stream, begin + first, rows, run->input_ids, run->attention_mask, run->labels, error)) return -1;
         seq2seq_batch batch = batch_of(run, rows);
-        sum += (double)rows * seq2seq_evaluate(run->model, &batch, NULL, NULL, NULL, run->arena);
+        sum += (double)rows * seq2seq_evaluate(run->model, &batch, run->precision, NULL, NULL, NULL, run->arena);
         limn_arena_release(run->arena, 0);
     }
-    double mean = sum / (double)run->valid.count;
-    json_object_set_new(line, "valid_loss", isfinite(mean) ? json_real(mean) : json_null());
+    kept->next = begin + count;
+    *out = sum / (double)count;
+    return 0;
+}
+
+static int validate(void *self, json_t *line, limn_error *error) {
+    seq2seq_run *run = self;
+    for (size_t i = 0; i < run->data.valid_count; i++) {
+        valid_set *kept = &run->data.valid[i];
+        double mean;
+        if (measure_loss(run, kept, &mean, error)) return -1;
+        if (i == 0) json_object_set_new(line, "valid_loss", isfinite(mean) ? json_real(mean) : json_null());
+        json_object_set_new(line, kept->metric, isfinite(mean) ? json_real(mean) : json_null());
+    }
     return 0;
 }
 
@@ -112,19 +115,23 @@ static int sample(void *self, picture *out, limn_error *error) {
     return seq2seq_samples_draw(&run->samples, run->model, run->pictures, out, error);
 }
 
-/* What is drawn: sample_prompts, or captions from all over the validation set. */
+/* What is drawn: sample_prompts, or captions from all over the first set kept from training. */
 static int choose_samples(seq2seq_run *run, const json_t *section, const char *file, limn_error *error) {
-    if (seq2seq_samples_create(&run->samples, seq2seq_get_config(run->model)->max_text_length, error) ||
-        seq2seq_samples_add_prompts(&run->samples, &run->captions, section, file, error))
+    seq2seq_samples *samples = &run->samples;
+    if (seq2seq_samples_create(samples, seq2seq_get_config(run->model)->max_text_length, error) ||
+        seq2seq_samples_add_prompts(samples, &run->captions, section, file, error))
         return -1;
-    size_t count = run->valid.count < SAMPLE_CAPTIONS ? run->valid.count : SAMPLE_CAPTIONS;
-    if (run->samples.options.count) return 0;
-    for (size_t i = 0; i < count; i++) {
-        size_t size;
-        const char *caption = pair_set_caption(&run->valid, i * run->valid.count / count, 0, &size);
-        if (seq2seq_samples_add(&run->samples, &run->captions, caption, size, error)) return -1;
+    if (samples->options.count || !run->data.valid_count || !run->settings.sample_every) return 0;
+    const pair_set *kept = &run->data.valid[0].set;
+    uint64_t count = kept->total < SAMPLE_CAPTIONS ? kept->total : SAMPLE_CAPTIONS;
+    int status = 0;
+    for (uint64_t i = 0; status == 0 && i < count; i++) {
+        limn_buffer caption = {0};
+        status = pair_set_caption(kept, i * kept->total / count, &caption, error);
+        if (status == 0) status = seq2seq_samples_add(samples, &run->captions, caption.data, caption.size, error);
+        limn_buffer_free(&caption);
     }
-    return 0;
+    return status;
 }
 
 static int save(void *self, const char *directory, limn_error *error) {
@@ -154,43 +161,31 @@ static int load(void *self, const char *directory, limn_error *error) {
     return status;
 }
 
-static int read_set(void *self, bool valid, const limn_strings *paths, size_t *count, limn_error *error) {
-    seq2seq_run *run = self;
-    pair_set *set = valid ? &run->valid : &run->data;
-    if (pair_set_read(set, paths, vqgan_token_count(run->pictures), vqgan_get_config(run->pictures)->n_embed,
-                      vqgan_get_sha256(run->pictures), error))
-        return -1;
-    *count = set->count;
-    return 0;
-}
-
 static int allocate(seq2seq_run *run, limn_error *error) {
     const seq2seq_config *config = seq2seq_get_config(run->model);
     size_t B = run->settings.batch_size, S = config->max_text_length, T = config->image_length;
     size_t size = seq2seq_get_parameters(run->model)->size;
     run->m = limn_allocate(size, sizeof *run->m, error);
     run->v = limn_allocate(size, sizeof *run->v, error);
-    run->order = limn_allocate(run->data.count, sizeof *run->order, error);
     run->input_ids = limn_allocate(B * S, sizeof *run->input_ids, error);
     run->attention_mask = limn_allocate(B * S, sizeof *run->attention_mask, error);
     run->decoder_input_ids = limn_allocate(B * T, sizeof *run->decoder_input_ids, error);
     run->labels = limn_allocate(B * T, sizeof *run->labels, error);
-    run->arena = limn_arena_create(seq2seq_activation_floats(config, B) * sizeof(float), error);
-    return run->m && run->v && run->order && run->input_ids && run->attention_mask && run->decoder_input_ids && run->labels &&
+    run->arena = limn_arena_create(seq2seq_activation_floats(config, B, run->precision) * sizeof(float), error);
+    return run->m && run->v && run->input_ids && run->attention_mask && run->decoder_input_ids && run->labels &&
                    run->arena
                ? 0
                : -1;
 }
 
 static void release(seq2seq_run *run) {
+    pair_data_close(&run->data); /* its threads use the rest */
     seq2seq_free(run->model);
     caption_encoder_free(&run->captions);
     vqgan_free(run->pictures);
-    pair_set_free(&run->data);
-    pair_set_free(&run->valid);
     limn_arena_destroy(run->arena);
     seq2seq_samples_free(&run->samples);
-    void *blocks[] = {run->m, run->v, run->order, run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
+    void *blocks[] = {run->m, run->v, run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
 
@@ -209,15 +204,29 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
                                      .keep_best = true,
                                      .max_loss_rise = 3,
                                      .seed = 1};
-    run->condition_dropout = 0.1;
     sampling_options *drawing = &run->samples.options;
     *drawing = (sampling_options){.guidance = 3, .temperature = 1, .top_k = 256, .top_p = 1};
-    if (!section || train_settings_read(&run->settings, section, file, OWN_KEYS, error) ||
-        limn_json_get_float(section, file, "condition_dropout", 0, 1, &run->condition_dropout, error) ||
+    const char *precision = "fp32", *keys[32];
+    size_t count = 0;
+    for (size_t i = 0; PAIR_KEYS[i]; i++) keys[count++] = PAIR_KEYS[i];
+    for (size_t i = 0; OWN_KEYS[i]; i++) keys[count++] = OWN_KEYS[i];
+    keys[count] = NULL;
+    if (!section || train_settings_read(&run->settings, section, file, keys, error) ||
+        pair_settings_read(&run->of_data, section, file, error) ||
+        limn_json_get_string(section, file, "precision", "fp32|bf16", &precision, error) ||
         limn_json_get_float(section, file, "sample_guidance", -1e3, 1e3, &drawing->guidance, error) ||
         limn_json_get_size(section, file, "sample_top_k", 0, SIZE_MAX / 2, &drawing->top_k, error))
         return -1;
     drawing->seed = run->settings.seed; /* the same at every step: one sees what has changed */
+    return nn_precision_parse(&run->precision, precision, error);
+}
+
+static int note_tokenizer(const char *directory, json_t *inputs, limn_error *error) {
+    char path[4096], hash[65];
+    if (limn_path_join(path, sizeof path, directory, TOKENIZER_FILES[0], error) ||
+        train_hash_files(directory, limn_file_exists(path) ? TOKENIZER_FILES : PLAIN_TOKENIZER_FILES, hash, error))
+        return -1;
+    json_object_set_new(inputs, "tokenizer_sha256", json_string(hash));
     return 0;
 }
 
@@ -238,11 +247,17 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
                                vqgan_get_config(run->pictures)->n_embed, vqgan_token_count(run->pictures), error))
         return -1;
     json_object_set_new(inputs, "vqgan_sha256", json_string(vqgan_get_sha256(run->pictures)));
-    if (train_read_sets(options, ".h5", inputs, run, read_set, error)) return -1;
+    if (note_tokenizer(options->tokenizer, inputs, error)) return -1;
 
     seq2seq_config model_config;
     if (seq2seq_config_read(&model_config, section, options->config, true, error)) return -1;
-    run->model = seq2seq_create(&model_config, run->settings.seed, true, error);
+    size_t text_length = model_config.max_text_length;
+    pair_needs needs = {.length = vqgan_token_count(run->pictures),
+                        .codebook_size = vqgan_get_config(run->pictures)->n_embed,
+                        .vqgan_sha256 = vqgan_get_sha256(run->pictures)};
+    if (pair_data_open(&run->data, options, &run->of_data, &needs, &run->captions, text_length, run->settings.batch_size,
+                       run->settings.seed, inputs, error) == 0)
+        run->model = seq2seq_create(&model_config, run->settings.seed, true, error);
     seq2seq_config_free(&model_config);
     if (!run->model || allocate(run, error) ||
         choose_samples(run, train_section(config, options->config, "train", "seq2seq", error), options->config, error))
@@ -253,7 +268,7 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
 int train_seq2seq(const train_options *options, limn_error *error) {
     json_t *config = train_configuration(options, error);
     if (!config) return -1;
-    seq2seq_run run = {.epoch = UINT64_MAX, .folder = {.lock = -1}};
+    seq2seq_run run = {.folder = {.lock = -1}};
     json_t *decides = json_object();
     int status = read_settings(&run, config, options->config, error);
     if (status == 0) status = prepare(&run, options, config, decides, error);
@@ -266,25 +281,27 @@ int train_seq2seq(const train_options *options, limn_error *error) {
                            .flops_per_step =
                                (double)run.settings.accumulation *
                                seq2seq_training_flops(seq2seq_get_config(run.model), run.settings.batch_size, NULL),
-                           .precision = PRECISION_FP32,
+                           .precision = run.precision,
                            .weights = weights,
                            .samples_per_step = run.settings.batch_size * run.settings.accumulation,
-                           .metrics = {{.name = "train_loss"}, {.name = "grad_norm"}},
-                           .metric_count = 2,
+                           .metrics = {{.name = "train_loss"}, {.name = "grad_norm"}, {.name = "data_wait"}},
+                           .metric_count = 3,
                            .state = {{"adamw_m", weights->size, run.m}, {"adamw_v", weights->size, run.v}},
                            .state_count = 2,
                            .rehearse = rehearse,
                            .step = step,
                            .fails_before_change = true,
-                           .validate = run.valid.count ? validate : NULL,
+                           .validate = run.data.valid_count ? validate : NULL,
                            .valid_key = "valid_loss",
                            .sample = run.samples.options.count ? sample : NULL,
                            .sample_text = run.samples.text.data,
                            .save = save,
                            .load = load};
         run.metrics = task.metrics;
-        limn_log(LIMN_LOG_INFO, "%.1f million weights, %zu pairs, %zu kept for validation, %s", (double)weights->size * 1e-6,
-                 run.data.count, run.valid.count, nn_backend_description());
+        unsigned long long kept = 0;
+        for (size_t i = 0; i < run.data.valid_count; i++) kept += run.data.valid[i].set.total;
+        limn_log(LIMN_LOG_INFO, "%.1f million weights, %llu pairs, %llu kept for validation, %s", (double)weights->size * 1e-6,
+                 (unsigned long long)run.data.set.total, kept, nn_backend_description());
         status = train_loop(&run.folder, &task, &run.settings, options, error);
     }
     train_run_close(&run.folder);

@@ -110,6 +110,21 @@ int train_read_sets(const train_options *options, const char *ending, json_t *in
     return 0;
 }
 
+int train_hash_files(const char *directory, const char *const *names, char out_hex[65], limn_error *error) {
+    limn_buffer list = {0};
+    int status = limn_buffer_append(&list, "", 0, error);
+    for (size_t i = 0; status == 0 && names[i]; i++) {
+        char path[4096], hash[65];
+        status = limn_path_join(path, sizeof path, directory, names[i], error);
+        if (status || !limn_file_exists(path)) continue;
+        status = limn_sha256_file(path, hash, error);
+        if (status == 0) status = limn_buffer_printf(&list, error, "%s %s\n", hash, names[i]);
+    }
+    if (status == 0) limn_sha256(list.data, list.size, out_hex);
+    limn_buffer_free(&list);
+    return status;
+}
+
 int train_link_or_copy(const char *from, const char *to, limn_error *error) {
     return link(from, to) == 0 ? 0 : limn_atomic_copy(from, to, error);
 }

@@ -20,8 +20,8 @@ typedef struct {
     double minutes;         /* > 0: as many steps as fit, by a measurement before the first; steps is then the most */
     bool restart;           /* throws away what the run folder holds */
     bool force;             /* goes on with it though the configuration is another one now */
-    limn_strings data;      /* tars (VQGAN) or token shards (seq2seq): files, folders or patterns */
-    limn_strings valid;     /* the same, kept from training; may be empty */
+    limn_strings data;      /* tars (VQGAN), token shards or token lines (seq2seq): files, folders or patterns */
+    limn_strings valid;     /* the same, kept from training; may be empty. seq2seq: NAME=PATTERN makes a set of its own */
     const char *tokenizer;  /* folder; seq2seq only */
     const char *vqgan;      /* folder; seq2seq only */
 } train_options;
@@ -41,7 +41,19 @@ typedef struct {
 /* The seq2seq of a configuration whose tokenizer and VQGAN need not exist yet: their sections say what follows from them. */
 int train_read_seq2seq(const char *config, seq2seq_config *out, limn_error *error);
 /* One training step (forward, backward, AdamW) of the configuration's seq2seq with random weights and data. */
-int train_measure_seq2seq(const char *config, size_t batch, size_t steps, train_measurement *out, limn_error *error);
+int train_measure_seq2seq(const char *config, nn_precision precision, size_t batch, size_t steps, train_measurement *out,
+                          limn_error *error);
+
+typedef struct {
+    uint64_t pairs;                               /* of the set, which opening counts */
+    double open_seconds;
+    double read_seconds, read_rate, read_bytes;   /* reading alone: pairs and bytes of the files a second */
+    double seconds, rate;                         /* read, normalised, tokenized and copied into batches */
+} train_data_measurement;
+/* Measures for so many seconds each, for the configuration's seq2seq and its settings of the data. The VQGAN of the shards is not
+ * looked at. */
+int train_measure_data(const char *config, const limn_strings *data, const char *tokenizer, double seconds,
+                       train_data_measurement *out, limn_error *error);
 
 /* ---------------------------------------------------------------- learning rate */
 

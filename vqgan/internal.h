@@ -55,7 +55,7 @@ typedef struct {
 typedef struct {
     const float *in;
     float *statistics1, *normed1, *hidden, *statistics2, *normed2; /* resnet; the first two also attention and norm+swish */
-    float *query, *key, *value, *weights, *mixed;                  /* attention */
+    float *query, *key, *value, *mixed;                            /* attention */
 } layer_saved;
 
 typedef struct {

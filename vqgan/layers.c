@@ -101,7 +101,6 @@ static void attention_block_forward(const parameters *set, const layer *self, la
     saved->query = limn_arena_floats(arena, n);
     saved->key = limn_arena_floats(arena, n);
     saved->value = limn_arena_floats(arena, n);
-    saved->weights = limn_arena_floats(arena, attention_weights_size(&shape));
     saved->mixed = limn_arena_floats(arena, n);
     norm_layer_forward(set, &self->attention.norm, saved->normed1, saved->statistics1, in, B, T, false);
     linear_forward(saved->query, saved->normed1, list[self->attention.query_weight].value,
@@ -110,7 +109,8 @@ static void attention_block_forward(const parameters *set, const layer *self, la
                    B * T, C, C);
     linear_forward(saved->value, saved->normed1, list[self->attention.value_weight].value,
                    list[self->attention.value_bias].value, B * T, C, C);
-    attention_forward(saved->mixed, saved->weights, saved->query, saved->key, saved->value, &shape, arena);
+    attention_forward(numbers_f32(saved->mixed), numbers_f32(saved->query), numbers_f32(saved->key), numbers_f32(saved->value),
+                      &shape, arena);
     convolution_layer_forward(set, &self->attention.out, out, saved->mixed, in, B, arena);
 }
 
@@ -122,8 +122,8 @@ static float *attention_block_backward(parameters *set, const layer *self, const
     float *dmixed = limn_arena_floats(arena, n), *dnormed = limn_arena_floats(arena, n);
     float *dquery = limn_arena_floats(arena, n), *dkey = limn_arena_floats(arena, n), *dvalue = limn_arena_floats(arena, n);
     convolution_layer_backward(set, &self->attention.out, dmixed, dout, saved->mixed, B, arena);
-    attention_backward(dquery, dkey, dvalue, NULL, dmixed, saved->weights, saved->query, saved->key, saved->value, &shape,
-                       arena);
+    attention_backward(numbers_f32(dquery), numbers_f32(dkey), numbers_f32(dvalue), NULL, numbers_f32(dmixed),
+                       numbers_f32(saved->query), numbers_f32(saved->key), numbers_f32(saved->value), &shape, arena);
     linear_backward(dnormed, list[self->attention.query_weight].grad, list[self->attention.query_bias].grad, dquery,
                     saved->normed1, list[self->attention.query_weight].value, B * T, C, C, false);
     linear_backward(dnormed, list[self->attention.key_weight].grad, list[self->attention.key_bias].grad, dkey, saved->normed1,

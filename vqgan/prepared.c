@@ -176,7 +176,8 @@ static void infer_attention(const parameters *set, const layer *self, const pack
     const convolution_pass first = {
         .out = projected, .in = from->x, .terms = terms_of(set, &self->attention.norm, from->moments, B, T, arena)};
     packed_convolution_forward(packed->first, &first, B, arena);
-    attention_forward(mixed, NULL, projected, projected + C, projected + 2 * C, &shape, arena);
+    attention_forward(numbers_f32(mixed), numbers_f32(projected), numbers_f32(projected + C), numbers_f32(projected + 2 * C), &shape,
+                      arena);
     const convolution_pass second = {.out = out, .in = mixed, .residual = from->x, .moments = moments};
     packed_convolution_forward(packed->second, &second, B, arena);
 }

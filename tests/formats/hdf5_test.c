@@ -96,6 +96,26 @@ static void test_round_trip(void **state) {
     token_shard_free(&got);
 }
 
+/* What a choice of pictures needs, and no more. */
+static void test_columns_alone(void **state) {
+    (void)state;
+    limn_error error = {0};
+    example expected;
+    token_shard got;
+    make_example(&expected);
+    if (token_shard_read_columns(write_example("columns.h5"), &got, &error)) fail_msg("%s", error.message);
+    assert_int_equal(got.count, N);
+    assert_int_equal(got.captions, M);
+    assert_memory_equal(got.caption_row, expected.caption_row, sizeof expected.caption_row);
+    assert_int_equal(got.columns, 2);
+    assert_string_equal(got.column_names[1], "width");
+    assert_memory_equal(got.column_values[0], expected.scores, sizeof expected.scores);
+    assert_null(got.tokens);
+    assert_null(got.caption_bytes);
+    assert_null(got.key_bytes);
+    token_shard_free(&got);
+}
+
 /* "fp32" is what a shard without the attribute says, and leaves no trace in the file. */
 static void test_precision(void **state) {
     (void)state;
@@ -317,6 +337,10 @@ static void test_shards_that_lie(void **state) {
     spoil(offsets_too_far, "caption_offsets end at 18446744073709551615 but there are 6 bytes");
     spoil(key_offsets_start, "key_offsets do not begin at 0");
     spoil(row_too_large, "caption 1 belongs to picture 5 of 5");
+    token_shard columns;
+    limn_error error = {0};
+    assert_int_equal(token_shard_read_columns(scratch_path("spoilt.h5"), &columns, &error), -1);
+    assert_contains(error.message, "caption 1 belongs to picture 5 of 5");
     spoil(other_version, "format version 99");
     spoil(other_count, "'count' says 6 pictures, 'tokens' holds 5");
     spoil(huge_codebook, "a codebook of 18446744073709551615");
@@ -458,7 +482,7 @@ static void test_full_disk(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_columns_alone),
         cmocka_unit_test(test_precision),
         cmocka_unit_test(test_empty_shard),
         cmocka_unit_test(test_large_shard),

@@ -69,7 +69,7 @@ static const char *run(const seq2seq_config *config, size_t floats) {
         const seq2seq_step_options options = {.grad_scale = 1};
         if (seq2seq_check_batch(config, &batch, &error)) complaint = "its own start token is refused";
         if (!complaint) seq2seq_forward_backward(model, &batch, &options, arena);
-        if (!complaint) seq2seq_evaluate(model, &batch, NULL, NULL, NULL, arena);
+        if (!complaint) seq2seq_evaluate(model, &batch, PRECISION_FP32, NULL, NULL, NULL, arena);
     }
     free(ids);
     limn_arena_destroy(arena);
@@ -88,7 +88,7 @@ static const char *use(const seq2seq_config *config) {
     const size_t weights = model->parameters.size;
     seq2seq_free(model);
     double attention, flops = seq2seq_training_flops(config, 1, &attention);
-    const size_t one = seq2seq_activation_floats(config, 1), three = seq2seq_activation_floats(config, 3);
+    const size_t one = seq2seq_activation_floats(config, 1, PRECISION_FP32), three = seq2seq_activation_floats(config, 3, PRECISION_FP32);
     if (!(flops > 0) || !(attention > 0) || !isfinite(flops + attention)) return "a step without work";
     if (one < config->image_length * config->d_model || three < one) return "activations of fewer floats than there are";
     return weights < 4000 && flops + attention < 2e6 && one < 100000 ? run(config, one) : NULL;

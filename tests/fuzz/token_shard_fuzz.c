@@ -208,23 +208,28 @@ static bool make_seed(size_t index, limn_buffer *out) {
     return made;
 }
 
-/* What the reader promises of a shard that it took. */
-static const char *check(const token_shard *shard) {
-    for (size_t i = 0; i < shard->count * shard->length; i++)
-        if (shard->tokens[i] >= shard->codebook_size) return "a token outside the codebook";
-    for (size_t i = 0; i < shard->captions; i++) {
-        if (shard->caption_row[i] >= shard->count) return "a caption of no picture";
-        if (shard->caption_offsets[i] > shard->caption_offsets[i + 1]) return "caption offsets go backwards";
-    }
-    volatile unsigned char last = 0;
-    if (shard->caption_offsets[shard->captions]) last = shard->caption_bytes[shard->caption_offsets[shard->captions] - 1];
-    if (shard->key_offsets[shard->count]) last = shard->key_bytes[shard->key_offsets[shard->count] - 1];
-    (void)last;
+/* What the reader promises of the columns that it took. */
+static const char *check_columns(const token_shard *shard) {
+    for (size_t i = 0; i < shard->captions; i++)
+        if (shard->caption_row[i] >= shard->count) return "a caption of no picture among the columns";
     volatile float score = 0;
     for (size_t i = 0; i < shard->columns; i++)
         if (shard->count) score = shard->column_values[i][shard->count - 1];
     (void)score;
     return NULL;
+}
+
+/* What the reader promises of a shard that it took. */
+static const char *check(const token_shard *shard) {
+    for (size_t i = 0; i < shard->count * shard->length; i++)
+        if (shard->tokens[i] >= shard->codebook_size) return "a token outside the codebook";
+    for (size_t i = 0; i < shard->captions; i++)
+        if (shard->caption_offsets[i] > shard->caption_offsets[i + 1]) return "caption offsets go backwards";
+    volatile unsigned char last = 0;
+    if (shard->caption_offsets[shard->captions]) last = shard->caption_bytes[shard->caption_offsets[shard->captions] - 1];
+    if (shard->key_offsets[shard->count]) last = shard->key_bytes[shard->key_offsets[shard->count] - 1];
+    (void)last;
+    return check_columns(shard);
 }
 
 static const char *read_shard(const char *data, size_t size) {
@@ -233,8 +238,17 @@ static const char *read_shard(const char *data, size_t size) {
     const char *path = fuzz_file("input.h5", data, size);
     if (token_shard_read_header(path, &shard, &error)) return fuzz_check_error(&error);
     token_shard_free(&shard);
-    if (token_shard_read(path, &shard, &error)) return fuzz_check_error(&error);
-    const char *complaint = check(&shard);
+    token_shard few;
+    limn_error why = {0};
+    int refused = token_shard_read_columns(path, &few, &why);
+    const char *complaint = refused ? fuzz_check_error(&why) : check_columns(&few);
+    if (complaint || token_shard_read(path, &shard, &error)) {
+        token_shard_free(&few);
+        return complaint ? complaint : fuzz_check_error(&error);
+    }
+    complaint = refused ? "the columns are refused, the whole is taken" : check(&shard);
+    if (!complaint && (few.captions != shard.captions || few.columns != shard.columns)) complaint = "other columns in the whole";
+    token_shard_free(&few);
     token_shard_free(&shard);
     return complaint;
 }

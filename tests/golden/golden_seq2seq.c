@@ -68,7 +68,7 @@ static int begin(comparison *c, limn_error *error) {
     if (limn_path_join(path, sizeof path, c->directory, "golden.safetensors", error) != 0) return -1;
     c->file = safetensors_open(path, error);
     if (c->file == NULL || read_batch(c, error) != 0) return -1;
-    size_t floats = seq2seq_activation_floats(&c->config, c->batch.B);
+    size_t floats = seq2seq_activation_floats(&c->config, c->batch.B, PRECISION_FP32);
     if (floats > SIZE_MAX / sizeof(float)) return limn_fail(error, "%s: a batch of %zu is too large", path, c->batch.B);
     c->arena = limn_arena_create(floats * sizeof(float), error);
     return c->arena != NULL ? 0 : -1;
@@ -133,7 +133,7 @@ static int run(comparison *c, seq2seq *model, uint64_t nudge, outcome *o, limn_e
     if (o->loss != NULL) o->grads = limn_allocate(set->size, sizeof(float), error);
     if (o->grads != NULL) o->losses_adamw = limn_allocate(adamw_steps(c) + 1, sizeof(float), error);
     if (o->losses_adamw == NULL) return -1;
-    *o->loss = (float)seq2seq_evaluate(model, &c->batch, o->states, o->logits, NULL, c->arena);
+    *o->loss = (float)seq2seq_evaluate(model, &c->batch, PRECISION_FP32, o->states, o->logits, NULL, c->arena);
     if (golden_wants(c->report, "grad")) {
         const seq2seq_step_options options = {.grad_scale = 1};
         seq2seq_forward_backward(model, &c->batch, &options, c->arena);

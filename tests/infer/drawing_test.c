@@ -54,7 +54,7 @@ static void test_equals_the_whole_model(void **state) {
     assert_int_equal(mask[WORDS + 2], 0);
     seq2seq_shift_right(seq2seq_get_config(model.seq2seq), before, tokens, 2);
     limn_arena *arena = limn_arena_create((size_t)1 << 34, NULL);
-    seq2seq_evaluate(model.seq2seq, &(seq2seq_batch){2, ids, mask, before, NULL}, NULL, logits, NULL, arena);
+    seq2seq_evaluate(model.seq2seq, &(seq2seq_batch){2, ids, mask, before, NULL}, PRECISION_FP32, NULL, logits, NULL, arena);
     bool several = false;
     for (size_t t = 0; t < TOKENS; t++) {
         const float *cond = logits + t * (IMAGE_IDS + 1), *uncond = cond + TOKENS * (IMAGE_IDS + 1);

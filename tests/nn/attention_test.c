@@ -96,14 +96,14 @@ static void check(attention_shape shape) {
     a.out = doubles_zeroed(outn);
     float *dropped = floats_filled(s->T * s->S, 1.0f);
     if (s->dropout > 0) {
-        dropout_forward(dropped, dropped, s->dropout, s->seed, s->stream, s->T * s->S);
+        dropout_forward(dropped, dropped, s->dropout, s->seed, s->stream, 0, s->T * s->S);
         a.dropped = dropped;
     }
 
     limn_error error = {0};
     limn_arena *arena = limn_arena_create((size_t)1 << 30, &error);
     assert_non_null(arena);
-    float *weights = floats_filled(attention_weights_size(s), NAN), *out = floats_filled(outn, 0);
+    float *out = floats_filled(outn, 0);
     float *dq = floats_filled(qn, 0), *dk = floats_filled(kn, 0), *dv = floats_filled(vn, 0);
     float *dbias = floats_filled(a.bias.n, 0);
     /* What must be written, and only that. */
@@ -112,29 +112,31 @@ static void check(attention_shape shape) {
     for (size_t i = 0; i < kn; i++) dk[i] = i % stride(s->key_stride, s) < width ? NAN : 0;
     for (size_t i = 0; i < vn; i++) dv[i] = i % stride(s->value_stride, s) < width ? NAN : 0;
 
-    attention_forward(out, weights, a.q.f, a.k.f, a.v.f, s, arena);
+    const numbers q = numbers_f32(a.q.f), k = numbers_f32(a.k.f), v = numbers_f32(a.v.f), d = numbers_f32(a.dout.f);
+    attention_forward(numbers_f32(out), q, k, v, s, arena);
     assert_int_equal(limn_arena_mark(arena), 0);
     naive(&a);
     check_close("out", out, a.out, outn, 5e-6);
-    attention_backward(dq, dk, dv, with_bias ? dbias : NULL, a.dout.f, weights, a.q.f, a.k.f, a.v.f, s, arena);
+    attention_backward(numbers_f32(dq), numbers_f32(dk), numbers_f32(dv), with_bias ? dbias : NULL, d, q, k, v, s, arena);
     assert_int_equal(limn_arena_mark(arena), 0);
     check_gradient("dq", dq, a.q.d, qn, loss, &a, 3e-5);
     check_gradient("dk", dk, a.k.d, kn, loss, &a, 3e-5);
     check_gradient("dv", dv, a.v.d, vn, loss, &a, 3e-5);
     if (with_bias) check_gradient("dbias", dbias, a.bias.d, a.bias.n, loss, &a, 3e-5);
 
-    /* Without saved weights, and with other threads, the same bits. */
+    /* With other threads, the same bits. */
     int before = omp_get_max_threads();
     float *first = copy_of(dk, kn), *first_out = copy_of(out, outn);
     for (int threads = 1; threads <= 3; threads++) {
         omp_set_num_threads(threads);
-        attention_forward(out, NULL, a.q.f, a.k.f, a.v.f, s, arena);
+        attention_forward(numbers_f32(out), q, k, v, s, arena);
         assert_memory_equal(first_out, out, outn * sizeof(float));
-        attention_backward(dq, dk, dv, NULL, a.dout.f, weights, a.q.f, a.k.f, a.v.f, s, arena);
+        attention_backward(numbers_f32(dq), numbers_f32(dk), numbers_f32(dv), NULL, d, q, k, v, s, arena);
         assert_memory_equal(first, dk, kn * sizeof(float));
     }
     omp_set_num_threads(before);
-    attention_backward(NULL, NULL, NULL, NULL, a.dout.f, weights, a.q.f, a.k.f, a.v.f, s, arena);
+    const numbers none = {NULL, NULL};
+    attention_backward(none, none, none, NULL, d, q, k, v, s, arena);
 
     limn_arena_destroy(arena);
     twin_free(&a.q);
@@ -145,7 +147,6 @@ static void check(attention_shape shape) {
     free(a.weights);
     free(a.out);
     free(dropped);
-    free(weights);
     free(out);
     free(dq);
     free(dk);

@@ -63,7 +63,7 @@ static void dropout_keeps_the_right_share(void **state) {
     (void)state;
     int before = omp_get_max_threads();
     float *in = floats_filled(LENGTH, 2.0f), *out = floats_filled(LENGTH, NAN), *again = floats_filled(LENGTH, NAN);
-    dropout_forward(out, in, 0.25f, 5, 6, LENGTH);
+    dropout_forward(out, in, 0.25f, 5, 6, 0, LENGTH);
     size_t kept = 0;
     for (size_t i = 0; i < LENGTH; i++) {
         assert_true(out[i] == 0.0f || fabsf(out[i] - 2.0f / 0.75f) < 1e-6f);
@@ -79,27 +79,29 @@ static void dropout_keeps_the_right_share(void **state) {
     /* A function of seed, stream and index: not of the threads, not of the length. */
     for (int threads = 1; threads <= 3; threads++) {
         omp_set_num_threads(threads);
-        dropout_forward(again, in, 0.25f, 5, 6, LENGTH);
+        dropout_forward(again, in, 0.25f, 5, 6, 0, LENGTH);
         assert_memory_equal(out, again, sizeof(float) * LENGTH);
-        dropout_forward(again, in, 0.25f, 5, 6, 1001);
+        dropout_forward(again, in, 0.25f, 5, 6, 0, 1001);
         assert_memory_equal(out, again, sizeof(float) * 1001);
     }
     omp_set_num_threads(before);
-    dropout_forward(again, in, 0.25f, 5, 7, LENGTH);
+    dropout_forward(again + 700, in + 700, 0.25f, 5, 6, 700, LENGTH - 700); /* in pieces */
+    assert_memory_equal(out + 700, again + 700, (LENGTH - 700) * sizeof(float));
+    dropout_forward(again, in, 0.25f, 5, 7, 0, LENGTH);
     assert_memory_not_equal(out, again, sizeof(float) * LENGTH);
-    dropout_forward(again, in, 0.25f, 6, 6, LENGTH);
+    dropout_forward(again, in, 0.25f, 6, 6, 0, LENGTH);
     assert_memory_not_equal(out, again, sizeof(float) * LENGTH);
 
     /* The backward drops the same ones. */
-    dropout_backward(again, in, 0.25f, 5, 6, LENGTH);
+    dropout_backward(again, in, 0.25f, 5, 6, 0, LENGTH);
     assert_memory_equal(out, again, sizeof(float) * LENGTH);
     memcpy(again, in, sizeof(float) * LENGTH);
-    dropout_forward(again, again, 0.25f, 5, 6, LENGTH);
+    dropout_forward(again, again, 0.25f, 5, 6, 0, LENGTH);
     assert_memory_equal(out, again, sizeof(float) * LENGTH);
 
-    dropout_forward(again, in, 0.0f, 5, 6, LENGTH);
+    dropout_forward(again, in, 0.0f, 5, 6, 0, LENGTH);
     assert_memory_equal(in, again, sizeof(float) * LENGTH);
-    dropout_forward(again, in, 1.0f, 5, 6, LENGTH);
+    dropout_forward(again, in, 1.0f, 5, 6, 0, LENGTH);
     for (size_t i = 0; i < LENGTH; i++) assert_true(again[i] == 0.0f);
     free(in);
     free(out);

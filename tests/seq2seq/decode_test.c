@@ -14,7 +14,7 @@ static void check(const seq2seq_config *config, seq2seq *model, float tolerance)
     }
     limn_arena *arena = planned_arena(config, ROWS);
     float *whole = malloc(ROWS * T * V * sizeof *whole), *logits = malloc(ROWS * V * sizeof *logits);
-    seq2seq_evaluate(model, &rows.batch, NULL, whole, NULL, arena);
+    seq2seq_evaluate(model, &rows.batch, PRECISION_FP32, NULL, whole, NULL, arena);
     float largest = 0;
     for (size_t i = 0; i < ROWS * T * V; i++) largest = fmaxf(largest, fabsf(whole[i]));
 

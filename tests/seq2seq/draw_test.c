@@ -50,7 +50,7 @@ static void test_each_token_is_the_most_likely(void **state) {
         seq2seq_shift_right(&w.config, rows.arrays[2], rows.arrays[3], COUNT);
         limn_arena *arena = planned_arena(&w.config, COUNT);
         float *logits = malloc(COUNT * T * V * sizeof *logits);
-        seq2seq_evaluate(w.model, &rows.batch, NULL, logits, NULL, arena);
+        seq2seq_evaluate(w.model, &rows.batch, PRECISION_FP32, NULL, logits, NULL, arena);
         for (size_t i = 0; i < COUNT * T; i++) {
             float largest = -INFINITY;
             for (size_t k = 0; k < CODES; k++) largest = fmaxf(largest, logits[i * V + k]);

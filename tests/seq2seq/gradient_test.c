@@ -84,7 +84,7 @@ static void check_combinations(bool dropout) {
         parameters *set = seq2seq_get_parameters(r.model);
         double loss = loss_of(&r);
         if (!dropout) {
-            double evaluated = seq2seq_evaluate(r.model, &r.data.batch, NULL, NULL, NULL, r.arena);
+            double evaluated = seq2seq_evaluate(r.model, &r.data.batch, PRECISION_FP32, NULL, NULL, NULL, r.arena);
             assert_float_equal(loss, evaluated, 1e-6);
         }
         float *grads = malloc(set->size * sizeof *grads);

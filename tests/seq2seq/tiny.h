@@ -112,7 +112,7 @@ static inline void free_batch(tiny_batch *made) {
 /* As large as the plan says and no larger. */
 static inline limn_arena *planned_arena(const seq2seq_config *config, size_t B) {
     limn_error error = {0};
-    limn_arena *arena = limn_arena_create(seq2seq_activation_floats(config, B) * sizeof(float), &error);
+    limn_arena *arena = limn_arena_create(seq2seq_activation_floats(config, B, PRECISION_FP32) * sizeof(float), &error);
     if (arena == NULL) fail_msg("%s", error.message);
     return arena;
 }

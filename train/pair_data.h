@@ -1,0 +1,39 @@
+/* The data of one seq2seq training: the stream of its pairs, and the sets kept from it. Internal to train/. */
+#ifndef LIMN_TRAIN_PAIR_DATA_H
+#define LIMN_TRAIN_PAIR_DATA_H
+
+#include "train/loop.h"
+#include "train/pair_stream.h"
+
+/* Keys of train.seq2seq that are read here, NULL-terminated. */
+extern const char *const PAIR_KEYS[];
+typedef struct {
+    double condition_dropout;
+    size_t shuffle_buffer;                 /* pairs */
+    pair_filter filters[PAIR_FILTERS_MAX]; /* of training pairs; their names are the section's */
+    size_t filter_count;
+} pair_settings;
+int pair_settings_read(pair_settings *settings, const json_t *section, const char *file, limn_error *error);
+
+typedef struct {
+    char metric[64]; /* "valid_loss", or "valid_loss_NAME" of --valid NAME=PATTERN */
+    pair_set set;
+    pair_stream *stream;
+    uint64_t next; /* draw */
+} valid_set;
+
+typedef struct {
+    pair_set set;
+    pair_stream *stream;
+    valid_set *valid;
+    size_t valid_count;
+} pair_data;
+
+/* Opens --data and --valid; `rows` are those of one forward pass, of which the stream gives all. What they are goes into
+ * `inputs`, since it decides the run. `captions` must outlive it. Zero-initialise; pair_data_close also after an error. */
+int pair_data_open(pair_data *self, const train_options *options, const pair_settings *settings, const pair_needs *needs,
+                   const caption_encoder *captions, size_t text_length, size_t rows, uint64_t seed, json_t *inputs,
+                   limn_error *error);
+void pair_data_close(pair_data *self);
+
+#endif
