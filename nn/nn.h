@@ -30,6 +30,7 @@ typedef struct {
     float *mutable_value; /* NULL when the weights are mapped read-only */
     const uint16_t *half; /* where `value` is NULL: rounded weights that stand in for it in mixed precision; else NULL */
     float *grad;          /* NULL unless allocated for training */
+    bool frozen;          /* set before the set is allocated: it is not trained and gets no gradient */
 } parameter;
 
 /* An ordered list of parameters. Models add theirs when they are built and keep pointers by index. */
@@ -39,6 +40,7 @@ typedef struct {
     size_t size;    /* floats in all */
     float *storage; /* one block for all values, NULL when they are mapped */
     float *grads;   /* one block for all gradients, NULL unless training */
+    size_t grad_size; /* floats of it: all but the frozen ones' */
 } parameters;
 
 /* Adds one; returns its index, or SIZE_MAX with an error. Names are unique. */
@@ -49,6 +51,10 @@ int parameters_allocate(parameters *set, bool with_grads, limn_error *error);
 /* Gives the memory of one value back: it is NULL from now on. For weights that have been packed and are not read again. */
 void parameters_drop(parameters *set, size_t index);
 parameter *parameters_find(const parameters *set, const char *name); /* NULL when absent */
+/* selected[i] (count) becomes true where parameter i's name holds one of the comma-separated `names`: whole parts between dots, one
+ * after another ("decoder.embed_tokens" is in "model.decoder.embed_tokens.weight"). A usage error that begins with `option` when a
+ * name is in none. */
+int parameters_select(const parameters *set, const char *names, bool *selected, const char *option, limn_error *error);
 void parameters_zero_grads(parameters *set);
 void parameters_free(parameters *set);
 

@@ -63,21 +63,26 @@ size_t parameters_add(parameters *set, parameter_layout layout, size_t rank, con
 int parameters_allocate(parameters *set, bool with_grads, limn_error *error) {
     set->storage = limn_allocate(set->size, sizeof(float), error);
     if (set->storage == NULL) return limn_fail_context(error, "the model's %zu weights", set->size);
+    set->grad_size = 0;
+    for (size_t i = 0; i < set->count && with_grads; i++) set->grad_size += set->list[i].frozen ? 0 : set->list[i].size;
     if (with_grads) {
-        set->grads = limn_allocate(set->size, sizeof(float), error);
+        set->grads = limn_allocate(set->grad_size, sizeof(float), error);
         if (set->grads == NULL) {
             free(set->storage);
             set->storage = NULL;
-            return limn_fail_context(error, "the gradients of the model's %zu weights", set->size);
+            return limn_fail_context(error, "the gradients of the model's %zu weights", set->grad_size);
         }
     }
-    size_t offset = 0;
+    size_t offset = 0, grad_offset = 0;
     for (size_t i = 0; i < set->count; i++) {
         parameter *p = &set->list[i];
         p->mutable_value = set->storage + offset;
         p->value = p->mutable_value;
-        p->grad = with_grads ? set->grads + offset : NULL;
         offset += p->size;
+        p->grad = NULL;
+        if (!with_grads || p->frozen) continue;
+        p->grad = set->grads + grad_offset;
+        grad_offset += p->size;
     }
     return 0;
 }
@@ -94,13 +99,56 @@ parameter *parameters_find(const parameters *set, const char *name) {
     return NULL;
 }
 
+/* Whole parts of the name, one after another. */
+static bool holds(const char *name, const char *part, size_t length) {
+    for (const char *at = name; at != NULL; at = strchr(at, '.')) {
+        if (at != name) at++;
+        if (strncmp(at, part, length) == 0 && (at[length] == '\0' || at[length] == '.')) return true;
+    }
+    return false;
+}
+
+/* The first parts of all names, each once: "encoder, quant_conv, …". */
+static void list_parts(const parameters *set, char *out, size_t room) {
+    size_t used = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        const char *name = set->list[i].name;
+        if (strncmp(name, "model.", 6) == 0) name += 6;
+        const size_t length = strcspn(name, ".");
+        bool known = false;
+        for (size_t j = 0; j < i && !known; j++) known = holds(set->list[j].name, name, length);
+        if (!known && used + length + 3 < room)
+            used += (size_t)snprintf(out + used, room - used, "%s%.*s", used ? ", " : "", (int)length, name);
+    }
+}
+
+int parameters_select(const parameters *set, const char *names, bool *selected, const char *option, limn_error *error) {
+    memset(selected, 0, set->count * sizeof *selected);
+    for (const char *at = names; *at;) {
+        const size_t length = strcspn(at, ",");
+        bool found = false;
+        for (size_t i = 0; i < set->count && length; i++) {
+            if (!holds(set->list[i].name, at, length)) continue;
+            selected[i] = found = true;
+        }
+        if (!found) {
+            char parts[512] = "";
+            list_parts(set, parts, sizeof parts);
+            return limn_fail_usage(error, "%s %s: no weight's name holds '%.*s'; there are %s and the parts of these", option,
+                                   names, (int)length, at, parts);
+        }
+        at += length + (at[length] == ',');
+    }
+    return *names ? 0 : limn_fail_usage(error, "%s names nothing", option);
+}
+
 void parameters_zero_grads(parameters *set) {
     if (set->grads == NULL) return;
     /* In pieces, so that every thread touches its share. */
     const size_t piece = 1 << 16;
 #pragma omp parallel for schedule(static)
-    for (size_t start = 0; start < set->size; start += piece) {
-        size_t count = set->size - start < piece ? set->size - start : piece;
+    for (size_t start = 0; start < set->grad_size; start += piece) {
+        size_t count = set->grad_size - start < piece ? set->grad_size - start : piece;
         memset(set->grads + start, 0, count * sizeof(float));
     }
 }

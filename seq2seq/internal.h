@@ -84,6 +84,9 @@ struct seq2seq {
     size_t note_capacity;
     stack encoder, decoder;
     long lm_head;
+    size_t own_count; /* parameters of the model itself; behind them in the list are the adapters' (adapters.c) */
+    long *adapters;   /* (own_count) of each kernel: where its adapter's A stands, B behind it; ABSENT. NULL: there are none */
+    float adapter_scale;
     tensor_file *mapped; /* holds the weights when they are mapped, else NULL */
     /* prepare.c: one for each parameter, NULL where it is not packed; NULL before seq2seq_prepare */
     const packed_linear **packed;
@@ -103,6 +106,17 @@ static inline numbers parameter_numbers(const seq2seq *model, long slot) {
 static inline float *parameter_grad(const seq2seq *model, long slot) {
     return slot == ABSENT ? NULL : model->parameters.list[slot].grad;
 }
+
+/* ---------------------------------------------------------------- adapters (adapters.c) */
+
+/* Adds A (r,C) and B (OC,r) for every kernel that is targeted; before the parameters are allocated. */
+int adapters_describe(seq2seq *model, const seq2seq_lora *lora, limn_error *error);
+void adapters_initialise(seq2seq *model, uint64_t seed);
+bool adapters_in_folder(const char *directory);
+/* Adds the folder's adapters to the model's own weights, which must be writable. */
+int adapters_merge_folder(seq2seq *model, const char *directory, limn_error *error);
+int adapters_load(seq2seq *model, const char *directory, limn_error *error);
+int adapters_save(const seq2seq *model, const char *directory, limn_error *error);
 
 /* ---------------------------------------------------------------- memory of a step (memory.c) */
 
@@ -199,6 +213,8 @@ void dense_forward_many(const pass *p, const dense_output *outputs, size_t count
 /* din is float32 when it is added to. */
 void dense_backward(const pass *p, const dense_slot *dense, numbers din, numbers dout, numbers in, size_t N, size_t C,
                     size_t OC, bool accumulate);
+/* A kernel's weights (OC,C) in products: with its adapter, W + scale·B·A in memory that the caller releases. */
+numbers dense_weight(const pass *p, const dense_slot *dense, size_t C, size_t OC);
 /* Tells whoever waits for them that these gradients are complete. */
 void gradients_ready(const pass *p, parameter_range range);
 /* Dropout. `site` numbers the places within a step, so that each has random numbers of its own. */

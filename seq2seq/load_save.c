@@ -68,10 +68,11 @@ static int copy_weights(seq2seq *model, const tensor_file *file, seq2seq_naming 
 }
 
 /* Takes over the file when the weights stay in its mapping. */
-static int load_weights(seq2seq *model, tensor_file *file, seq2seq_naming naming, const char *prefix, bool training,
-                        limn_error *error) {
+static int load_weights(seq2seq *model, tensor_file *file, seq2seq_naming naming, const char *prefix, bool writable,
+                        bool training, limn_error *error) {
     if (seq2seq_check_weights(model, file, naming, prefix, error) != 0) return -1;
-    if (training || !can_map(model, file, naming, prefix)) return copy_weights(model, file, naming, prefix, training, error);
+    if (writable || training || !can_map(model, file, naming, prefix))
+        return copy_weights(model, file, naming, prefix, training, error);
     for (size_t i = 0; i < model->parameters.count; i++) {
         parameter *p = &model->parameters.list[i];
         p->value = tensor_file_find(file, p->name)->data;
@@ -80,7 +81,8 @@ static int load_weights(seq2seq *model, tensor_file *file, seq2seq_naming naming
     return 0;
 }
 
-seq2seq *seq2seq_load(const char *directory, bool training, limn_error *error) {
+/* The folder's own weights, without adapters. */
+static seq2seq *load_plain(const char *directory, bool writable, bool training, limn_error *error) {
     tensor_file *file = tensor_folder_open(directory, error);
     if (file == NULL) return NULL;
     seq2seq_config config = {0};
@@ -91,7 +93,7 @@ seq2seq *seq2seq_load(const char *directory, bool training, limn_error *error) {
         seq2seq_config_read_folder(&config, directory, file, naming, prefix, error) == 0)
         model = seq2seq_describe(&config, error);
     seq2seq_config_free(&config);
-    if (model != NULL && load_weights(model, file, naming, prefix, training, error) != 0) {
+    if (model != NULL && load_weights(model, file, naming, prefix, writable, training, error) != 0) {
         seq2seq_free(model);
         model = NULL;
     }
@@ -99,25 +101,61 @@ seq2seq *seq2seq_load(const char *directory, bool training, limn_error *error) {
     return model;
 }
 
+seq2seq *seq2seq_load(const char *directory, bool training, limn_error *error) {
+    const bool adapted = adapters_in_folder(directory);
+    seq2seq *model = load_plain(directory, adapted, training, error);
+    if (model != NULL && adapted && adapters_merge_folder(model, directory, error) != 0) {
+        seq2seq_free(model);
+        return NULL;
+    }
+    return model;
+}
+
+static int copy_from(seq2seq *model, const seq2seq *source, const char *directory, limn_error *error) {
+    for (size_t i = 0; i < model->own_count; i++) {
+        parameter *to = &model->parameters.list[i];
+        const parameter *from = parameters_find(&source->parameters, to->name);
+        const bool words = (long)i == model->encoder.embed_tokens; /* may have become more */
+        bool same = from != NULL && from->rank == to->rank;
+        for (size_t k = 0; k < to->rank && same; k++)
+            same = from->shape[k] == to->shape[k] || (words && k == 0 && from->shape[k] < to->shape[k]);
+        if (!same)
+            return limn_fail(error, "%s: %s is missing or has another shape; the configuration must be that model's", directory,
+                             to->name);
+        memcpy(to->mutable_value, from->value, from->size * sizeof *from->value);
+    }
+    return 0;
+}
+
+int seq2seq_load_into(seq2seq *model, const char *directory, limn_error *error) {
+    const bool adapted = adapters_in_folder(directory), adapts = model->adapters != NULL;
+    /* A model without adapters of its own starts from the sum. */
+    seq2seq *source = adapts ? load_plain(directory, false, false, error) : seq2seq_load(directory, false, error);
+    if (source == NULL) return -1;
+    const int status = copy_from(model, source, directory, error);
+    seq2seq_free(source);
+    return status == 0 && adapted && adapts ? adapters_load(model, directory, error) : status;
+}
+
 int seq2seq_save(const seq2seq *model, const char *directory, limn_error *error) {
     char path[PATH_MAX];
     if (limn_make_directories(directory, error) != 0) return -1;
     if (limn_path_join(path, sizeof path, directory, "model.safetensors", error) != 0) return -1;
     const parameters *set = &model->parameters;
-    tensor *tensors = limn_allocate(set->count, sizeof *tensors, error);
+    tensor *tensors = limn_allocate(model->own_count, sizeof *tensors, error);
     json_t *metadata = json_pack("{s:s}", "format", "pt"); /* Hugging Face's loaders ask for it */
     int status = tensors != NULL && metadata != NULL ? 0 : limn_fail(error, "%s: no memory for the list of tensors", path);
     if (status == 0) {
-        for (size_t i = 0; i < set->count; i++) {
+        for (size_t i = 0; i < model->own_count; i++) {
             const parameter *p = &set->list[i];
             tensors[i] = (tensor){.name = p->name, .type = TENSOR_F32, .rank = p->rank, .count = p->size, .data = p->value};
             memcpy(tensors[i].shape, p->shape, p->rank * sizeof *p->shape);
         }
-        status = safetensors_write(path, tensors, set->count, metadata, error);
+        status = safetensors_write(path, tensors, model->own_count, metadata, error);
     }
     json_decref(metadata);
     free(tensors);
-    if (status != 0) return -1;
+    if (status != 0 || (model->adapters != NULL && adapters_save(model, directory, error) != 0)) return -1;
     if (limn_path_join(path, sizeof path, directory, "config.json", error) != 0) return -1;
     return limn_json_save(model->config.json, path, error);
 }

@@ -246,13 +246,14 @@ seq2seq *seq2seq_describe(const seq2seq_config *config, limn_error *error) {
         seq2seq_free(model);
         return NULL;
     }
+    model->own_count = model->parameters.count;
     return model;
 }
 
 /* ---------------------------------------------------------------- life of a model */
 
 static void initialise(seq2seq *model, uint64_t seed) {
-    for (size_t i = 0; i < model->parameters.count; i++) {
+    for (size_t i = 0; i < model->own_count; i++) {
         parameter *p = &model->parameters.list[i];
         const parameter_note *note = &model->notes[i];
         if (note->kind == LEAF_KERNEL || note->kind == LEAF_EMBEDDING)
@@ -274,11 +275,37 @@ seq2seq *seq2seq_create(const seq2seq_config *config, uint64_t seed, bool traini
     return model;
 }
 
+/* With adapters nothing else is trained unless it is named. */
+static int freeze(seq2seq *model, const seq2seq_tuning *tuning, limn_error *error) {
+    parameters *set = &model->parameters;
+    bool *selected = limn_allocate(set->count, sizeof *selected, error);
+    if (selected == NULL) return -1;
+    int status = tuning->train != NULL ? parameters_select(set, tuning->train, selected, "--train", error) : 0;
+    for (size_t i = 0; i < model->own_count; i++)
+        set->list[i].frozen = tuning->train != NULL ? !selected[i] : tuning->lora.rank > 0;
+    free(selected);
+    return status;
+}
+
+seq2seq *seq2seq_create_tuned(const seq2seq_config *config, uint64_t seed, const seq2seq_tuning *tuning, limn_error *error) {
+    seq2seq *model = seq2seq_describe(config, error);
+    if (model == NULL) return NULL;
+    if ((tuning->lora.rank > 0 && adapters_describe(model, &tuning->lora, error) != 0) || freeze(model, tuning, error) != 0 ||
+        parameters_allocate(&model->parameters, true, error) != 0) {
+        seq2seq_free(model);
+        return NULL;
+    }
+    initialise(model, seed);
+    adapters_initialise(model, seed);
+    return model;
+}
+
 void seq2seq_free(seq2seq *model) {
     if (model == NULL) return;
     free(model->encoder.layers);
     free(model->decoder.layers);
     free(model->notes);
+    free(model->adapters);
     seq2seq_forget_packed(model);
     parameters_free(&model->parameters);
     tensor_file_close(model->mapped);

@@ -104,6 +104,46 @@ static void bias_do(const pass *p, numbers rows, const float *bias, float *dbias
     step_release(p->memory, mark);
 }
 
+/* ---------------------------------------------------------------- adapters of dense layers (LoRA, arXiv 2106.09685) */
+
+static const parameter *adapter_of(const pass *p, const dense_slot *dense) {
+    const long index = p->model->adapters != NULL ? p->model->adapters[dense->weight] : ABSENT;
+    return index != ABSENT ? &p->model->parameters.list[index] : NULL;
+}
+
+/* As one matrix the adapted weights cost a product of the rank for each of theirs, which is little beside the rows'. */
+numbers dense_weight(const pass *p, const dense_slot *dense, size_t C, size_t OC) {
+    const parameter *a = adapter_of(p, dense);
+    if (a == NULL) return parameter_numbers(p->model, dense->weight);
+    const parameter *b = a + 1;
+    const size_t rank = a->shape[0];
+    float *sum = step_take(p->memory, OC * C), *scaled = step_take(p->memory, OC * rank);
+    scale_forward(scaled, b->value, p->model->adapter_scale, OC * rank);
+    scale_forward(sum, parameter_value(p->model, dense->weight), 1, OC * C);
+    matmul(sum, C, scaled, rank, false, a->value, C, false, OC, C, rank, 1, 1);
+    return numbers_f32(sum);
+}
+
+static void adapter_backward(const pass *p, const dense_slot *dense, numbers dout, numbers in, size_t N, size_t C, size_t OC) {
+    const parameter *a = adapter_of(p, dense);
+    if (a == NULL || a->grad == NULL) return;
+    const parameter *b = a + 1;
+    const size_t rank = a->shape[0], mark = step_mark(p->memory);
+    const float scale = p->model->adapter_scale;
+    const numbers inner = numbers_f32(step_take(p->memory, N * rank));
+    limn_arena *arena = p->memory->arena;
+    const nn_precision precision = p->precision;
+    matmul_mixed(inner, rank, dout, OC, false, numbers_f32((float *)(uintptr_t)b->value), rank, false, N, rank, OC, false,
+                 precision, arena);
+    scale_forward(inner.f32, inner.f32, scale, N * rank);
+    matmul_mixed(numbers_f32(a->grad), C, inner, rank, true, in, C, false, rank, C, N, true, precision, arena);
+    matmul_mixed(inner, rank, in, C, false, numbers_f32((float *)(uintptr_t)a->value), C, true, N, rank, C, false, precision,
+                 arena);
+    scale_forward(inner.f32, inner.f32, scale, N * rank);
+    matmul_mixed(numbers_f32(b->grad), rank, dout, OC, true, inner, rank, false, OC, rank, N, true, precision, arena);
+    step_release(p->memory, mark);
+}
+
 void dense_forward(const pass *p, const dense_slot *dense, numbers out, numbers in, size_t N, size_t C, size_t OC) {
     dense_forward_many(p, &(dense_output){dense, out, OC}, 1, in, N, C);
 }
@@ -133,8 +173,10 @@ void dense_forward_many(const pass *p, const dense_output *outputs, size_t count
             linear_forward(out.f32, in.f32, parameter_value(p->model, dense->weight), bias, N, C, OC);
             continue;
         }
-        matmul_mixed(out, OC, in, C, false, parameter_numbers(p->model, dense->weight), C, true, N, OC, C, false, p->precision,
+        const size_t mark = step_mark(p->memory);
+        matmul_mixed(out, OC, in, C, false, dense_weight(p, dense, C, OC), C, true, N, OC, C, false, p->precision,
                      p->memory->arena);
+        step_release(p->memory, mark);
         if (bias != NULL) bias_do(p, out, bias, NULL, N, OC);
     }
 }
@@ -142,8 +184,11 @@ void dense_forward_many(const pass *p, const dense_output *outputs, size_t count
 void dense_backward(const pass *p, const dense_slot *dense, numbers din, numbers dout, numbers in, size_t N, size_t C,
                     size_t OC, bool accumulate) {
     float *dweight = parameter_grad(p->model, dense->weight), *dbias = parameter_grad(p->model, dense->bias);
-    matmul_mixed(din, C, dout, OC, false, parameter_numbers(p->model, dense->weight), C, false, N, C, OC, accumulate,
-                 p->precision, p->memory->arena);
+    const size_t mark = step_mark(p->memory);
+    matmul_mixed(din, C, dout, OC, false, dense_weight(p, dense, C, OC), C, false, N, C, OC, accumulate, p->precision,
+                 p->memory->arena);
+    step_release(p->memory, mark);
+    adapter_backward(p, dense, dout, in, N, C, OC);
     if (dweight != NULL)
         matmul_mixed(numbers_f32(dweight), C, dout, OC, true, in, C, false, OC, C, N, true, p->precision, p->memory->arena);
     if (dbias != NULL) bias_do(p, dout, NULL, dbias, N, OC);

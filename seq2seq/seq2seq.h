@@ -36,12 +36,31 @@ typedef struct seq2seq seq2seq;
 
 /* Random weights as the original initialises them (normal of init_std, DeepNet and sub-LN gains), a function of the seed. */
 seq2seq *seq2seq_create(const seq2seq_config *config, uint64_t seed, bool training, limn_error *error);
+/* What of a model is trained when it is tuned. LoRA (Hu and others, arXiv 2106.09685): a kernel W (OC,C) is used as
+ * W + alpha/rank·B·A, A (rank,C) and B (OC,rank); B begins at zero. */
+typedef struct {
+    size_t rank; /* 0: no adapters */
+    double alpha;
+    const char *targets; /* comma-separated names of kernels, as parameters_select takes them */
+} seq2seq_lora;
+typedef struct {
+    const char *train; /* what is trained, as parameters_select takes it; NULL: all, or with adapters these alone */
+    seq2seq_lora lora;
+} seq2seq_tuning;
+/* As seq2seq_create for training; the adapters' weights stand behind the model's in the list of parameters, named
+ * KERNEL.lora_A.weight and KERNEL.lora_B.weight. */
+seq2seq *seq2seq_create_tuned(const seq2seq_config *config, uint64_t seed, const seq2seq_tuning *tuning, limn_error *error);
 /* The model's parameters, their names and shapes, without memory for their values. */
 seq2seq *seq2seq_describe(const seq2seq_config *config, limn_error *error);
 /* A folder with config.json and weights in any form that tensor_folder_open knows and under any of the names below. Ours in
  * fp32 are mapped unless training. */
 seq2seq *seq2seq_load(const char *directory, bool training, limn_error *error);
-/* Writes config.json and model.safetensors. */
+/* The weights of such a folder into a model that is there. Its shapes must be the model's, but the folder may have fewer words
+ * (encoder embed_tokens): those behind keep their values. Adapters, where the model has some: the folder's, else they keep
+ * their values. */
+int seq2seq_load_into(seq2seq *model, const char *directory, limn_error *error);
+/* Writes config.json and model.safetensors, and adapters as Hugging Face's PEFT lays them out: adapter_config.json and
+ * adapter_model.safetensors. seq2seq_load adds these to the weights. */
 int seq2seq_save(const seq2seq *model, const char *directory, limn_error *error);
 void seq2seq_free(seq2seq *model);
 const seq2seq_config *seq2seq_get_config(const seq2seq *model);
@@ -103,9 +122,11 @@ double seq2seq_forward_backward(seq2seq *model, const seq2seq_batch *batch, cons
 double seq2seq_evaluate(const seq2seq *model, const seq2seq_batch *batch, nn_precision precision, float *encoder_hidden,
                         float *logits, float *losses, limn_arena *arena);
 /* The limit, in floats, of an arena in which training steps and evaluations of B pairs are run with the present number of
- * threads; an upper bound within a quarter of what they take. SIZE_MAX where B is beyond any memory. With gradient_checkpointing
- * each layer's forward is run again in the backward, and only its input is kept. */
+ * threads; an upper bound within a quarter of what they take. SIZE_MAX where B is beyond any memory. With
+ * gradient_checkpointing each layer's forward is run again in the backward, and only its input is kept. */
 size_t seq2seq_activation_floats(const seq2seq_config *config, size_t B, nn_precision precision);
+/* What adapters take of it on top. */
+size_t seq2seq_adapter_floats(const seq2seq *model, size_t B, nn_precision precision);
 /* FLOPs of the matrix products of one training step for B pairs (forward and backward), without those of
  * attention's scores and mixed values, which *attention receives when given. */
 double seq2seq_training_flops(const seq2seq_config *config, size_t B, double *attention);
