@@ -188,6 +188,10 @@ tar_reader *tar_reader_open(const char *path, limn_error *error);
 int tar_reader_next(tar_reader *reader, tar_sample *sample, limn_error *error);
 uint64_t tar_reader_position(const tar_reader *reader); /* bytes of the tar that lie before what is read next */
 void tar_reader_close(tar_reader *reader);
+/* Calls `found` for every sample that has a picture, in the tar's order, with where that lies: `size` bytes from `offset`, at most
+ * 256 MiB. Reads headers alone, but for what a disk block holds beside them. Ends with what `found` returns when that is not 0. */
+typedef int (*tar_picture_found)(void *context, const char *key, uint64_t offset, uint64_t size, limn_error *error);
+int tar_list_pictures(const char *path, tar_picture_found found, void *context, limn_error *error);
 
 /* ---------------------------------------------------------------- token shards (HDF5) */
 

@@ -9,7 +9,14 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-enum { BLOCK = 512, END_BYTES = 2 * BLOCK, RECORD = 20 * BLOCK, IO_BYTES = 64 * BLOCK, ENTRY_MAX = 256 << 20 };
+enum {
+    BLOCK = 512,
+    END_BYTES = 2 * BLOCK,
+    RECORD = 20 * BLOCK,
+    IO_BYTES = 64 * BLOCK,
+    LIST_BYTES = 8 * BLOCK,
+    ENTRY_MAX = 256 << 20
+};
 
 /* ---------------------------------------------------------------- writing */
 
@@ -135,7 +142,7 @@ static int reader_failed(const tar_reader *reader, const char *name, limn_error 
                      name ? name : "", why ? why : "no reason given");
 }
 
-tar_reader *tar_reader_open(const char *path, limn_error *error) {
+static tar_reader *open_in_blocks(const char *path, size_t block_bytes, limn_error *error) {
     if (strlen(path) >= sizeof((tar_reader *)0)->path) {
         limn_fail(error, "a path is too long: %.100s…", path);
         return NULL;
@@ -149,13 +156,17 @@ tar_reader *tar_reader_open(const char *path, limn_error *error) {
         limn_fail(error, "%s: out of memory", path);
     } else if (archive_read_support_format_tar(reader->archive) != ARCHIVE_OK ||
                archive_read_support_format_empty(reader->archive) != ARCHIVE_OK ||
-               archive_read_open_filename(reader->archive, path, IO_BYTES) != ARCHIVE_OK) {
+               archive_read_open_filename(reader->archive, path, block_bytes) != ARCHIVE_OK) {
         reader_failed(reader, NULL, error);
     } else {
         return reader;
     }
     tar_reader_close(reader);
     return NULL;
+}
+
+tar_reader *tar_reader_open(const char *path, limn_error *error) {
+    return open_in_blocks(path, IO_BYTES, error);
 }
 
 void tar_reader_close(tar_reader *reader) {
@@ -180,19 +191,27 @@ static const char *entry_name(const tar_reader *reader) {
     return name ? name : "";
 }
 
+/* Moves to the next header of any kind. 1 when there is one, 0 at the end, -1 with an error. */
+static int any_header(tar_reader *reader, limn_error *error) {
+    if (reader->ended) return 0;
+    int result = archive_read_next_header(reader->archive, &reader->entry);
+    reader->ended = result != ARCHIVE_OK && result != ARCHIVE_WARN;
+    if (result == ARCHIVE_EOF) return 0;
+    return reader->ended ? reader_failed(reader, NULL, error) : 1;
+}
+
+/* A regular file that is not hidden. */
+static bool belongs_to_sample(const tar_reader *reader) {
+    const char *name = entry_name(reader), *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
+    return archive_entry_filetype(reader->entry) == AE_IFREG && !archive_entry_hardlink(reader->entry) && *base && *base != '.';
+}
+
 /* Moves to the next regular file that belongs to a sample. 1 when there is one, 0 at the end, -1 with an error. */
 static int next_header(tar_reader *reader, limn_error *error) {
-    while (!reader->ended) {
-        int result = archive_read_next_header(reader->archive, &reader->entry);
-        reader->ended = result != ARCHIVE_OK && result != ARCHIVE_WARN;
-        if (result == ARCHIVE_EOF) break;
-        if (reader->ended) return reader_failed(reader, NULL, error);
-        const char *name = entry_name(reader);
-        if (archive_entry_filetype(reader->entry) != AE_IFREG || archive_entry_hardlink(reader->entry)) continue;
-        const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
-        if (*base && *base != '.') return 1;
+    for (;;) {
+        int more = any_header(reader, error);
+        if (more <= 0 || belongs_to_sample(reader)) return more;
     }
-    return 0;
 }
 
 /* Splits "a/0001.seg.png" into its key "a/0001" and "seg.png"; the second is returned. NULL with an error. */
@@ -272,4 +291,57 @@ int tar_reader_next(tar_reader *reader, tar_sample *sample, limn_error *error) {
     sample->caption_size = reader->caption.size;
     sample->json_size = reader->json.size;
     return first ? 0 : 1;
+}
+
+/* ---------------------------------------------------------------- places of pictures */
+
+/* Room for a picture's place until the next header shows where it ends. */
+typedef struct {
+    char key[256];
+    uint64_t size;
+    bool waits;
+} awaited;
+
+/* Takes the current entry when it is the first picture of its sample. */
+static int await_picture(tar_reader *reader, awaited *picture, limn_error *error) {
+    char key[256];
+    if (!belongs_to_sample(reader)) return 0;
+    const char *extension = split_name(reader, key, error);
+    if (!extension) return -1;
+    if (buffer_for(reader, extension) != &reader->image || strcmp(key, picture->key) == 0) return 0;
+    const la_int64_t size = archive_entry_size(reader->entry);
+    if (size < 0 || size > ENTRY_MAX)
+        return limn_fail(error, "%s: entry %s claims %lld bytes, more than the 256 MiB allowed", reader->path,
+                         entry_name(reader), (long long)size);
+    if (archive_entry_sparse_count(reader->entry)) return 0; /* with holes: its bytes are not in one run */
+    memcpy(picture->key, key, sizeof key);
+    picture->size = (uint64_t)size;
+    picture->waits = true;
+    return 0;
+}
+
+/* libarchive says where headers begin, not where data does: what is padded to whole blocks ends where the next header begins.
+ */
+int tar_list_pictures(const char *path, tar_picture_found found, void *context, limn_error *error) {
+    tar_reader *reader = open_in_blocks(path, LIST_BYTES, error);
+    if (!reader) return -1;
+    struct stat about;
+    awaited picture = {.waits = false};
+    int more = 1, status = stat(path, &about) ? limn_fail(error, "%s: %s", path, strerror(errno)) : 0;
+    const uint64_t bytes = status == 0 ? (uint64_t)about.st_size : 0;
+    while (status == 0 && more > 0) {
+        more = any_header(reader, error);
+        if (more < 0) status = -1;
+        if (status == 0 && picture.waits) {
+            const uint64_t end = tar_reader_position(reader), blocks = (picture.size + BLOCK - 1) / BLOCK;
+            picture.waits = false;
+            /* libarchive steps over what is not there without a word */
+            status = end > bytes || blocks * BLOCK > end
+                         ? limn_fail(error, "%s: damaged or cut short at %s; make or fetch it again", path, picture.key)
+                         : found(context, picture.key, end - blocks * BLOCK, picture.size, error);
+        }
+        if (status == 0 && more > 0) status = await_picture(reader, &picture, error);
+    }
+    tar_reader_close(reader);
+    return status;
 }

@@ -1,6 +1,6 @@
 /* Products of matrices that are float32 or bfloat16, large in all three directions: those of a training step. With AVX-512 the
- * loops are ours (BLIS, Van Zee and van de Geijn 2015): a thread brings a stretch of B into panels of 32 columns, which stay in
- * its share of the caches while blocks of rows of A pass them. Elsewhere they are OpenBLAS' or oneDNN's. */
+ * loops are ours (BLIS, Van Zee and van de Geijn 2015): all threads bring a stretch of B into panels of 32 columns, which stay
+ * in the last cache while each thread takes blocks of rows of A past them. Elsewhere they are OpenBLAS' or oneDNN's. */
 #include "nn/internal.h"
 #include "nn/large_product_kernels.h"
 #include "nn/nn.h"
@@ -29,19 +29,12 @@ static bool is_half(numbers x) {
 /* ---------------------------------------------------------------- our own loops */
 
 enum {
-    MOST_WORDS = 2048,          /* of K at a time, where sums can be added in the output */
-    PANEL_BYTES = 4 << 20,      /* a thread's panels of B */
-    ROW_BLOCK_BYTES = 384 << 10 /* its rows of A, which are to stay in the second cache */
+    MOST_WORDS = 2048,           /* of K at a time, where sums can be added in the output */
+    PANELS_BYTES = 12 << 20,     /* of B at a time, in the last cache */
+    ROW_BLOCK_BYTES = 384 << 10, /* of A, in a thread's second cache */
+    LEAST_BLOCK_ROWS = 4 * TILE_ROWS,
+    BLOCKS_PER_THREAD = 4 /* at least, so that one that is held up can leave some to the others */
 };
-
-/* A thread's part of the output, and where it packs. */
-typedef struct {
-    const mixed_product *product;
-    const large_product_kernels *kernels;
-    size_t m, rows, n, columns;
-    char *panels, *block;
-    bool direct; /* A is read where it lies */
-} part;
 
 static size_t group_of(const large_product_kernels *kernels) {
     return kernels->pairs ? 2 : 1;
@@ -56,11 +49,12 @@ static word_source source_of(const operand *from, bool is_a, size_t place, size_
                          n_stride};
 }
 
-/* How a product is divided: among threads, and what each brings into its caches at a time. */
+/* How a product is divided. */
 typedef struct {
-    size_t rows, columns, down, across;          /* a thread's part of the output, and parts below and beside each other */
-    size_t words, rows_at_once, columns_at_once; /* of K, of a part's rows and of its columns */
-    size_t panel_bytes, block_bytes;
+    size_t words, columns_at_once;    /* of K and of the output's columns, whose panels are packed at a time */
+    size_t block_rows, block_columns; /* of the output, what a thread takes at a time */
+    size_t panels_bytes, block_bytes; /* what is packed of B, by all, and of A, by each thread */
+    size_t threads;
 } division;
 
 static size_t round_up(size_t n, size_t to) {
@@ -68,98 +62,107 @@ static size_t round_up(size_t n, size_t to) {
 }
 
 static division divide(size_t M, size_t N, size_t K, bool half_out, bool direct, const large_product_kernels *kernels) {
-    const size_t threads = omp_in_parallel() ? 1 : (size_t)omp_get_max_threads(), all = divide_up(K, group_of(kernels));
-    division d = {.words = half_out ? all : smaller(all, MOST_WORDS)};
-    size_t grid_rows, grid_columns;
-    /* what is read where it lies costs only its way into the cache */
-    choose_grid(M, N, threads, direct ? 4 : 32, 32, TILE_COLUMNS, &grid_rows, &grid_columns);
-    d.rows = round_up(divide_up(M, grid_rows), TILE_ROWS);
-    d.columns = round_up(divide_up(N, grid_columns), TILE_COLUMNS);
-    d.down = divide_up(M, d.rows);
-    d.across = divide_up(N, d.columns);
-    const size_t word = sizeof(uint32_t), panels = PANEL_BYTES / word / TILE_COLUMNS / (d.words ? d.words : 1);
-    const size_t tiles = ROW_BLOCK_BYTES / word / TILE_ROWS / (d.words ? d.words : 1);
-    d.columns_at_once = smaller((panels ? panels : 1) * TILE_COLUMNS, d.columns);
-    d.rows_at_once = smaller((tiles ? tiles : 1) * TILE_ROWS, d.rows);
-    d.panel_bytes = round_up(d.columns_at_once * d.words * word, 64);
-    d.block_bytes = direct ? 0 : round_up(d.rows_at_once * d.words * word, 64);
+    const size_t word = sizeof(uint32_t), all = divide_up(K, group_of(kernels));
+    division d = {.threads = omp_in_parallel() ? 1 : (size_t)omp_get_max_threads()};
+    d.words = half_out ? all : smaller(all, MOST_WORDS);
+    if (d.words == 0) d.words = 1;
+    const size_t panels = PANELS_BYTES / word / TILE_COLUMNS / d.words, tiles = ROW_BLOCK_BYTES / word / TILE_ROWS / d.words;
+    d.columns_at_once = smaller((panels ? panels : 1) * TILE_COLUMNS, round_up(N, TILE_COLUMNS));
+    d.block_rows = smaller((tiles ? tiles : 1) * TILE_ROWS, round_up(M, TILE_ROWS));
+    d.block_columns = d.columns_at_once;
+    const size_t wanted = d.threads > 1 ? BLOCKS_PER_THREAD * d.threads : 1;
+    if (divide_up(M, d.block_rows) < wanted) {
+        const size_t fewer = round_up(divide_up(M, wanted), TILE_ROWS);
+        d.block_rows = smaller(d.block_rows, fewer < LEAST_BLOCK_ROWS ? LEAST_BLOCK_ROWS : fewer);
+        const size_t beside = divide_up(wanted, divide_up(M, d.block_rows));
+        d.block_columns = round_up(divide_up(d.columns_at_once, beside), TILE_COLUMNS);
+    }
+    d.panels_bytes = round_up(d.columns_at_once * d.words * word, 64);
+    d.block_bytes = direct ? 0 : round_up(d.block_rows * d.words * word, 64);
     return d;
 }
 
-/* Rows [m, m+rows) by the columns [n, n+columns) whose panels are packed. */
-static void multiply_rows(const part *own, size_t m, size_t rows, size_t n, size_t columns, size_t k, size_t terms) {
-    const mixed_product *product = own->product;
-    const size_t words = divide_up(terms, group_of(own->kernels));
-    const word_source a = source_of(&product->a, true, 0, k);
+/* What all threads know of a product, and of the stretch of it that they are at. */
+typedef struct {
+    const mixed_product *product;
+    const large_product_kernels *kernels;
+    bool direct;       /* A is read where it lies */
+    size_t k, terms;   /* of K */
+    size_t n, columns; /* of N, whose panels are packed */
+    char *panels;
+} stretch;
+
+static void pack_panel(const stretch *s, size_t j) {
+    const word_source from = source_of(&s->product->b, false, s->n + j, s->k);
+    s->kernels->pack((uint32_t *)s->panels + j * divide_up(s->terms, group_of(s->kernels)), TILE_COLUMNS, &from, s->terms,
+                     smaller(TILE_COLUMNS, s->columns - j));
+}
+
+/* Rows [m, m+rows) by the stretch's columns [first, end). `block` is this thread's. */
+static void multiply_block(const stretch *s, size_t m, size_t rows, size_t first, size_t end, char *block) {
+    const mixed_product *product = s->product;
+    const size_t words = divide_up(s->terms, group_of(s->kernels));
+    const word_source a = source_of(&product->a, true, 0, s->k);
     /* rows of words, a tile's twelve beside each other */
-    const size_t stride = divide_up(rows, TILE_ROWS) * TILE_ROWS;
-    if (!own->direct) {
-        const word_source from = source_of(&product->a, true, m, k);
-        own->kernels->pack((uint32_t *)own->block, stride, &from, terms, rows);
+    const size_t stride = round_up(rows, TILE_ROWS);
+    if (!s->direct) {
+        const word_source from = source_of(&product->a, true, m, s->k);
+        s->kernels->pack((uint32_t *)block, stride, &from, s->terms, rows);
     }
-    for (size_t j = 0; j < columns; j += TILE_COLUMNS)
+    for (size_t j = first; j < end; j += TILE_COLUMNS)
         for (size_t i = 0; i < rows; i += TILE_ROWS) {
-            product_tile tile = {.b = (const uint32_t *)own->panels + j * words,
+            product_tile tile = {.b = (const uint32_t *)s->panels + j * words,
                                  .words = words,
                                  .out_stride = product->ldout,
                                  .rows = smaller(TILE_ROWS, rows - i),
-                                 .columns = smaller(TILE_COLUMNS, columns - j),
+                                 .columns = smaller(TILE_COLUMNS, end - j),
                                  .out_bf16 = is_half(product->out),
-                                 .accumulate = product->accumulate || k > 0};
-            if (own->direct) {
+                                 .accumulate = product->accumulate || s->k > 0};
+            if (s->direct) {
                 /* the last rows are read with some before them, so that all 12 are there */
-                const size_t first = smaller(m + i, product->M - TILE_ROWS), bytes = is_half(product->a.at) ? 2 : 4;
-                tile.skip = m + i - first;
-                tile.a = (const char *)a.at + first * a.n_stride * bytes;
+                const size_t from = smaller(m + i, product->M - TILE_ROWS), bytes = is_half(product->a.at) ? 2 : 4;
+                tile.skip = m + i - from;
+                tile.a = (const char *)a.at + from * a.n_stride * bytes;
                 tile.row_stride = a.n_stride * bytes;
                 tile.word_stride = sizeof(uint32_t);
             } else {
-                tile.a = own->block + i * sizeof(uint32_t);
+                tile.a = block + i * sizeof(uint32_t);
                 tile.row_stride = sizeof(uint32_t);
                 tile.word_stride = stride * sizeof(uint32_t);
             }
-            const numbers out = numbers_from(product->out, (m + i) * product->ldout + n + j);
+            const numbers out = numbers_from(product->out, (m + i) * product->ldout + s->n + j);
             tile.out = is_half(out) ? (void *)out.bf16 : (void *)out.f32;
-            own->kernels->multiply(&tile);
+            s->kernels->multiply(&tile);
         }
-}
-
-static void multiply_part(const part *own, const division *d) {
-    const mixed_product *product = own->product;
-    const size_t group = group_of(own->kernels);
-    for (size_t k = 0; k < product->K; k += d->words * group) {
-        const size_t terms = smaller(d->words * group, product->K - k), words = divide_up(terms, group);
-        for (size_t n = 0; n < own->columns; n += d->columns_at_once) {
-            const size_t columns = smaller(d->columns_at_once, own->columns - n);
-            for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
-                const word_source from = source_of(&product->b, false, own->n + n + j, k);
-                own->kernels->pack((uint32_t *)own->panels + j * words, TILE_COLUMNS, &from, terms,
-                                   smaller(TILE_COLUMNS, columns - j));
-            }
-            for (size_t m = 0; m < own->rows; m += d->rows_at_once)
-                multiply_rows(own, own->m + m, smaller(d->rows_at_once, own->rows - m), own->n + n, columns, k, terms);
-        }
-    }
 }
 
 static void multiply_here(const mixed_product *product, const large_product_kernels *kernels, limn_arena *arena) {
     const bool direct = !product->a.transposed && product->M >= TILE_ROWS && is_half(product->a.at) == kernels->pairs &&
                         product->K % group_of(kernels) == 0;
     const division d = divide(product->M, product->N, product->K, is_half(product->out), direct, kernels);
-    char *scratch = limn_arena_bytes(arena, d.down * d.across * (d.panel_bytes + d.block_bytes));
-#pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < d.down * d.across; i++) {
-        part own = {.product = product,
-                    .kernels = kernels,
-                    .m = i / d.across * d.rows,
-                    .n = i % d.across * d.columns,
-                    .direct = direct};
-        own.rows = smaller(d.rows, product->M - own.m);
-        own.columns = smaller(d.columns, product->N - own.n);
-        own.panels = scratch + i * (d.panel_bytes + d.block_bytes);
-        own.block = own.panels + d.panel_bytes;
-        multiply_part(&own, &d);
-    }
+    char *panels = limn_arena_bytes(arena, d.panels_bytes), *blocks = limn_arena_bytes(arena, d.threads * d.block_bytes);
+    const size_t down = divide_up(product->M, d.block_rows), terms_most = d.words * group_of(kernels);
+#pragma omp parallel num_threads((int)d.threads)
+    for (size_t k = 0; k < product->K; k += terms_most)
+        for (size_t n = 0; n < product->N; n += d.columns_at_once) {
+            const stretch s = {.product = product,
+                               .kernels = kernels,
+                               .direct = direct,
+                               .k = k,
+                               .terms = smaller(terms_most, product->K - k),
+                               .n = n,
+                               .columns = smaller(d.columns_at_once, product->N - n),
+                               .panels = panels};
+            const size_t across = divide_up(s.columns, d.block_columns);
+#pragma omp for schedule(dynamic)
+            for (size_t j = 0; j < s.columns; j += TILE_COLUMNS) pack_panel(&s, j);
+#pragma omp for schedule(dynamic)
+            for (size_t i = 0; i < down * across; i++) {
+                const size_t m = i / across * d.block_rows, first = i % across * d.block_columns;
+                multiply_block(&s, m, smaller(d.block_rows, product->M - m), first, smaller(first + d.block_columns, s.columns),
+                               blocks + (size_t)omp_get_thread_num() * d.block_bytes);
+            }
+        }
 }
 
 /* ---------------------------------------------------------------- by OpenBLAS */
@@ -202,7 +205,7 @@ size_t matmul_mixed_bytes(size_t M, size_t N, size_t K, nn_precision precision) 
     size_t most = 0;
     for (int i = 0; i < 4; i++) {
         const division d = divide(M, N, K, kernels->pairs && i / 2, i % 2, kernels);
-        const size_t bytes = d.down * d.across * (d.panel_bytes + d.block_bytes);
+        const size_t bytes = d.panels_bytes + d.threads * d.block_bytes;
         most = bytes > most ? bytes : most;
     }
     return most + rounding;

@@ -308,6 +308,10 @@ void groupnorm_terms(float *terms, const double *moments, const float *scale, co
 /* (B,Y,X,C) to (B,2Y,2X,C), every pixel four times. */
 void upsample_nearest_forward(float *out, const float *in, size_t B, size_t Y, size_t X, size_t C);
 void upsample_nearest_backward(float *din, const float *dout, size_t B, size_t Y, size_t X, size_t C);
+/* (B,Y,X,C) to (B,⌊Y/2⌋,⌊X/2⌋,C): the largest of every 2×2 pixels; an odd last row or column is left out. */
+void max_pool_forward(float *out, const float *in, size_t B, size_t Y, size_t X, size_t C);
+/* din (B,Y,X,C): each gradient goes to the largest of its four, of equal ones to the first in raster order. */
+void max_pool_backward(float *din, const float *dout, const float *in, size_t B, size_t Y, size_t X, size_t C);
 
 /* ---------------------------------------------------------------- loss */
 

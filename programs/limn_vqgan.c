@@ -10,7 +10,12 @@ static const limn_program TRAIN = {
     .examples = "$ limn-vqgan train --data pictures --config configs/emoji-small.json --output vqgan\n"
                 "      trains, with figures in vqgan/metrics.jsonl and originals beside reconstructions in vqgan/samples\n"
                 "$ limn-vqgan train … --valid pictures-kept --minutes 6\n"
-                "      as many steps as fit in six minutes; reports the PSNR of pictures it is not trained on\n",
+                "      as many steps as fit in six minutes; reports the PSNR of pictures it is not trained on\n"
+                "$ limn-vqgan train … --init model/vqgan --train decoder,post_quant_conv --output tuned\n"
+                "      goes on from a trained model; encoder and codebook stay as they are, bit for bit, so that tokens made with them\n"
+                "      stay valid. The configuration's section vqgan may be left out\n"
+                "$ limn-vqgan train … --lpips-vgg vgg16-397923af.pth --lpips-heads vgg.pth\n"
+                "      with the perceptual loss LPIPS, times train.vqgan.perceptual_weight (1)\n",
 };
 
 static int train(int argc, char **argv, limn_error *error) {
@@ -21,7 +26,14 @@ static int train(int argc, char **argv, limn_error *error) {
         {"data", LIMN_OPTION_STRINGS, &data, "TARS", "WebDataset tars: files, folders or patterns", true},
         {"valid", LIMN_OPTION_STRINGS, &valid, "TARS", "tars kept from training, for the validation PSNR", false},
         {"output", LIMN_OPTION_STRING, &given.output, "RUN", "run folder", true},
-        {"init", LIMN_OPTION_STRING, &given.init, "MODEL", "model folder to start from instead of random weights", false},
+        {"init", LIMN_OPTION_STRING, &given.init, "MODEL",
+         "model folder to start from instead of random weights; its codebook is neither placed anew nor has codes revived unless --set "
+         "asks for train.vqgan.codebook_start or revive_every", false},
+        {"train", LIMN_OPTION_STRING, &given.train, "NAMES",
+         "trains these parts alone, by the beginnings of names: encoder, quant_conv, quantize, post_quant_conv, decoder, decoder.up.0 …; "
+         "while the first three stay, so do tokens", false},
+        {"lpips-vgg", LIMN_OPTION_STRING, &given.lpips_vgg, "FILE", "torchvision's vgg16-397923af.pth, for the perceptual loss", false},
+        {"lpips-heads", LIMN_OPTION_STRING, &given.lpips_heads, "FILE", "LPIPS' vgg.pth, its five linear heads", false},
         {"set", LIMN_OPTION_STRINGS, &set, "KEY=VALUE", "changes the configuration, as in train.vqgan.batch_size=16", false},
         {"steps", LIMN_OPTION_SIZE, &given.steps, "N", "number of steps, instead of the configuration's", false},
         {"minutes", LIMN_OPTION_FLOAT, &given.minutes, "M", "at most as many steps as fit in this time on this machine", false},

@@ -92,6 +92,10 @@ float train_adamw(parameters *set, float *m, float *v, const train_settings *set
 /* Copies the values of `from` (read from `where`) into `to`; names and shapes must be the same. */
 int train_copy_parameters(parameters *to, const parameters *from, const char *where, limn_error *error);
 
+/* --train NAMES: which parameters a comma-separated list means; a name stands for itself and all that goes on with a dot
+ * ("decoder", "decoder.up.0"). selected (set->count) is written. A usage error when a name stands for nothing. */
+int train_select(const parameters *set, const char *names, bool *selected, limn_error *error);
+
 /* Loads, applies --set, and returns the whole configuration. */
 json_t *train_configuration(const train_options *options, limn_error *error);
 /* The object at config[section] or an error that names the file. Borrowed. */

@@ -1,71 +1,117 @@
-#include "pictures/pictures.h"
-#include "train/data.h"
+#include "train/picture_set.h"
 
+#include "formats/formats.h"
+#include "pictures/pictures.h"
+
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { WARNINGS = 5 };
 
-/* Every picture is decoded once before it is taken, so that no step meets a broken one. */
-static bool decodes(const tar_sample *sample, limn_error *error) {
-    picture decoded;
-    picture_decode_options options = {.min_side = 1};
-    if (!sample->image) return limn_fail(error, "has no picture") == 0;
-    if (picture_decode(&decoded, sample->image, sample->image_size, &options, NULL, NULL, error)) return false;
-    picture_free(&decoded);
-    return true;
+/* ---------------------------------------------------------------- places */
+
+/* One tar's, while it is listed. */
+typedef struct {
+    limn_buffer places;
+    uint32_t file;
+} tar_listing;
+
+static int add_place(void *context, const char *key, uint64_t offset, uint64_t size, limn_error *error) {
+    (void)key;
+    tar_listing *self = context;
+    const picture_place place = {.offset = offset, .size = (uint32_t)size, .file = self->file};
+    return limn_buffer_append(&self->places, &place, sizeof place, error);
 }
 
-static int read_tar(picture_set *set, limn_buffer *bytes, limn_buffer *offsets, const char *path, limn_error *error) {
-    tar_reader *reader = tar_reader_open(path, error);
-    if (!reader) return -1;
-    tar_sample sample;
-    int status;
-    while ((status = tar_reader_next(reader, &sample, error)) == 1) {
-        limn_error why = {0};
-        if (!decodes(&sample, &why)) {
-            if (set->broken++ < WARNINGS) limn_log(LIMN_LOG_WARNING, "%s: %s: %s; left out", path, sample.key, why.message);
-            continue;
-        }
-        uint64_t end = bytes->size + sample.image_size;
-        if (limn_buffer_append(bytes, sample.image, sample.image_size, error) ||
-            limn_buffer_append(offsets, &end, sizeof end, error)) {
-            status = -1;
-            break;
-        }
-        set->count++;
+static int copy_paths(picture_set *set, const limn_strings *paths, limn_error *error) {
+    if (paths->count > UINT32_MAX) return limn_fail(error, "%zu tars are too many", paths->count);
+    set->paths = limn_allocate(paths->count, sizeof *set->paths, error);
+    set->bytes = limn_allocate(paths->count, sizeof *set->bytes, error);
+    if (!set->paths || !set->bytes) return -1;
+    for (; set->files < paths->count; set->files++) {
+        struct stat about;
+        const char *path = paths->items[set->files];
+        if (stat(path, &about)) return limn_fail(error, "%s: %s", path, strerror(errno));
+        if (!(set->paths[set->files] = strdup(path))) return limn_fail(error, "%s: out of memory", path);
+        set->bytes[set->files] = (uint64_t)about.st_size;
     }
-    tar_reader_close(reader);
+    return 0;
+}
+
+/* Tars are listed by all threads: with tens of millions of pictures it is disks that are waited for. */
+static int list_tars(picture_set *set, limn_error *error) {
+    tar_listing *listings = limn_allocate(set->files, sizeof *listings, error);
+    size_t failed = SIZE_MAX, bytes = 0;
+    if (!listings) return -1;
+#pragma omp parallel for schedule(dynamic) num_threads((int)limn_get_threads())
+    for (size_t i = 0; i < set->files; i++) {
+        limn_error why = {0};
+        listings[i].file = (uint32_t)i;
+        if (tar_list_pictures(set->paths[i], add_place, &listings[i], &why) == 0) continue;
+#pragma omp critical(picture_set_failed)
+        if (i < failed) { /* the first in the order given, whoever was first in time */
+            failed = i;
+            if (error) *error = why;
+        }
+    }
+    for (size_t i = 0; i < set->files; i++) bytes += listings[i].places.size;
+    int status = failed == SIZE_MAX ? 0 : -1;
+    if (status == 0 && bytes) {
+        set->list = limn_allocate(bytes, 1, error);
+        if (!set->list) status = -1;
+    }
+    for (size_t i = 0; i < set->files; i++) {
+        const limn_buffer *places = &listings[i].places;
+        if (status == 0 && places->size) memcpy(set->list + set->count, places->data, places->size);
+        if (status == 0) set->count += places->size / sizeof *set->list;
+        limn_buffer_free(&listings[i].places);
+    }
+    free(listings);
     return status;
 }
 
-int picture_set_read(picture_set *set, const limn_strings *paths, limn_error *error) {
-    *set = (picture_set){0};
-    limn_buffer bytes = {0}, offsets = {0};
-    uint64_t zero = 0;
-    int status = limn_buffer_append(&offsets, &zero, sizeof zero, error);
-    for (size_t i = 0; status == 0 && i < paths->count; i++) status = read_tar(set, &bytes, &offsets, paths->items[i], error);
-    set->bytes = (unsigned char *)bytes.data;
-    set->offset = (uint64_t *)(void *)offsets.data;
-    if (status == 0 && !set->count)
-        status = limn_fail(error, "%s: holds no picture that can be decoded", paths->count ? paths->items[0] : "--data");
-    if (status == 0 && set->broken > WARNINGS) limn_log(LIMN_LOG_WARNING, "%zu pictures are broken and were left out", set->broken);
-    if (status) picture_set_free(set);
+/* ---------------------------------------------------------------- reading and decoding */
+
+static int read_bytes(const picture_set *set, const picture_place *place, limn_buffer *room, limn_error *error) {
+    const char *path = set->paths[place->file];
+    room->size = 0;
+    if (limn_buffer_reserve(room, place->size, error)) return -1;
+    int file = open(path, O_RDONLY | O_CLOEXEC), status = 0;
+    if (file < 0) return limn_fail(error, "%s: %s; put it back, and the same command goes on", path, strerror(errno));
+    struct stat about;
+    if (fstat(file, &about) || (uint64_t)about.st_size != set->bytes[place->file])
+        status = limn_fail(
+            error, "%s: is not as long as when the run began; put it back as it was, and the same command goes on", path);
+    while (status == 0 && room->size < place->size) {
+        ssize_t got = pread(file, room->data + room->size, place->size - room->size, (off_t)(place->offset + room->size));
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0)
+            status = limn_fail(error, "%s: cannot be read: %s", path, got < 0 ? strerror(errno) : "it is shorter than it was");
+        else
+            room->size += (size_t)got;
+    }
+    close(file);
     return status;
 }
 
-void picture_set_free(picture_set *set) {
-    free(set->bytes);
-    free(set->offset);
-    *set = (picture_set){0};
+/* 1, with the picture's place and a reason, when it cannot be decoded. */
+static int decode(const picture_set *set, size_t n, size_t side, picture *out, limn_buffer *room, limn_error *error) {
+    const picture_place *place = &set->list[n];
+    const picture_decode_options options = {.min_side = side};
+    if (read_bytes(set, place, room, error)) return -1;
+    if (picture_decode(out, (const unsigned char *)room->data, place->size, &options, NULL, NULL, error) == 0) return 0;
+    limn_fail_context(error, "%s: the picture at byte %llu", set->paths[place->file], (unsigned long long)place->offset);
+    return 1;
 }
 
-int picture_set_decode(const picture_set *set, size_t n, size_t side, float *out, limn_error *error) {
+int picture_set_decode(const picture_set *set, size_t n, size_t side, float *out, limn_buffer *room, limn_error *error) {
     picture decoded, sized;
-    picture_decode_options options = {.min_side = side};
-    size_t size = set->offset[n + 1] - set->offset[n];
-    if (picture_decode(&decoded, set->bytes + set->offset[n], size, &options, NULL, NULL, error)) return -1;
-    int status = 0;
+    int status = decode(set, n, side, &decoded, room, error);
+    if (status) return status;
     if (decoded.width != side || decoded.height != side) {
         status = picture_resize(&decoded, &sized, RESIZE_CENTER_CROP, side, error);
         picture_free(&decoded);
@@ -74,5 +120,62 @@ int picture_set_decode(const picture_set *set, size_t n, size_t side, float *out
     }
     picture_to_floats(&decoded, out);
     picture_free(&decoded);
+    return 0;
+}
+
+/* Decodes every picture, and leaves out those that cannot be. */
+static int leave_out_broken(picture_set *set, limn_error *error) {
+    bool *broken = limn_allocate(set->count, sizeof *broken, error);
+    size_t warned = 0, kept = 0;
+    int failed = 0;
+    if (!broken) return -1;
+#pragma omp parallel num_threads((int)limn_get_threads())
+    {
+        limn_buffer room = {0};
+#pragma omp for schedule(dynamic)
+        for (size_t n = 0; n < set->count; n++) {
+            limn_error why = {0};
+            picture decoded;
+            int status = decode(set, n, 1, &decoded, &room, &why);
+            broken[n] = status != 0;
+            if (status == 0) {
+                picture_free(&decoded);
+                continue;
+            }
+#pragma omp critical(picture_set_failed)
+            if (status < 0) {
+                failed = -1;
+                if (error) *error = why;
+            } else if (warned++ < WARNINGS) {
+                limn_log(LIMN_LOG_WARNING, "%s; left out", why.message);
+            }
+        }
+        limn_buffer_free(&room);
+    }
+    for (size_t n = 0; n < set->count; n++)
+        if (!broken[n]) set->list[kept++] = set->list[n];
+    set->count = kept;
+    if (warned > WARNINGS) limn_log(LIMN_LOG_WARNING, "%zu pictures are broken and were left out", warned);
+    free(broken);
+    return failed;
+}
+
+int picture_set_open(picture_set *set, const limn_strings *paths, bool decode_all, limn_error *error) {
+    *set = (picture_set){0};
+    int status = copy_paths(set, paths, error);
+    if (status == 0) status = list_tars(set, error);
+    if (status == 0 && decode_all && set->count) status = leave_out_broken(set, error);
+    if (status == 0 && !set->count)
+        status = limn_fail(error, "%s: holds no picture that can be %s", paths->count ? paths->items[0] : "--data",
+                           decode_all ? "decoded" : "read (.jpg, .jpeg, .png or .webp)");
+    if (status) picture_set_close(set);
     return status;
+}
+
+void picture_set_close(picture_set *set) {
+    for (size_t i = 0; i < set->files; i++) free(set->paths[i]);
+    free(set->paths);
+    free(set->bytes);
+    free(set->list);
+    *set = (picture_set){0};
 }

@@ -1,39 +1,37 @@
 /* limn-vqgan train: pictures to a codebook and back. */
 #include "pictures/pictures.h"
-#include "train/data.h"
 #include "train/loop.h"
-#include "vqgan/vqgan.h"
+#include "train/picture_set.h"
+#include "train/vqgan_settings.h"
 
+#include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *const OWN_KEYS[] = {"codebook_weight", "discriminator_weight", "discriminator_start", "discriminator_layers",
-                                       "discriminator_width", "discriminator_learning_rate", "codebook_start", "revive_every",
-                                       "revive_threshold", NULL};
 
 enum { FIT_ROWS_PER_CODE = 64, FIT_ITERATIONS = 10 }; /* k-means */
 
 enum { SAMPLE_COLUMNS = 4, SAMPLE_ROWS = 8 }; /* of pairs original | reconstruction */
 
-enum { L1, CODES_USED, PERPLEXITY, REVIVED, CODEBOOK, GENERATOR, ADAPTIVE_WEIGHT, DISCRIMINATOR, GRAD_NORM, METRICS };
+/* The last only with LPIPS. */
+enum { L1, CODES_USED, PERPLEXITY, REVIVED, CODEBOOK, GENERATOR, ADAPTIVE_WEIGHT, DISCRIMINATOR, GRAD_NORM, PERCEPTUAL, METRICS };
 
 typedef struct {
-    train_settings settings, discriminator_settings; /* the same but for the learning rate */
-    vqgan_loss_options losses;
-    size_t discriminator_start, discriminator_layers, discriminator_width, revive_every;
-    size_t codebook_start;   /* steps that go without a codebook, so that the latents have learnt what there is to tell apart */
-    double codebook_start_share; /* the same as a share of all steps */
-    double revive_threshold; /* uses of a code in the last batches (decayed), as a share of the mean code's */
+    vqgan_settings settings;
+    size_t codebook_start; /* steps that go without a codebook */
+    bool *trained;         /* (parameters): false for what stays as it is, bit for bit */
+    vqgan_lpips *lpips;    /* NULL: no perceptual loss */
     vqgan *model;
     vqgan_discriminator *discriminator;
     picture_set data, valid;
+    picture_stream *stream; /* of data */
     float *m, *v, *discriminator_m, *discriminator_v; /* AdamW's moments */
     float *code_counts;  /* (n_embed), decayed: for the revival */
     float *window_counts; /* (n_embed), since the last line of metrics: for what is reported */
     bool *revived;
     size_t revived_last; /* by the last revival */
     limn_arena *arena;
-    uint64_t *order, epoch;
+    limn_buffer *rooms; /* a picture's bytes for each thread of read_pictures */
     float *pictures, *reconstruction, *latent;
     int32_t *tokens;
     train_metric *metrics;
@@ -44,21 +42,32 @@ static size_t side_of(const vqgan_run *run) {
     return vqgan_get_config(run->model)->resolution;
 }
 
-/* Pictures first, first+1, … of an order into run->pictures, in the model's range. */
-static int read_pictures(vqgan_run *run, const picture_set *set, const size_t *which, size_t B, limn_error *error) {
+/* Pictures first … first+B−1 of a set into run->pictures, in the model's range. One that cannot be decoded is replaced by the next. */
+static int read_pictures(vqgan_run *run, const picture_set *set, size_t first, size_t B, limn_error *error) {
     size_t side = side_of(run), floats = side * side * 3;
     int failed = 0;
-#pragma omp parallel for schedule(dynamic) reduction(| : failed)
+#pragma omp parallel for schedule(dynamic) reduction(| : failed) num_threads((int)limn_get_threads())
     for (size_t b = 0; b < B; b++) {
         limn_error why = {0};
         float *out = run->pictures + b * floats;
-        if (picture_set_decode(set, which[b], side, out, &why)) {
-#pragma omp critical
-            limn_fail(error, "picture %zu: %s", which[b], why.message);
+        int status = 1;
+        for (size_t further = 0; status == 1 && further < set->count; further++)
+            status = picture_set_decode(set, (first + b + further) % set->count, side, out, &run->rooms[omp_get_thread_num()], &why);
+        if (status) {
+#pragma omp critical(read_pictures)
+            if (error) *error = why;
             failed = 1;
         } else vqgan_pixels_to_model(run->model, out, out, floats);
     }
     return failed ? -1 : 0;
+}
+
+/* The batch of a step into run->pictures, in the model's range. */
+static int take_pictures(vqgan_run *run, uint64_t number, limn_error *error) {
+    if (picture_stream_take(run->stream, number, run->pictures, error)) return -1;
+    size_t side = side_of(run);
+    vqgan_pixels_to_model(run->model, run->pictures, run->pictures, run->settings.generator.batch_size * side * side * 3);
+    return 0;
 }
 
 /* Places the codes where the latents lie after the steps without a codebook. */
@@ -66,39 +75,33 @@ static int fit_codebook(vqgan_run *run, limn_error *error) {
     const vqgan_config *config = vqgan_get_config(run->model);
     parameters *weights = vqgan_get_parameters(run->model);
     const parameter *codebook = parameters_find(weights, "quantize.embedding.weight");
-    size_t B = run->settings.batch_size, L = vqgan_token_count(run->model), width = config->embed_dim;
+    size_t B = run->settings.generator.batch_size, L = vqgan_token_count(run->model), width = config->embed_dim;
     size_t rows = config->n_embed * FIT_ROWS_PER_CODE, all = run->data.count * L;
     if (rows > all) rows = all;
-    size_t pictures = (rows + L - 1) / L, which[4096];
+    size_t pictures = (rows + L - 1) / L;
     float *latents = limn_allocate(pictures * L, width * sizeof *latents, error);
-    uint64_t *order = limn_allocate(run->data.count, sizeof *order, error), epoch = UINT64_MAX;
-    int status = latents && order ? 0 : -1;
+    int status = latents ? 0 : -1;
     for (size_t first = 0; status == 0 && first < pictures; first += B) {
         size_t count = pictures - first < B ? pictures - first : B;
-        for (size_t b = 0; b < count; b++) which[b] = data_order_at(order, &epoch, run->data.count, run->settings.seed, first + b);
-        status = read_pictures(run, &run->data, which, count, error);
+        status = take_pictures(run, first / B + 1, error);
         if (status == 0) vqgan_encode(run->model, run->tokens, latents + first * L * width, run->pictures, count, run->arena);
         limn_arena_release(run->arena, 0);
     }
-    if (status == 0) status = vqgan_fit_codebook(run->model, latents, pictures * L, FIT_ITERATIONS, run->settings.seed, run->arena, error);
+    if (status == 0) status = vqgan_fit_codebook(run->model, latents, pictures * L, FIT_ITERATIONS, run->settings.generator.seed, run->arena, error);
     limn_arena_release(run->arena, 0);
     size_t offset = (size_t)(codebook->mutable_value - weights->storage);
     memset(run->m + offset, 0, codebook->size * sizeof *run->m);
     memset(run->v + offset, 0, codebook->size * sizeof *run->v);
     free(latents);
-    free(order);
     return status;
 }
 
 /* Forward and backward of generator, then of discriminator, for one batch. */
 static int accumulate(vqgan_run *run, uint64_t number, vqgan_losses *losses, limn_error *error) {
-    size_t B = run->settings.batch_size, side = side_of(run);
-    size_t which[4096];
-    for (size_t b = 0; b < B; b++)
-        which[b] = data_order_at(run->order, &run->epoch, run->data.count, run->settings.seed, (number - 1) * B + b);
-    if (read_pictures(run, &run->data, which, B, error)) return -1;
-    vqgan_loss_options options = run->losses;
-    options.use_discriminator = run->losses.use_discriminator && number > run->discriminator_start;
+    size_t B = run->settings.generator.batch_size, side = side_of(run);
+    if (take_pictures(run, number, error)) return -1;
+    vqgan_loss_options options = run->settings.losses;
+    options.use_discriminator = run->settings.losses.use_discriminator && number > run->settings.discriminator_start;
     options.without_codebook = number <= run->codebook_start;
     parameters_zero_grads(vqgan_get_parameters(run->model));
     *losses = (vqgan_losses){0};
@@ -119,30 +122,51 @@ static int accumulate(vqgan_run *run, uint64_t number, vqgan_losses *losses, lim
 static int rehearse(void *self, limn_error *error) {
     vqgan_run *run = self;
     vqgan_losses losses;
-    size_t count, start = run->discriminator_start, codebook_start = run->codebook_start;
+    size_t count, start = run->settings.discriminator_start, codebook_start = run->codebook_start;
     float *statistics = vqgan_discriminator_statistics(run->discriminator, &count);
     float *kept = limn_allocate(count, sizeof *kept, error);
     if (!kept) return -1;
     memcpy(kept, statistics, count * sizeof *kept);
-    run->discriminator_start = run->codebook_start = 0; /* the dearer kind of step */
+    run->settings.discriminator_start = run->codebook_start = 0; /* the dearer kind of step */
     int status = accumulate(run, 1, &losses, error);
     run->codebook_start = codebook_start;
-    run->discriminator_start = start;
+    run->settings.discriminator_start = start;
     memcpy(statistics, kept, count * sizeof *kept);
     free(kept);
     return status;
+}
+
+/* Moves what is trained by AdamW. Returns its gradient's norm before clipping. */
+static float move_weights(vqgan_run *run, uint64_t number) {
+    parameters *set = vqgan_get_parameters(run->model);
+    const train_settings *settings = &run->settings.generator;
+    adamw_options options = settings->adamw;
+    options.learning_rate = learning_rate_at(&settings->schedule, number);
+    for (size_t i = 0; i < set->count; i++)
+        if (!run->trained[i]) memset(set->list[i].grad, 0, set->list[i].size * sizeof *set->list[i].grad);
+    const double norm = sqrt(sum_of_squares(set->grads, set->size));
+    if (!isfinite(norm)) return (float)norm;
+    const float scale = clip_by_global_norm_scale(norm, settings->max_grad_norm);
+    for (size_t first = 0, next; first < set->count; first = next) {
+        size_t size = 0; /* of neighbours that are all trained, or all not */
+        for (next = first; next < set->count && run->trained[next] == run->trained[first]; next++) size += set->list[next].size;
+        const size_t offset = (size_t)(set->list[first].mutable_value - set->storage);
+        if (run->trained[first])
+            adamw_step(set->storage + offset, run->m + offset, run->v + offset, set->grads + offset, size, &options, number, scale);
+    }
+    return (float)norm;
 }
 
 static void revive(vqgan_run *run, uint64_t number) {
     const vqgan_config *config = vqgan_get_config(run->model);
     parameters *weights = vqgan_get_parameters(run->model);
     const parameter *codebook = parameters_find(weights, "quantize.embedding.weight");
-    size_t tokens = run->settings.batch_size * vqgan_token_count(run->model), width = config->embed_dim;
+    size_t tokens = run->settings.generator.batch_size * vqgan_token_count(run->model), width = config->embed_dim;
     double total = 0;
     for (size_t i = 0; i < config->n_embed; i++) total += (double)run->code_counts[i];
-    float threshold = (float)(run->revive_threshold * total / (double)config->n_embed);
+    float threshold = (float)(run->settings.revive_threshold * total / (double)config->n_embed);
     run->revived_last = vqgan_revive_codes(run->model, run->code_counts, run->revived, run->latent, tokens, threshold,
-                                           run->settings.seed, number);
+                                           run->settings.generator.seed, number);
     size_t offset = (size_t)(codebook->mutable_value - weights->storage);
     for (size_t i = 0; i < config->n_embed; i++) {
         if (!run->revived[i]) continue;
@@ -154,19 +178,19 @@ static void revive(vqgan_run *run, uint64_t number) {
 static int step(void *self, uint64_t number, limn_error *error) {
     vqgan_run *run = self;
     vqgan_losses losses;
-    size_t n_embed = vqgan_get_config(run->model)->n_embed, tokens = run->settings.batch_size * vqgan_token_count(run->model);
-    run->codebook_start = (size_t)(run->codebook_start_share * (double)run->settings.schedule.steps);
+    size_t n_embed = vqgan_get_config(run->model)->n_embed, tokens = run->settings.generator.batch_size * vqgan_token_count(run->model);
+    run->codebook_start = (size_t)(run->settings.codebook_start_share * (double)run->settings.generator.schedule.steps);
     if (run->codebook_start && number == run->codebook_start + 1) {
         train_before_update(&run->folder);
         if (fit_codebook(run, error)) return -1;
     }
     if (accumulate(run, number, &losses, error)) return -1;
     train_before_update(&run->folder);
-    float norm = train_adamw(vqgan_get_parameters(run->model), run->m, run->v, &run->settings, number);
-    if (run->losses.use_discriminator && number > run->discriminator_start)
+    float norm = move_weights(run, number);
+    if (run->settings.losses.use_discriminator && number > run->settings.discriminator_start)
         train_adamw(vqgan_discriminator_get_parameters(run->discriminator), run->discriminator_m, run->discriminator_v,
-                    &run->discriminator_settings, number - run->discriminator_start);
-    if ((number - 1) % run->settings.log_every == 0) memset(run->window_counts, 0, n_embed * sizeof *run->window_counts);
+                    &run->settings.discriminator, number - run->settings.discriminator_start);
+    if ((number - 1) % run->settings.generator.log_every == 0) memset(run->window_counts, 0, n_embed * sizeof *run->window_counts);
     bool quantised = number > run->codebook_start;
     if (quantised) {
         vqgan_count_codes(run->window_counts, run->tokens, tokens, n_embed, 1.0f);
@@ -174,17 +198,20 @@ static int step(void *self, uint64_t number, limn_error *error) {
     }
     run->revived_last = 0;
     /* Towards the end codes must stand still: what revives them there is never learnt by the decoder. */
-    if (quantised && run->revive_every && number % run->revive_every == 0 && number < run->settings.schedule.steps * 3 / 4) revive(run, number);
+    if (quantised && run->settings.revive_every && number % run->settings.revive_every == 0 &&
+        number < run->settings.generator.schedule.steps * 3 / 4)
+        revive(run, number);
 
     train_metric *metrics = run->metrics;
     metrics[L1].value = (float)losses.l1;
     metrics[CODEBOOK].value = (float)losses.codebook;
+    metrics[PERCEPTUAL].value = (float)losses.perceptual;
     metrics[GENERATOR].value = (float)losses.generator;
     metrics[ADAPTIVE_WEIGHT].value = (float)losses.adaptive_weight;
     metrics[DISCRIMINATOR].value = (float)losses.discriminator;
     metrics[GRAD_NORM].value = norm;
     metrics[REVIVED].value = (float)run->revived_last;
-    if (number % run->settings.log_every == 0 || number == run->settings.schedule.steps) {
+    if (number % run->settings.generator.log_every == 0 || number == run->settings.generator.schedule.steps) {
         vqgan_codebook_use use;
         vqgan_measure_use(&use, run->window_counts, n_embed);
         metrics[CODES_USED].value = (float)use.used;
@@ -195,9 +222,8 @@ static int step(void *self, uint64_t number, limn_error *error) {
 
 /* Pictures of a set through encoder, codebook and decoder; pixels of both in [0,1]. */
 static int reconstruct(vqgan_run *run, const picture_set *set, size_t first, size_t B, limn_error *error) {
-    size_t which[4096], n = B * side_of(run) * side_of(run) * 3;
-    for (size_t b = 0; b < B; b++) which[b] = first + b;
-    if (read_pictures(run, set, which, B, error)) return -1;
+    size_t n = B * side_of(run) * side_of(run) * 3;
+    if (read_pictures(run, set, first, B, error)) return -1;
     vqgan_encode(run->model, run->tokens, NULL, run->pictures, B, run->arena);
     vqgan_decode(run->model, run->reconstruction, run->tokens, B, run->arena);
     limn_arena_release(run->arena, 0);
@@ -209,7 +235,7 @@ static int reconstruct(vqgan_run *run, const picture_set *set, size_t first, siz
 static int validate(void *self, json_t *line, limn_error *error) {
     vqgan_run *run = self;
     double psnr = 0;
-    size_t floats = side_of(run) * side_of(run) * 3, B = run->settings.batch_size;
+    size_t floats = side_of(run) * side_of(run) * 3, B = run->settings.generator.batch_size;
     for (size_t first = 0; first < run->valid.count; first += B) {
         size_t rows = run->valid.count - first < B ? run->valid.count - first : B;
         if (reconstruct(run, &run->valid, first, rows, error)) return -1;
@@ -235,8 +261,8 @@ static int sample(void *self, picture *out, limn_error *error) {
     size_t count = set->count < most ? set->count : most;
     picture parts[2 * SAMPLE_COLUMNS * SAMPLE_ROWS] = {{0}};
     int status = 0;
-    for (size_t first = 0; status == 0 && first < count; first += run->settings.batch_size) {
-        size_t rows = count - first < run->settings.batch_size ? count - first : run->settings.batch_size;
+    for (size_t first = 0; status == 0 && first < count; first += run->settings.generator.batch_size) {
+        size_t rows = count - first < run->settings.generator.batch_size ? count - first : run->settings.generator.batch_size;
         status = reconstruct(run, set, first, rows, error);
         for (size_t row = 0; status == 0 && row < rows; row++)
             for (int drawn = 0; status == 0 && drawn < 2; drawn++) {
@@ -262,51 +288,17 @@ static int load(void *self, const char *directory, limn_error *error) {
     return status;
 }
 
-static int read_settings(vqgan_run *run, const json_t *config, const char *file, limn_error *error) {
-    json_t *section = train_section(config, file, "train", "vqgan", error);
-    run->settings = (train_settings){
-        .schedule = {.learning_rate = 1e-4, .warmup_steps = 0, .steps = 1000},
-        .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8},
-        .batch_size = 8, .accumulation = 1, .log_every = 20, .valid_every = 500, .sample_every = 500, .checkpoint_every = 500,
-        .keep_checkpoints = 2, .keep_best = true, .max_loss_rise = 10 /* it rises where the codebook starts */, .seed = 1};
-    run->losses = (vqgan_loss_options){.codebook_weight = 1, .discriminator_weight = 0.8};
-    run->discriminator_layers = 3;
-    run->discriminator_width = 64;
-    run->revive_every = 50;
-    run->revive_threshold = 0.03;
-    if (!section || train_settings_read(&run->settings, section, file, OWN_KEYS, error)) return -1;
-    double rate = run->settings.schedule.learning_rate;
-    const size_t many = 1000000000;
-    if (limn_json_get_float(section, file, "codebook_weight", 0, 1e6, &run->losses.codebook_weight, error) ||
-        limn_json_get_float(section, file, "discriminator_weight", 0, 1e6, &run->losses.discriminator_weight, error) ||
-        limn_json_get_size(section, file, "discriminator_start", 0, many, &run->discriminator_start, error) ||
-        limn_json_get_size(section, file, "discriminator_layers", 1, 6, &run->discriminator_layers, error) ||
-        limn_json_get_size(section, file, "discriminator_width", 1, 512, &run->discriminator_width, error) ||
-        limn_json_get_float(section, file, "discriminator_learning_rate", 0, 10, &rate, error) ||
-        limn_json_get_float(section, file, "codebook_start", 0, 0.9, &run->codebook_start_share, error) ||
-        limn_json_get_size(section, file, "revive_every", 0, many, &run->revive_every, error) ||
-        limn_json_get_float(section, file, "revive_threshold", 0, 1, &run->revive_threshold, error))
-        return -1;
-    if (run->settings.batch_size > 4096 || run->settings.accumulation != 1)
-        return limn_fail_usage(error, "%s: train.vqgan: batch_size is at most 4096 and accumulation 1, since the discriminator's "
-                               "BatchNorm sees one batch", file);
-    run->losses.use_discriminator = run->losses.discriminator_weight > 0;
-    run->discriminator_settings = run->settings;
-    run->discriminator_settings.schedule.learning_rate = rate;
-    return 0;
-}
-
 static int read_set(void *self, bool valid, const limn_strings *paths, size_t *count, limn_error *error) {
     vqgan_run *run = self;
     picture_set *set = valid ? &run->valid : &run->data;
-    if (picture_set_read(set, paths, error)) return -1;
+    if (picture_set_open(set, paths, valid, error)) return -1;
     *count = set->count;
     return 0;
 }
 
 static int allocate(vqgan_run *run, limn_error *error) {
     const vqgan_config *config = vqgan_get_config(run->model);
-    size_t B = run->settings.batch_size, tokens = B * vqgan_token_count(run->model), pixels, floats;
+    size_t B = run->settings.generator.batch_size, tokens = B * vqgan_token_count(run->model), pixels, floats;
     if (limn_multiply(config->resolution * config->resolution * 3, B, &floats, error)) return -1;
     pixels = config->resolution * config->resolution * B;
     size_t size = vqgan_get_parameters(run->model)->size, other = vqgan_discriminator_get_parameters(run->discriminator)->size;
@@ -317,65 +309,114 @@ static int allocate(vqgan_run *run, limn_error *error) {
     run->code_counts = limn_allocate(config->n_embed, sizeof *run->code_counts, error);
     run->window_counts = limn_allocate(config->n_embed, sizeof *run->window_counts, error);
     run->revived = limn_allocate(config->n_embed, sizeof *run->revived, error);
-    run->order = limn_allocate(run->data.count, sizeof *run->order, error);
+    run->rooms = limn_allocate(limn_get_threads(), sizeof *run->rooms, error);
     run->pictures = limn_allocate(floats, sizeof *run->pictures, error);
     run->reconstruction = limn_allocate(floats, sizeof *run->reconstruction, error);
     run->latent = limn_allocate(tokens, config->embed_dim * sizeof *run->latent, error);
     run->tokens = limn_allocate(tokens, sizeof *run->tokens, error);
     if (!run->m || !run->v || !run->discriminator_m || !run->discriminator_v || !run->code_counts || !run->window_counts ||
-        !run->revived || !run->order || !run->pictures || !run->reconstruction || !run->latent || !run->tokens)
+        !run->revived || !run->rooms || !run->pictures || !run->reconstruction || !run->latent || !run->tokens)
         return -1;
     /* Address space only. A step keeps some twenty layers of full width at each level, four times fewer pixels a level down. */
     size_t widest = 1;
     for (size_t i = 0; i < config->levels; i++) widest = config->ch_mult[i] > widest ? config->ch_mult[i] : widest;
     size_t limit = pixels * config->ch * widest * (config->num_res_blocks + 2) * 64 * sizeof(float) + ((size_t)1 << 32);
+    if (run->lpips) limit += pixels * VQGAN_LPIPS_BYTES_PER_PIXEL;
     run->arena = limn_arena_create(limit, error);
-    return run->arena ? 0 : -1;
+    run->stream = run->arena ? picture_stream_start(&run->data, config->resolution, B, run->settings.generator.seed, error) : NULL;
+    return run->stream ? 0 : -1;
 }
 
 static void release(vqgan_run *run) {
+    picture_stream_stop(run->stream);
+    for (size_t i = 0; run->rooms && i < limn_get_threads(); i++) limn_buffer_free(&run->rooms[i]);
+    vqgan_lpips_free(run->lpips);
     vqgan_free(run->model);
     vqgan_discriminator_free(run->discriminator);
-    picture_set_free(&run->data);
-    picture_set_free(&run->valid);
+    picture_set_close(&run->data);
+    picture_set_close(&run->valid);
     limn_arena_destroy(run->arena);
     void *blocks[] = {run->m,     run->v,       run->discriminator_m, run->discriminator_v, run->code_counts, run->window_counts,
-                      run->order, run->revived, run->pictures,        run->reconstruction,  run->latent,      run->tokens};
+                      run->rooms, run->revived, run->pictures,        run->reconstruction,  run->latent,      run->tokens,
+                      run->trained};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
 
+/* What is trained, and with it what may be left out of a step. */
+static int choose_trained(vqgan_run *run, const train_options *options, limn_error *error) {
+    const parameters *set = vqgan_get_parameters(run->model);
+    run->trained = limn_allocate(set->count, sizeof *run->trained, error);
+    if (!run->trained || (options->train && train_select(set, options->train, run->trained, error))) return -1;
+    bool encoder = false, codebook = false;
+    for (size_t i = 0; i < set->count; i++) {
+        const char *name = set->list[i].name;
+        if (!options->train) run->trained[i] = true;
+        encoder |= run->trained[i] && (strncmp(name, "encoder.", 8) == 0 || strncmp(name, "quant_conv.", 11) == 0);
+        codebook |= run->trained[i] && strncmp(name, "quantize.", 9) == 0;
+    }
+    run->settings.losses.encoder_frozen = !encoder;
+    if (!codebook) run->settings.revive_every = 0;
+    if (!codebook) run->settings.codebook_start_share = 0;
+    return 0;
+}
+
+/* Reads LPIPS' weights; both files decide the run. */
+static int read_lpips(vqgan_run *run, const train_options *options, json_t *inputs, limn_error *error) {
+    if (!options->lpips_vgg || run->settings.losses.perceptual_weight <= 0) return 0;
+    size_t side = side_of(run);
+    json_object_set_new(inputs, "lpips_vgg", json_string(options->lpips_vgg));
+    json_object_set_new(inputs, "lpips_heads", json_string(options->lpips_heads));
+    run->lpips = vqgan_lpips_load(options->lpips_vgg, options->lpips_heads, side, side, true, error);
+    run->settings.losses.lpips = run->lpips;
+    return run->lpips ? 0 : -1;
+}
+
+/* With random weights, or the one that --init has beside its model. */
+static int begin_discriminator(vqgan_run *run, const train_options *options, limn_error *error) {
+    const vqgan_settings *settings = &run->settings;
+    limn_error why = {0};
+    for (bool fits = true;; fits = false) {
+        vqgan_discriminator_free(run->discriminator);
+        run->discriminator = vqgan_discriminator_create(settings->discriminator_layers, settings->discriminator_width,
+                                                        settings->generator.seed, error);
+        if (!run->discriminator) return -1;
+        if (!fits || !options->init || !settings->losses.use_discriminator) return 0;
+        int loaded = vqgan_discriminator_load(run->discriminator, options->init, &why);
+        if (loaded > 0) limn_log(LIMN_LOG_INFO, "%s: its discriminator is trained on", options->init);
+        if (loaded >= 0) return 0;
+        limn_log(LIMN_LOG_WARNING, "%s (train.vqgan.discriminator_layers and discriminator_width); a new discriminator is trained",
+                 why.message);
+    }
+}
+
 static int prepare(vqgan_run *run, const train_options *options, json_t *config, json_t *decides, limn_error *error) {
-    json_t *section = train_section(config, options->config, "vqgan", NULL, error);
-    if (!section) return -1;
-    vqgan_config model_config;
-    json_t *inputs = json_object();
-    json_object_set(decides, "vqgan", section);
+    json_t *inputs = json_object(), *section;
     json_object_set(decides, "train", json_object_get(json_object_get(config, "train"), "vqgan"));
     json_object_set_new(decides, "inputs", inputs);
     if (options->init) json_object_set_new(inputs, "init", json_string(options->init));
-    if (vqgan_config_read(&model_config, section, options->config, true, error)) return -1;
-    run->model = vqgan_create(&model_config, run->settings.seed, true, error);
-    vqgan_config_free(&model_config);
-    if (!run->model || train_read_sets(options, ".tar", inputs, run, read_set, error)) return -1;
-    run->discriminator =
-        vqgan_discriminator_create(run->discriminator_layers, run->discriminator_width, run->settings.seed, error);
-    if (!run->discriminator || allocate(run, error)) return -1;
+    if (options->train) json_object_set_new(inputs, "trained", json_string(options->train));
+    run->model = vqgan_begin(config, options, run->settings.generator.seed, &section, error);
+    if (section) json_object_set_new(decides, "vqgan", section);
+    if (!run->model || choose_trained(run, options, error) || read_lpips(run, options, inputs, error) ||
+        train_read_sets(options, ".tar", inputs, run, read_set, error))
+        return -1;
+    if (begin_discriminator(run, options, error) || allocate(run, error)) return -1;
     size_t side = side_of(run);
-    if (run->losses.use_discriminator &&
-        !vqgan_discriminator_forward(run->discriminator, NULL, NULL, run->settings.batch_size, side, side, run->arena))
+    if (run->settings.losses.use_discriminator &&
+        !vqgan_discriminator_forward(run->discriminator, NULL, NULL, run->settings.generator.batch_size, side, side, run->arena))
         return limn_fail_usage(error, "%s: train.vqgan.discriminator_layers %zu sees more than pictures of %zu pixels; give fewer, or "
-                               "discriminator_weight 0", options->config, run->discriminator_layers, side);
-    return options->init ? load(run, options->init, error) : 0;
+                               "discriminator_weight 0", options->config, run->settings.discriminator_layers, side);
+    return 0;
 }
 
 int train_vqgan(const train_options *options, limn_error *error) {
     json_t *config = train_configuration(options, error);
     if (!config) return -1;
-    vqgan_run run = {.epoch = UINT64_MAX, .folder = {.lock = -1}};
+    vqgan_run run = {.folder = {.lock = -1}};
     json_t *decides = json_object();
-    int status = read_settings(&run, config, options->config, error);
+    int status = vqgan_settings_read(&run.settings, config, options, error);
     if (status == 0) status = prepare(&run, options, config, decides, error);
-    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings, error);
+    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings.generator, error);
     if (status == 0) {
         size_t statistics_count, n_embed = vqgan_get_config(run.model)->n_embed;
         float *statistics = vqgan_discriminator_statistics(run.discriminator, &statistics_count);
@@ -384,7 +425,7 @@ int train_vqgan(const train_options *options, limn_error *error) {
                            .section = "train.vqgan",
                            .unit = "pictures",
                            .weights = weights,
-                           .samples_per_step = run.settings.batch_size,
+                           .samples_per_step = run.settings.generator.batch_size,
                            .metrics = {[L1] = {.name = "l1"},
                                        [CODEBOOK] = {.name = "codebook_loss"},
                                        [GENERATOR] = {.name = "generator_loss"},
@@ -393,8 +434,9 @@ int train_vqgan(const train_options *options, limn_error *error) {
                                        [GRAD_NORM] = {.name = "grad_norm"},
                                        [CODES_USED] = {.name = "codes_used", .last = true},
                                        [PERPLEXITY] = {.name = "code_perplexity", .last = true},
-                                       [REVIVED] = {.name = "codes_revived", .last = true}},
-                           .metric_count = METRICS,
+                                       [REVIVED] = {.name = "codes_revived", .last = true},
+                                       [PERCEPTUAL] = {.name = "perceptual_loss"}},
+                           .metric_count = run.lpips ? METRICS : PERCEPTUAL,
                            .state = {{"adamw_m", weights->size, run.m},
                                      {"adamw_v", weights->size, run.v},
                                      {"discriminator", other->size, other->storage},
@@ -416,7 +458,7 @@ int train_vqgan(const train_options *options, limn_error *error) {
         run.metrics = task.metrics;
         limn_log(LIMN_LOG_INFO, "%.1f million weights, %zu pictures, %zu kept for validation, %s", (double)weights->size * 1e-6,
                  run.data.count, run.valid.count, nn_backend_description());
-        status = train_loop(&run.folder, &task, &run.settings, options, error);
+        status = train_loop(&run.folder, &task, &run.settings.generator, options, error);
     }
     train_run_close(&run.folder);
     release(&run);

@@ -142,6 +142,65 @@ float *vqgan_discriminator_statistics(vqgan_discriminator *discriminator, size_t
     return discriminator->statistics;
 }
 
+/* ---------------------------------------------------------------- loading */
+
+/* The tensor of that name, of one axis or OIHW as its parameter says. NULL with an error. */
+static const tensor *find_tensor(const tensor_file *file, const char *prefix, const char *name, size_t rank,
+                                 const size_t *shape, limn_error *error) {
+    char whole[640];
+    const size_t in_file[4] = {shape[0], rank == 4 ? shape[3] : 0, rank == 4 ? shape[1] : 0, rank == 4 ? shape[2] : 0};
+    snprintf(whole, sizeof whole, "%sloss.discriminator.%s", prefix, name);
+    return tensor_file_need(file, whole, rank, in_file, error);
+}
+
+static int read_parameters(vqgan_discriminator *self, const tensor_file *file, const char *prefix, float *room,
+                           limn_error *error) {
+    for (size_t i = 0; i < self->set.count; i++) {
+        const parameter *here = &self->set.list[i];
+        const tensor *source = find_tensor(file, prefix, here->name, here->rank, here->shape, error);
+        if (!source) return -1;
+        tensor_to_float(source, 0, here->size, room);
+        vqgan_layout_from_file(here, here->mutable_value, room);
+    }
+    return 0;
+}
+
+/* A norm's statistics lie beside its weight: "main.3.weight", "main.3.running_mean". */
+static int read_statistics(vqgan_discriminator *self, const tensor_file *file, const char *prefix, limn_error *error) {
+    static const char *const names[] = {"running_mean", "running_var"};
+    for (size_t i = 0; i < self->stages; i++) {
+        const stage *here = &self->list[i];
+        for (size_t k = 0; here->has_norm && k < 2; k++) {
+            const char *weight = self->set.list[here->scale].name;
+            char name[256];
+            snprintf(name, sizeof name, "%.*s%s", (int)(strlen(weight) - strlen("weight")), weight, names[k]);
+            const tensor *source = find_tensor(file, prefix, name, 1, &here->out, error);
+            if (!source) return -1;
+            tensor_to_float(source, 0, here->out, k ? here->running_var : here->running_mean);
+        }
+    }
+    return 0;
+}
+
+int vqgan_discriminator_load(vqgan_discriminator *discriminator, const char *directory, limn_error *error) {
+    tensor_file *file = tensor_folder_open(directory, error);
+    char prefix[256];
+    if (!file) return -1;
+    int status = 0;
+    if (tensor_file_find_prefix(file, "loss.discriminator.main.0.weight", prefix)) {
+        size_t largest = 0;
+        for (size_t i = 0; i < discriminator->set.count; i++)
+            if (discriminator->set.list[i].size > largest) largest = discriminator->set.list[i].size;
+        float *room = limn_allocate(largest, sizeof *room, error);
+        bool read = room && read_parameters(discriminator, file, prefix, room, error) == 0 &&
+                    read_statistics(discriminator, file, prefix, error) == 0;
+        status = read ? 1 : -1;
+        free(room);
+    }
+    tensor_file_close(file);
+    return status;
+}
+
 /* ---------------------------------------------------------------- forward and backward */
 
 static convolution_shape stage_shape(const stage *self, size_t B, size_t Y, size_t X) {

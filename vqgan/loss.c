@@ -1,4 +1,4 @@
-/* The generator's losses: L1, codebook, and the discriminator's opinion times the adaptive weight (arXiv 2012.09841). */
+/* The generator's losses: L1, LPIPS, codebook, and the discriminator's opinion times the adaptive weight (arXiv 2012.09841). */
 #include "vqgan/internal.h"
 
 #include <math.h>
@@ -14,6 +14,24 @@ static double l1_loss(float *dout, const float *out, const float *target, size_t
         dout[i] = difference > 0 ? slope : difference < 0 ? -slope : 0;
     }
     return sum / (double)n;
+}
+
+/* The mean LPIPS of both, and `weight` times its gradient added to dout. LPIPS wants [-1,1]. */
+static double perceptual_loss(const vqgan *model, const vqgan_lpips *lpips, double weight, float *dout, const float *out,
+                              const float *target, size_t B, size_t n, limn_arena *arena) {
+    const size_t mark = limn_arena_mark(arena);
+    const float least = (float)model->config.pixel_min, factor = 2 / ((float)model->config.pixel_max - least);
+    double *distances = limn_arena_bytes(arena, B * sizeof *distances), sum = 0;
+    float *a = limn_arena_floats(arena, n), *b = limn_arena_floats(arena, n), *db = limn_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        a[i] = (target[i] - least) * factor - 1;
+        b[i] = (out[i] - least) * factor - 1;
+    }
+    vqgan_lpips_compare(lpips, distances, db, a, b, B, arena);
+    add_scaled(dout, db, (float)weight * factor, n);
+    for (size_t i = 0; i < B; i++) sum += distances[i];
+    limn_arena_release(arena, mark);
+    return sum / (double)B;
 }
 
 /* −mean(logits of the reconstruction), and its gradient with respect to the reconstruction. */
@@ -47,30 +65,33 @@ static float *last_layer_gradient(const vqgan *model, const layer_saved *saved, 
     return gradient;
 }
 
-/* The ratio of the two losses' gradients at the last layer, eq. 7. */
-static double adaptive_weight(const vqgan *model, const layer_saved *saved, const float *dreconstruction_l1,
+/* The ratio of the gradients of L1 with LPIPS and of the discriminator's opinion at the last layer, eq. 7. */
+static double adaptive_weight(const vqgan *model, const layer_saved *saved, const float *dreconstruction_pixels,
                               const float *dreconstruction_generator, size_t B, limn_arena *arena) {
     size_t mark = limn_arena_mark(arena),
            size = model->set.list[model->decoder.list[model->decoder.count - 1].convolution.weight].size;
-    const float *of_l1 = last_layer_gradient(model, saved, dreconstruction_l1, B, arena);
+    const float *of_pixels = last_layer_gradient(model, saved, dreconstruction_pixels, B, arena);
     const float *of_generator = last_layer_gradient(model, saved, dreconstruction_generator, B, arena);
-    double weight = sqrt(sum_of_squares(of_l1, size)) / (sqrt(sum_of_squares(of_generator, size)) + 1e-4);
+    double weight = sqrt(sum_of_squares(of_pixels, size)) / (sqrt(sum_of_squares(of_generator, size)) + 1e-4);
     limn_arena_release(arena, mark);
     return weight < 1e4 ? weight : 1e4;
 }
 
-/* Through the decoder and, straight through the codebook, the encoder. dreconstruction is overwritten. */
+/* Through the decoder and, straight through the codebook, the encoder (NULL: it is frozen). dreconstruction is overwritten. */
 static void backward(vqgan *model, const layer_saved *encoder_saved, const layer_saved *decoder_saved, float *dreconstruction,
                      const float *latent, const float *codes, const int32_t *tokens, size_t B,
                      const vqgan_loss_options *options, limn_arena *arena) {
     size_t D = model->config.embed_dim, N = B * vqgan_token_count(model), mark = limn_arena_mark(arena);
     float *dlatent = limn_arena_floats(arena, N * D), *dcodes = limn_arena_floats(arena, N * D);
-    vqgan_chain_backward(&model->set, &model->decoder, decoder_saved, model->decoder.count, dlatent, dreconstruction, B, arena);
+    memset(dlatent, 0, N * D * sizeof *dlatent);
+    vqgan_chain_backward(&model->set, &model->decoder, decoder_saved, model->decoder.count, encoder_saved ? dlatent : NULL,
+                         dreconstruction, B, arena);
     if (!options->without_codebook) {
         vqgan_codebook_loss_backward(dlatent, dcodes, latent, codes, N * D, options->codebook_weight);
         embedding_backward(model->set.list[model->codebook].grad, tokens, dcodes, N, model->config.n_embed, D);
     }
-    vqgan_chain_backward(&model->set, &model->encoder, encoder_saved, model->encoder.count, NULL, dlatent, B, arena);
+    if (encoder_saved)
+        vqgan_chain_backward(&model->set, &model->encoder, encoder_saved, model->encoder.count, NULL, dlatent, B, arena);
     limn_arena_release(arena, mark);
 }
 
@@ -82,7 +103,14 @@ void vqgan_generator_step(vqgan *model, vqgan_discriminator *discriminator, vqga
     size_t N = B * vqgan_token_count(model), n = B * side * side * VQGAN_PICTURE_CHANNELS;
 
     const float *z, *decoded;
-    layer_saved *encoder_saved = vqgan_chain_forward(&model->set, &model->encoder, &z, pictures, B, arena);
+    layer_saved *encoder_saved = NULL;
+    if (options->encoder_frozen) {
+        float *only_latent = limn_arena_floats(arena, N * D);
+        vqgan_chain_infer(&model->set, &model->encoder, only_latent, pictures, B, arena);
+        z = only_latent;
+    } else {
+        encoder_saved = vqgan_chain_forward(&model->set, &model->encoder, &z, pictures, B, arena);
+    }
     if (!tokens) tokens = limn_arena_bytes(arena, N * sizeof *tokens);
     const float *codes = z;
     if (!options->without_codebook) {
@@ -96,6 +124,10 @@ void vqgan_generator_step(vqgan *model, vqgan_discriminator *discriminator, vqga
 
     float *dreconstruction = limn_arena_floats(arena, n);
     losses->l1 = l1_loss(dreconstruction, decoded, pictures, n);
+    losses->perceptual = 0;
+    if (options->lpips)
+        losses->perceptual =
+            perceptual_loss(model, options->lpips, options->perceptual_weight, dreconstruction, decoded, pictures, B, n, arena);
     losses->codebook = options->without_codebook ? 0 : vqgan_codebook_loss(z, codes, N * D);
     losses->generator = losses->adaptive_weight = 0;
     if (options->use_discriminator) {
@@ -106,6 +138,7 @@ void vqgan_generator_step(vqgan *model, vqgan_discriminator *discriminator, vqga
         add_scaled(dreconstruction, dgenerator, (float)losses->adaptive_weight, n);
     }
     losses->total = losses->l1 + options->codebook_weight * losses->codebook + losses->adaptive_weight * losses->generator;
+    if (options->lpips) losses->total += options->perceptual_weight * losses->perceptual;
     backward(model, encoder_saved, decoder_saved, dreconstruction, z, codes, tokens, B, options, arena);
     losses->grad_norm = (float)sqrt(sum_of_squares(model->set.grads, model->set.size));
 

@@ -118,6 +118,10 @@ typedef struct vqgan_discriminator vqgan_discriminator; /* PatchGAN (Isola and o
 
 vqgan_discriminator *vqgan_discriminator_create(size_t n_layers, size_t ndf, uint64_t seed, limn_error *error);
 void vqgan_discriminator_free(vqgan_discriminator *discriminator);
+/* Takes over the discriminator that a folder's weights have beside the model, as taming-transformers' checkpoints do
+ * ("loss.discriminator.main.0.weight"). 1: taken; 0: there is none, and nothing has changed; -1: it has other layers or widths, or
+ * cannot be read, and this one is to be created anew. */
+int vqgan_discriminator_load(vqgan_discriminator *discriminator, const char *directory, limn_error *error);
 parameters *vqgan_discriminator_get_parameters(vqgan_discriminator *discriminator);
 /* Running means and variances of its BatchNorms, as one block (saved in checkpoints). */
 float *vqgan_discriminator_statistics(vqgan_discriminator *discriminator, size_t *count);
@@ -127,10 +131,25 @@ float *vqgan_discriminator_statistics(vqgan_discriminator *discriminator, size_t
 size_t vqgan_discriminator_forward(vqgan_discriminator *discriminator, float *logits, const float *pictures, size_t B, size_t Y,
                                    size_t X, limn_arena *arena);
 
+/* LPIPS (Zhang and others, arXiv 1801.03924) on VGG16, with the linear heads of its version 0.1. */
+typedef struct vqgan_lpips vqgan_lpips;
+/* For pictures of Y×X pixels, each at least 16. vgg: torchvision's vgg16-397923af.pth (features.N.weight and bias; its
+ * classifier is not read); heads: LPIPS' vgg.pth (linN.model.1.weight); both in any form that tensor_file_open knows and with
+ * anything before the names. with_gradient costs as much memory again: together about 0.5 GB. */
+vqgan_lpips *vqgan_lpips_load(const char *vgg, const char *heads, size_t Y, size_t X, bool with_gradient, limn_error *error);
+void vqgan_lpips_free(vqgan_lpips *lpips); /* NULL allowed */
+/* distances (B) of pictures a and b (B,Y,X,3) in [-1,1], 0 for equal ones. db (B,Y,X,3; only when loaded with_gradient) gets
+ * the gradient of their mean with respect to b; NULL: not wanted. Takes so many bytes of the
+ * arena for each pixel, of one picture or of 2·256² pixels at once. */
+enum { VQGAN_LPIPS_BYTES_PER_PIXEL = 5000 };
+void vqgan_lpips_compare(const vqgan_lpips *lpips, double *distances, float *db, const float *a, const float *b, size_t B,
+                         limn_arena *arena);
+
 typedef struct {
     double l1, codebook;               /* mean |x − x̂|; legacy codebook loss, commitment 0.25 */
+    double perceptual;                 /* mean LPIPS of x and x̂; 0 without it */
     double generator, adaptive_weight; /* −mean(logits of x̂); λ of the paper's eq. 7, times discriminator_weight */
-    double total;                      /* l1 + codebook_weight·codebook + adaptive_weight·generator */
+    double total; /* l1 + perceptual_weight·perceptual + codebook_weight·codebook + adaptive_weight·generator */
     double discriminator;              /* hinge */
     float grad_norm;
 } vqgan_losses;
@@ -140,6 +159,9 @@ typedef struct {
     double discriminator_weight; /* 0.8; times the adaptive weight */
     bool use_discriminator;      /* false before disc_start */
     bool without_codebook;       /* latents go to the decoder as they are; no codebook loss, and tokens are not written */
+    bool encoder_frozen;         /* nothing before the codebook is trained: encoder and quant_conv get no gradient */
+    const vqgan_lpips *lpips;    /* NULL: no perceptual loss */
+    double perceptual_weight;    /* 1 */
 } vqgan_loss_options;
 
 /* One generator pass: losses, and gradients added to the model's parameters. `reconstruction` (B,Y,X,3), `latent` and `tokens`

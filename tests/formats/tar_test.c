@@ -171,7 +171,7 @@ static void test_damaged_header(void **state) {
 
 /* Rewrites the first header's size (octal, 11 digits at 124) and its checksum (at 148, itself counted as spaces). */
 static void set_size(char *header, unsigned long long size) {
-    snprintf(header + 124, 12, "%011llo", size);
+    snprintf(header + 124, 12, "%011llo", size % (1ull << 33)); /* what eleven digits hold */
     memset(header + 148, ' ', 8);
     unsigned sum = 0;
     for (size_t i = 0; i < 512; i++) sum += (unsigned char)header[i];
@@ -238,6 +238,116 @@ static void test_tar_of_another_program(void **state) {
     tar_reader_close(reader);
 }
 
+/* ---------------------------------------------------------------- places of pictures */
+
+typedef struct {
+    char *bytes; /* of the whole tar */
+    size_t size, count;
+    tar_reader *reader; /* the same tar, read in full */
+    int stop_after;
+} listing;
+
+/* What lies at the place is what the reader reads as the next sample with a picture. */
+static int compare_place(void *context, const char *key, uint64_t offset, uint64_t size, limn_error *error) {
+    listing *self = context;
+    tar_sample sample;
+    do assert_int_equal(tar_reader_next(self->reader, &sample, error), 1);
+    while (!sample.image);
+    assert_string_equal(sample.key, key);
+    assert_int_equal(sample.image_size, size);
+    assert_true(offset + size <= self->size);
+    assert_memory_equal(self->bytes + offset, sample.image, size);
+    self->count++;
+    return self->stop_after && --self->stop_after == 0 ? limn_fail(error, "enough") : 0;
+}
+
+static size_t check_places(const char *path) {
+    limn_error error = {0};
+    listing self = {.reader = tar_reader_open(path, &error)};
+    self.bytes = limn_file_read(path, 1 << 26, &self.size, &error);
+    assert_non_null(self.reader);
+    if (tar_list_pictures(path, compare_place, &self, &error)) fail_msg("%s", error.message);
+    tar_sample sample;
+    int more;
+    while ((more = tar_reader_next(self.reader, &sample, &error)) == 1) assert_null(sample.image);
+    assert_int_equal(more, 0);
+    tar_reader_close(self.reader);
+    free(self.bytes);
+    return self.count;
+}
+
+static void test_places_of_pictures(void **state) {
+    (void)state;
+    limn_error error = {0};
+    assert_int_equal(check_places(write_samples("places.tar")), 2);
+    /* the last entry is a picture, sizes around the blocks' and the reader's, and names that need extended headers */
+    tar_writer *writer = tar_writer_open(scratch_path("sizes.tar"), &error);
+    char name[256], *picture = malloc(101000);
+    for (size_t i = 0; i < 101000; i++) picture[i] = (char)(i * 31 + i / 251);
+    static const size_t sizes[] = {0, 1, 511, 512, 513, 1024, 4095, 4096, 4097, 32768, 99999};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        snprintf(name, sizeof name, "%.*s%zu.jpg", i % 2 ? 180 : 0,
+                 "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm"
+                 "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm",
+                 i);
+        assert_int_equal(tar_writer_add(writer, name, picture + i, sizes[i], &error), 0);
+    }
+    free(picture);
+    assert_int_equal(tar_writer_commit(writer, &error), 0);
+    assert_int_equal(check_places(scratch_path("sizes.tar")), sizeof sizes / sizeof *sizes);
+}
+
+static void test_places_in_tars_of_other_programs(void **state) {
+    (void)state;
+    char command[1024], name[128], bytes[2000];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (char)(i * 7);
+    limn_make_directories(scratch_path("many/deep"), NULL);
+    for (int i = 0; i < 20; i++) {
+        snprintf(name, sizeof name, "many/deep/%.*s%02d.jpg", i % 3 ? 90 : 1,
+                 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", i);
+        scratch_write(name, bytes, (size_t)i * 97);
+    }
+    const char *const forms[] = {"gnu", "pax", "ustar"};
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(command, sizeof command, "cd %s/many && tar --format=%s -cf ../%s.tar deep", scratch_folder, forms[i],
+                 forms[i]);
+        if (system(command) != 0) skip();
+        snprintf(name, sizeof name, "%s.tar", forms[i]);
+        assert_int_equal(check_places(scratch_path(name)), 20);
+    }
+}
+
+static int count_place(void *context, const char *key, uint64_t offset, uint64_t size, limn_error *error) {
+    (void)key, (void)offset, (void)size, (void)error;
+    ++*(size_t *)context;
+    return 0;
+}
+
+static void test_places_in_damaged_tars(void **state) {
+    (void)state;
+    limn_error error = {0};
+    size_t size, count = 0;
+    listing self = {.stop_after = 1, .reader = tar_reader_open(write_samples("s.tar"), &error)};
+    self.bytes = limn_file_read(scratch_path("s.tar"), 1 << 20, &self.size, &error);
+    assert_int_equal(tar_list_pictures(scratch_path("s.tar"), compare_place, &self, &error), -1);
+    assert_string_equal(error.message, "enough");
+    tar_reader_close(self.reader);
+    free(self.bytes);
+    char *bytes = limn_file_read(scratch_path("s.tar"), 1 << 20, &size, NULL);
+    size_t entries_end = size;
+    while (bytes[entries_end - 1] == 0) entries_end--;
+    for (size_t cut = 0; cut < entries_end + 512; cut += 256) {
+        assert_int_equal(tar_list_pictures(scratch_write("cut.tar", bytes, cut), count_place, &count, &error), -1);
+        assert_contains(error.message, "cut.tar: ");
+    }
+    for (int lie = 1; lie <= 300; lie += 299) { /* beyond the file's end; more than is allowed */
+        set_size(bytes, (unsigned long long)lie << 20);
+        assert_int_equal(tar_list_pictures(scratch_write("lies.tar", bytes, size), count_place, &count, &error), -1);
+        assert_contains(error.message, "lies.tar: ");
+    }
+    free(bytes);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
@@ -250,6 +360,9 @@ int main(void) {
         cmocka_unit_test(test_sizes_that_lie),
         cmocka_unit_test(test_long_names),
         cmocka_unit_test(test_tar_of_another_program),
+        cmocka_unit_test(test_places_of_pictures),
+        cmocka_unit_test(test_places_in_tars_of_other_programs),
+        cmocka_unit_test(test_places_in_damaged_tars),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 json_t *tiny_json(const char *assignment) {
     limn_error error = {0};
@@ -49,6 +50,66 @@ float *tiny_pictures(size_t B, uint64_t seed) {
         pictures[i] = sinf(0.7f * x + which) * cosf(0.5f * y * (float)(1 + i % 3)) + 0.2f * limn_random_normal(seed, 3, i);
     }
     return pictures;
+}
+
+typedef struct {
+    char name[64];
+    size_t rank, shape[4];
+} lpips_weight;
+
+/* Kernels keep the variance, heads are positive. */
+static int produce_weight(void *context, size_t index, tensor_sink *sink, limn_error *error) {
+    const lpips_weight *one = (const lpips_weight *)context + index;
+    size_t fan_in = one->shape[1] * one->shape[2] * one->shape[3], count = one->shape[0] * fan_in;
+    float *values = zeroed(count, sizeof *values), deviation = one->rank == 1 ? 0.1f : sqrtf(2.0f / (float)fan_in);
+    limn_random_fill_normal(values, count, deviation, 3, limn_random_stream(one->name));
+    for (size_t i = 0; one->name[0] == 'l' && i < count; i++) values[i] = fabsf(values[i]);
+    int status = tensor_sink_write(sink, values, count * sizeof *values, error);
+    free(values);
+    return status;
+}
+
+static void write_weights(const char *path, const lpips_weight *weights, size_t count) {
+    limn_error error = {0};
+    tensor tensors[32];
+    for (size_t i = 0; i < count; i++) {
+        tensors[i] = (tensor){.name = weights[i].name, .type = TENSOR_F32, .rank = weights[i].rank};
+        memcpy(tensors[i].shape, weights[i].shape, sizeof weights[i].shape);
+    }
+    if (pytorch_write(path, tensors, count, NULL, produce_weight, (void *)(uintptr_t)weights, &error))
+        fail_msg("%s", error.message);
+}
+
+static size_t keep(lpips_weight *weights, size_t count, const char *left_out) {
+    return count + (left_out == NULL || strcmp(weights[count].name, left_out) != 0);
+}
+
+void write_vgg(const char *path, const char *left_out) {
+    static const size_t positions[] = {0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28};
+    static const size_t channels[] = {3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512};
+    lpips_weight weights[26];
+    size_t count = 0;
+    for (size_t i = 0; i < 13; i++) {
+        weights[count] = (lpips_weight){.rank = 4, .shape = {channels[i + 1], channels[i], 3, 3}};
+        snprintf(weights[count].name, sizeof weights[count].name, "features.%zu.weight", positions[i]);
+        count = keep(weights, count, left_out);
+        weights[count] = (lpips_weight){.rank = 1, .shape = {channels[i + 1], 1, 1, 1}};
+        snprintf(weights[count].name, sizeof weights[count].name, "features.%zu.bias", positions[i]);
+        count = keep(weights, count, left_out);
+    }
+    write_weights(path, weights, count);
+}
+
+void write_heads(const char *path, const char *left_out) {
+    static const size_t channels[] = {64, 128, 256, 512, 512};
+    lpips_weight weights[5];
+    size_t count = 0;
+    for (size_t i = 0; i < 5; i++) {
+        weights[count] = (lpips_weight){.rank = 4, .shape = {1, channels[i], 1, 1}};
+        snprintf(weights[count].name, sizeof weights[count].name, "lin%zu.model.1.weight", i);
+        count = keep(weights, count, left_out);
+    }
+    write_weights(path, weights, count);
 }
 
 limn_arena *tiny_arena(void) {

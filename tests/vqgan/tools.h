@@ -18,6 +18,10 @@ vqgan_config tiny_config(const char *assignment);
 vqgan *tiny_model(const char *assignment, bool training);
 /* B random pictures of the tiny size; free(). */
 float *tiny_pictures(size_t B, uint64_t seed);
+/* Writes random weights for LPIPS (VGG16's 13 convolutions; the five heads) as PyTorch does. `left_out` (NULL: none) is the name of
+ * a tensor that is not written. */
+void write_vgg(const char *path, const char *left_out);
+void write_heads(const char *path, const char *left_out);
 limn_arena *tiny_arena(void);
 void *zeroed(size_t count, size_t size);
 
