@@ -259,6 +259,21 @@ int limn_atomic_copy(const char *from, const char *to, limn_error *error);
 /* For libraries that write a path themselves (HDF5): gives the temporary name, later fsyncs and renames it. */
 int limn_atomic_name(limn_atomic_file *file, const char *path, limn_error *error);
 int limn_atomic_publish(limn_atomic_file *file, limn_error *error);
+/* A file that grows by whole pieces, for logs of long runs. What cannot be written (a full disk) is kept in memory, up to 64
+ * MiB, with a warning, and written before the next piece; the file never holds part of a piece, but for a kill in the middle of
+ * one. */
+typedef struct {
+    int descriptor;
+    char path[4096];
+    uint64_t end; /* bytes of whole pieces */
+    limn_buffer waiting;
+    bool stuck; /* the last piece could not be written */
+} limn_append_file;
+/* Goes on at the end of a file that is there. */
+int limn_append_open(limn_append_file *file, const char *path, limn_error *error);
+int limn_append(limn_append_file *file, const void *data, size_t size, limn_error *error);
+/* Fails when something still waits that cannot be written. Does nothing when the file is not open (descriptor −1). */
+int limn_append_close(limn_append_file *file, limn_error *error);
 /* Removes what killed processes left in a folder: hidden temporaries of the form above. */
 void limn_remove_temporaries(const char *directory);
 /* Removes a folder and all in it. */

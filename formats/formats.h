@@ -261,4 +261,25 @@ int train_state_write(const char *path, const state_array *arrays, size_t array_
 int train_state_read(const char *path, state_array *arrays, size_t array_count, state_counter *counters, size_t counter_count,
                      limn_error *error);
 
+/* ---------------------------------------------------------------- TensorBoard's event files */
+
+/* One DIRECTORY/events.out.tfevents.TIME.HOST.PID.0, whose name sorts after those that are there: TensorBoard reads them in
+ * this order. It begins with a session that starts at first_step, at which TensorBoard forgets what earlier files say of that
+ * step and later ones: steps that a killed run did after its last checkpoint are not shown twice. What a full disk does not
+ * take is kept and written later (limn_append). */
+typedef struct event_file event_file;
+event_file *event_file_create(const char *directory, uint64_t first_step, limn_error *error);
+/* Gathers values for the event at hand: a number (kept as float; NaN and infinities are allowed), a picture as the bytes of a
+ * PNG of 8-bit RGB, a text in Markdown. Tags with a slash are grouped by what stands before it. */
+int event_file_scalar(event_file *self, const char *tag, double value, limn_error *error);
+int event_file_image(event_file *self, const char *tag, const void *png, size_t size, size_t width, size_t height,
+                     limn_error *error);
+int event_file_text(event_file *self, const char *tag, const char *text, limn_error *error);
+/* Writes what was gathered as one event of this step; nothing when nothing was. */
+int event_file_write(event_file *self, uint64_t step, limn_error *error);
+/* Fails when something could not be written to the end; frees; NULL allowed. */
+int event_file_close(event_file *self, limn_error *error);
+/* Removes all event files of a folder. */
+int event_file_remove_all(const char *directory, limn_error *error);
+
 #endif

@@ -48,4 +48,9 @@ int tensor_measure(const tensor *one, size_t *out_count, size_t *out_bytes, limn
 int flax_msgpack_write_chunked(const char *path, const tensor *tensors, size_t count, size_t chunk_bytes,
                                tensor_producer producer, void *context, limn_error *error);
 
+/* ---------------------------------------------------------------- event files */
+
+/* CRC-32C, as records carry it before it is masked. */
+uint32_t event_checksum(const void *data, size_t size);
+
 #endif

@@ -19,30 +19,9 @@ typedef struct {
 int drawing_model_load(drawing_model *model, const char *directory, nn_precision precision, limn_error *error);
 void drawing_model_free(drawing_model *model);
 
-typedef struct {
-    size_t count; /* drawings of one prompt */
-    uint64_t seed;
-    double guidance;    /* logits = uncond + guidance·(cond − uncond); 1: off (no unconditional rows) */
-    double temperature; /* 0: always the most likely token */
-    size_t top_k;       /* 0: all */
-    double top_p;       /* 1: all */
-} sampling_options;
-/* A usage error that names the option whose value is impossible. */
+/* A usage error that names the option (of limn-sample) whose value is impossible. */
 int sampling_options_check(const sampling_options *options, limn_error *error);
 
-/* Guidance (Ho and Salimans, arXiv 2207.12598), masking of ids that are not codes, temperature, top-k, top-p (Holtzman and
- * others, arXiv 1904.09751: the fewest most likely tokens whose share reaches p), then one draw a row. cond and uncond are
- * (rows,V) (uncond NULL when guidance is off). Row i draws by number (seed, first_row + i, position) alone. Of equal logits the
- * lower id comes first; one that is no number is never drawn. Writes tokens[rows]. Scratch of 16 bytes a code and row. */
-void sample_tokens(int32_t *tokens, const float *cond, const float *uncond, size_t rows, size_t V, size_t codes,
-                   const sampling_options *options, size_t first_row, size_t position, limn_arena *arena);
-
-/* Is told after each step that drawings first … first + drawings − 1 have `position` tokens by now, and those before them all;
- * they stand in the array of tokens. */
-typedef struct {
-    void (*step)(void *context, size_t first, size_t drawings, size_t position);
-    void *context;
-} drawing_watcher;
 /* Draws tokens (count, T) for one prompt, some drawings at a time; watcher may be NULL. Ctrl-C ends it with an error. The same
  * options and threads give the same tokens on the same kind of CPU. */
 int draw_tokens(const drawing_model *model, const char *prompt, const sampling_options *options, int32_t *tokens,

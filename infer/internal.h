@@ -8,16 +8,6 @@
 
 enum { SLUG_LENGTH = 60, NAME_LENGTH = SLUG_LENGTH + 32 };
 
-/* A caption and, after it, none: ids and masks (2,S), and the model that draws it, of whose tokens `codes` are codes. */
-typedef struct {
-    const seq2seq *model;
-    const int32_t *ids, *mask;
-    size_t codes;
-} caption_ids;
-/* As draw_tokens; the options have been checked. */
-int draw_caption(const caption_ids *caption, const sampling_options *options, int32_t *tokens, const drawing_watcher *watcher,
-                 limn_error *error);
-
 /* "A red apple, please" to "a-red-apple-please", for names of files. */
 void make_slug(char slug[SLUG_LENGTH + 1], const char *text);
 /* FOLDER/NAME-0001.png for drawing 0. */

@@ -29,10 +29,10 @@ int draw_measure(const seq2seq_config *config, nn_precision precision, const sam
     int32_t *ids = limn_allocate(4 * S, sizeof *ids, error), *tokens = limn_allocate(total, sizeof *tokens, error);
     int status = model && ids && tokens && seq2seq_prepare(model, precision, error) == 0 ? 0 : -1;
     if (status == 0) make_caption(ids, ids + 2 * S, config);
-    const caption_ids caption = {.model = model, .ids = ids, .mask = ids + 2 * S, .codes = config->image_vocab_size};
+    const drawing_captions caption = {.ids = ids, .mask = ids + 2 * S, .captions = 1, .codes = config->image_vocab_size};
     for (size_t round = 0; round < rounds && status == 0; round++) {
         double begin = limn_seconds();
-        status = draw_caption(&caption, options, tokens, NULL, error);
+        status = seq2seq_draw(model, &caption, options, tokens, NULL, error);
         double seconds = limn_seconds() - begin;
         limn_log(LIMN_LOG_INFO, "round %zu: %.3f s, %.2f ms a step", round + 1, seconds, 1e3 * seconds / (double)T);
         if (round == 0 || seconds < out->seconds) out->seconds = seconds;

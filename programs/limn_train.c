@@ -8,9 +8,12 @@ static const limn_program PROGRAM = {
     .examples =
         "$ limn-train --config configs/emoji-small.json --data tokens/train --valid tokens/valid --tokenizer tokenizer \\\n"
         "             --vqgan vqgan/model --output run\n"
-        "      trains, with checkpoints under run/checkpoints and figures in run/metrics.jsonl; run/model is the newest\n"
+        "      trains, with checkpoints under run/checkpoints, figures for TensorBoard and in run/metrics.jsonl; run/model is "
+        "the newest\n"
         "$ limn-train … --minutes 5\n"
         "      as many steps as fit in five minutes on this machine\n"
+        "$ limn-train … --force --set train.seq2seq.learning_rate=1e-4\n"
+        "      goes on with another learning rate\n"
         "$ limn-train … --init run/model --output tuned --set train.seq2seq.learning_rate=1e-5\n"
         "      starts from trained weights, with another learning rate\n",
 };
@@ -31,6 +34,7 @@ static int run(int argc, char **argv, limn_error *error) {
         {"steps", LIMN_OPTION_SIZE, &train.steps, "N", "number of steps, instead of the configuration's", false},
         {"minutes", LIMN_OPTION_FLOAT, &train.minutes, "M", "at most as many steps as fit in this time on this machine", false},
         {"restart", LIMN_OPTION_FLAG, &train.restart, NULL, "throws away what the run folder holds", false},
+        {"force", LIMN_OPTION_FLAG, &train.force, NULL, "goes on with a changed configuration", false},
         {NULL},
     };
     int status = limn_options_parse(&PROGRAM, options, argc, argv, NULL, error);

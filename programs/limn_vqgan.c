@@ -38,6 +38,7 @@ static int train(int argc, char **argv, limn_error *error) {
         {"steps", LIMN_OPTION_SIZE, &given.steps, "N", "number of steps, instead of the configuration's", false},
         {"minutes", LIMN_OPTION_FLOAT, &given.minutes, "M", "at most as many steps as fit in this time on this machine", false},
         {"restart", LIMN_OPTION_FLAG, &given.restart, NULL, "throws away what the run folder holds", false},
+        {"force", LIMN_OPTION_FLAG, &given.force, NULL, "goes on with a changed configuration", false},
         {NULL},
     };
     int status = limn_options_parse(&TRAIN, options, argc, argv, NULL, error);

@@ -155,4 +155,38 @@ size_t seq2seq_decoder_position(const seq2seq_decoder *decoder);
 size_t seq2seq_decoder_bytes(const seq2seq *model, size_t rows);
 void seq2seq_decoder_free(seq2seq_decoder *decoder);
 
+/* ---------------------------------------------------------------- drawing */
+
+typedef struct {
+    size_t count; /* drawings, in all */
+    uint64_t seed;
+    double guidance;    /* logits = uncond + guidance·(cond − uncond); 1: off (no unconditional rows) */
+    double temperature; /* 0: always the most likely token */
+    size_t top_k;       /* 0: all */
+    double top_p;       /* 1: all */
+} sampling_options;
+/* Guidance (Ho and Salimans, arXiv 2207.12598), masking of ids that are not codes, temperature, top-k, top-p (Holtzman and
+ * others, arXiv 1904.09751: the fewest most likely tokens whose share reaches p), then one draw a row. cond and uncond are
+ * (rows,V) (uncond NULL when guidance is off). Row i draws by number (seed, first_row + i, position) alone. Of equal logits the
+ * lower id comes first; one that is no number is never drawn. Writes tokens[rows]. Scratch of 16 bytes a code and row. */
+void sample_tokens(int32_t *tokens, const float *cond, const float *uncond, size_t rows, size_t V, size_t codes,
+                   const sampling_options *options, size_t first_row, size_t position, limn_arena *arena);
+
+/* Is told after each step that drawings first … first + drawings − 1 have `position` tokens by now, and those before them all;
+ * they stand in the array of tokens. */
+typedef struct {
+    void (*step)(void *context, size_t first, size_t drawings, size_t position);
+    void *context;
+} drawing_watcher;
+/* What is drawn: drawing i shows caption i modulo `captions`. */
+typedef struct {
+    const int32_t *ids, *mask; /* (captions + 1, S): the captions and, last, none at all ("<s></s>") */
+    size_t captions;
+    size_t codes; /* tokens below this are codes */
+} drawing_captions;
+/* Draws tokens (options->count, T), some drawings at a time, as the memory that is free allows; watcher may be NULL. Ctrl-C ends it with
+ * an error. The same options and threads give the same tokens on the same kind of CPU. Also of a model in training. */
+int seq2seq_draw(const seq2seq *model, const drawing_captions *captions, const sampling_options *options, int32_t *tokens,
+                 const drawing_watcher *watcher, limn_error *error);
+
 #endif

@@ -1,214 +1,41 @@
+/* The loop of a training: what happens after which step. */
 #include "train/loop.h"
+#include "train/checkpoint.h"
+#include "train/guard.h"
+#include "train/watch.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 float train_adamw(parameters *set, float *m, float *v, const train_settings *settings, uint64_t step) {
     adamw_options options = settings->adamw;
     options.learning_rate = learning_rate_at(&settings->schedule, step);
     double norm = sqrt(sum_of_squares(set->grads, set->grad_size));
-    adamw_step(set->storage, m, v, set->grads, set->size, &options, step, clip_by_global_norm_scale(norm, settings->max_grad_norm));
+    if (!isfinite(norm)) return (float)norm;
+    adamw_step(set->storage, m, v, set->grads, set->size, &options, step,
+               clip_by_global_norm_scale(norm, settings->max_grad_norm));
     return (float)norm;
 }
 
 int train_copy_parameters(parameters *to, const parameters *from, const char *where, limn_error *error) {
     for (size_t i = 0; i < to->count; i++) {
         const parameter *target = &to->list[i], *source = parameters_find(from, target->name);
-        if (!source || source->rank != target->rank || memcmp(source->shape, target->shape, target->rank * sizeof *target->shape) != 0)
-            return limn_fail(error, "%s: %s is missing or has another shape; the configuration must be that model's", where, target->name);
+        if (!source || source->rank != target->rank ||
+            memcmp(source->shape, target->shape, target->rank * sizeof *target->shape) != 0)
+            return limn_fail(error, "%s: %s is missing or has another shape; the configuration must be that model's", where,
+                             target->name);
         memcpy(target->mutable_value, source->value, target->size * sizeof *target->mutable_value);
     }
     return 0;
 }
 
-/* ---------------------------------------------------------------- checkpoints */
+/* ---------------------------------------------------------------- how long */
 
-static int checkpoint_path(const train_run *run, uint64_t step, const char *prefix, char *path, size_t room, limn_error *error) {
-    char name[64];
-    snprintf(name, sizeof name, "checkpoints/%s%08llu", prefix, (unsigned long long)step);
-    return limn_path_join(path, room, run->directory, name, error);
-}
+/* Steps of fewer products are over before two seconds of measuring the machine's peak are worth while. */
+static const double WORTH_A_PEAK = 1e12;
 
-static int compare_steps(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* The steps of all whole checkpoints, ascending; what a kill left half-written is removed. */
-static int list_checkpoints(const train_run *run, uint64_t **out_steps, size_t *out_count, limn_error *error) {
-    char path[4096];
-    if (limn_path_join(path, sizeof path, run->directory, "checkpoints", error)) return -1;
-    DIR *folder = opendir(path);
-    if (!folder) return limn_fail(error, "%s: cannot be listed: %s", path, strerror(errno));
-    uint64_t *steps = NULL;
-    size_t count = 0;
-    int status = 0;
-    for (struct dirent *entry; status == 0 && (entry = readdir(folder));) {
-        char *end;
-        uint64_t step = strtoull(entry->d_name, &end, 10);
-        if (end != entry->d_name && *end == '\0') {
-            uint64_t *grown = realloc(steps, (count + 1) * sizeof *steps);
-            if (!grown) status = limn_fail(error, "%s: no memory to list it", path);
-            else {
-                steps = grown;
-                steps[count++] = step;
-            }
-        } else if (strncmp(entry->d_name, ".partial-", 9) == 0 || strncmp(entry->d_name, ".old-", 5) == 0) {
-            char left[4096];
-            if (limn_path_join(left, sizeof left, path, entry->d_name, error) == 0) (void)limn_remove_tree(left, NULL);
-        }
-    }
-    closedir(folder);
-    if (count) qsort(steps, count, sizeof *steps, compare_steps);
-    *out_steps = steps;
-    *out_count = count;
-    return status;
-}
-
-static int sync_directory(const char *path, limn_error *error) {
-    int directory = open(path, O_RDONLY | O_DIRECTORY);
-    int failed = directory < 0 || fsync(directory);
-    if (directory >= 0) close(directory);
-    return failed ? limn_fail(error, "%s: cannot be flushed to disk: %s", path, strerror(errno)) : 0;
-}
-
-/* Points RUN/model at the checkpoint; a reader sees the old or the new one. */
-static int link_newest(const train_run *run, uint64_t step, limn_error *error) {
-    char target[64], link_path[4096], temporary[4096];
-    snprintf(target, sizeof target, "checkpoints/%08llu", (unsigned long long)step);
-    if (limn_path_join(link_path, sizeof link_path, run->directory, "model", error) ||
-        limn_path_join(temporary, sizeof temporary, run->directory, ".model.new", error))
-        return -1;
-    unlink(temporary);
-    if (symlink(target, temporary) || rename(temporary, link_path))
-        return limn_fail(error, "%s: cannot be made a link to %s: %s", link_path, target, strerror(errno));
-    return 0;
-}
-
-static int drop_old_checkpoints(const train_run *run, size_t keep, limn_error *error) {
-    uint64_t *steps;
-    size_t count;
-    if (list_checkpoints(run, &steps, &count, error)) return -1;
-    int status = 0;
-    for (size_t i = 0; status == 0 && keep && i + keep < count; i++) {
-        char path[4096], hidden[4096];
-        /* Renamed first, so that a kill in the middle of the removal leaves no checkpoint that looks whole. */
-        if (checkpoint_path(run, steps[i], "", path, sizeof path, error) ||
-            checkpoint_path(run, steps[i], ".old-", hidden, sizeof hidden, error))
-            status = -1;
-        else if (rename(path, hidden)) status = limn_fail(error, "%s: cannot be removed: %s", path, strerror(errno));
-        else status = limn_remove_tree(hidden, error);
-    }
-    free(steps);
-    return status;
-}
-
-static int save_checkpoint(train_run *run, train_task *task, const train_settings *settings, uint64_t step, limn_error *error) {
-    char partial[4096], path[4096], file[4096];
-    if (checkpoint_path(run, step, ".partial-", partial, sizeof partial, error) ||
-        checkpoint_path(run, step, "", path, sizeof path, error))
-        return -1;
-    if (limn_file_exists(path)) return 0;
-    (void)limn_remove_tree(partial, NULL);
-    float sums[TRAIN_MAX_METRICS];
-    for (size_t i = 0; i < task->metric_count; i++) sums[i] = task->metrics[i].sum;
-    state_array arrays[TRAIN_MAX_STATE + 1];
-    memcpy(arrays, task->state, task->state_count * sizeof *arrays);
-    arrays[task->state_count] = (state_array){"metric_sums", task->metric_count, sums};
-    state_counter counter = {"step", step};
-    int status = limn_make_directories(partial, error);
-    if (status == 0) status = task->save(task->self, partial, error);
-    if (status == 0) status = limn_path_join(file, sizeof file, partial, "train_state.h5", error);
-    if (status == 0) status = train_state_write(file, arrays, task->state_count + 1, &counter, 1, error);
-    if (status == 0) status = sync_directory(partial, error);
-    if (status == 0 && rename(partial, path)) status = limn_fail(error, "%s: cannot be renamed: %s", partial, strerror(errno));
-    if (status) {
-        (void)limn_remove_tree(partial, NULL);
-        return -1;
-    }
-    if (limn_path_join(file, sizeof file, run->directory, "checkpoints", error) || sync_directory(file, error)) return -1;
-    if (link_newest(run, step, error)) return -1;
-    return drop_old_checkpoints(run, settings->keep_checkpoints, error);
-}
-
-static int load_checkpoint(const train_run *run, train_task *task, uint64_t step, limn_error *error) {
-    char path[4096], file[4096];
-    if (checkpoint_path(run, step, "", path, sizeof path, error) ||
-        limn_path_join(file, sizeof file, path, "train_state.h5", error) || task->load(task->self, path, error))
-        return -1;
-    float sums[TRAIN_MAX_METRICS];
-    state_array arrays[TRAIN_MAX_STATE + 1];
-    memcpy(arrays, task->state, task->state_count * sizeof *arrays);
-    arrays[task->state_count] = (state_array){"metric_sums", task->metric_count, sums};
-    state_counter counter = {"step", 0};
-    if (train_state_read(file, arrays, task->state_count + 1, &counter, 1, error)) return -1;
-    if (counter.value != step) return limn_fail(error, "%s: holds step %llu; remove this checkpoint", file, (unsigned long long)counter.value);
-    for (size_t i = 0; i < task->metric_count; i++) task->metrics[i].sum = sums[i];
-    return 0;
-}
-
-/* Loads the newest checkpoint that can be read; *step stays 0 when there is none. */
-static int load_newest(const train_run *run, train_task *task, uint64_t *step, limn_error *error) {
-    uint64_t *steps;
-    size_t count;
-    if (list_checkpoints(run, &steps, &count, error)) return -1;
-    int status = 0;
-    for (size_t i = count; i-- > 0;) {
-        status = load_checkpoint(run, task, steps[i], error);
-        if (status == 0) {
-            *step = steps[i];
-            break;
-        }
-        if (i > 0) limn_log(LIMN_LOG_WARNING, "%s; going back to step %llu", error->message, (unsigned long long)steps[i - 1]);
-    }
-    if (status) limn_fail_context(error, "no checkpoint can be read (--restart begins anew)");
-    free(steps);
-    return status;
-}
-
-/* ---------------------------------------------------------------- metrics */
-
-/* Keeps the lines up to `step`: what a killed run wrote after its last checkpoint is written again. */
-static int trim_metrics(const char *path, uint64_t step, limn_error *error) {
-    if (!limn_file_exists(path)) return 0;
-    size_t size, kept = 0;
-    char *text = limn_file_read(path, (size_t)1 << 32, &size, error);
-    if (!text) return -1;
-    for (size_t start = 0; start < size;) {
-        char *newline = memchr(text + start, '\n', size - start);
-        if (!newline) break;
-        size_t end = (size_t)(newline - text) + 1;
-        json_t *line = json_loadb(text + start, end - start, 0, NULL);
-        json_t *number = json_object_get(line, "step");
-        bool keep = json_is_integer(number) && (uint64_t)json_integer_value(number) <= step;
-        json_decref(line);
-        if (!keep) break;
-        kept = start = end;
-    }
-    int status = limn_atomic_write(path, text, kept, error);
-    free(text);
-    return status;
-}
-
-static int write_metrics(FILE *stream, const char *path, const json_t *line, limn_error *error) {
-    if (json_dumpf(line, stream, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(7)) || fputc('\n', stream) == EOF || fflush(stream))
-        return limn_fail(error, "%s: cannot be written: %s", path, strerror(errno));
-    return 0;
-}
-
-/* JSON has no infinities: a loss that is none is written as null, and seen. */
-static void set_number(json_t *line, const char *key, double value) {
-    json_object_set_new(line, key, isfinite(value) ? json_real(value) : json_null());
-}
-
-/* ---------------------------------------------------------------- the loop */
-
-/* What steps that change nothing leave out: the optimizer, validation, samples, checkpoints, and a machine that slows down later. */
+/* What steps that change nothing leave out: the optimizer, validation, samples, checkpoints, and a machine that slows down
+ * later. */
 static const double SHARE_OF_TIME_MEASURED = 0.9;
 
 /* As many steps as fit in the given minutes. Measured by steps that change nothing, before the first. */
@@ -223,110 +50,214 @@ static int measure_steps(train_task *task, train_settings *settings, double minu
     } while (elapsed < 4.0 && !limn_stop_requested());
     double fit = SHARE_OF_TIME_MEASURED * minutes * 60.0 / (elapsed / (double)done);
     if (fit < (double)settings->schedule.steps) settings->schedule.steps = fit < 1.0 ? 1 : (size_t)fit;
-    limn_log(LIMN_LOG_INFO, "%.3g s a step: %zu steps in %.3g minutes", elapsed / (double)done, settings->schedule.steps, minutes);
+    limn_log(LIMN_LOG_INFO, "%.3g s a step: %zu steps in %.3g minutes", elapsed / (double)done, settings->schedule.steps,
+             minutes);
     return 0;
 }
+
+/* ---------------------------------------------------------------- the loop */
+
+typedef struct {
+    train_run *run;
+    train_task *task;
+    const train_settings *settings;
+    train_checkpoints checkpoints;
+    train_watch watch;
+    train_guard guard;
+    char suspect[512]; /* where the loss began to rise: the layer that went first */
+} training;
 
 static bool due(uint64_t step, size_t every, size_t last) {
     return step == last || (every && step % every == 0);
 }
 
-static int after_step(train_run *run, train_task *task, const train_settings *settings, uint64_t step, FILE *stream,
-                      const char *metrics_path, double *last_time, limn_error *error) {
+/* A checkpoint that could not be written does not end a run of weeks. */
+static void settle(train_checkpoints *checkpoints) {
+    limn_error trouble = {0};
+    if (train_checkpoints_wait(checkpoints, &trouble))
+        limn_log(LIMN_LOG_WARNING, "NO CHECKPOINT of step %llu: %s; the run goes on and tries again at its next one",
+                 (unsigned long long)checkpoints->step, trouble.message);
+}
+
+void train_before_update(train_run *run) {
+    if (run->checkpoints) settle(run->checkpoints);
+    if (run->norms) layer_norms_before_update(run->norms);
+}
+
+/* Ends the run: says what is wrong, where, and from where to go on. */
+static int give_up(training *self, uint64_t step, const char *reason, limn_error *error) {
+    char from[256] = "nothing was saved before: begin anew";
+    (void)train_checkpoints_wait(&self->checkpoints, NULL);
+    if (self->checkpoints.newest)
+        snprintf(from, sizeof from, "go on from the last good checkpoint, checkpoints/%08llu,",
+                 (unsigned long long)self->checkpoints.newest);
+    return limn_fail(error, "%s: step %llu: %s; %s; %s with a lower learning rate: --force --set %s.learning_rate=%.2g",
+                     self->run->directory, (unsigned long long)step, reason, self->suspect, from, self->task->section,
+                     self->settings->schedule.learning_rate / 3);
+}
+
+/* What ends a run at once: a metric that is no number, or a loss that has exploded. The layer that went first is looked for
+ * where the loss begins to rise. */
+static int check_metrics(training *self, uint64_t step, limn_error *error) {
+    const train_metric *metrics = self->task->metrics, *bad = metrics;
+    size_t above = self->guard.above;
+    double loss = (double)metrics[0].value, most = self->settings->max_loss_rise;
+    loss_verdict verdict = train_guard_look(&self->guard, loss, most);
+    for (size_t i = 1; verdict != LOSS_NO_NUMBER && i < self->task->metric_count; i++)
+        if (!isfinite(metrics[i].value)) {
+            verdict = LOSS_NO_NUMBER;
+            bad = &metrics[i];
+        }
+    if (verdict == LOSS_NO_NUMBER || (verdict == LOSS_RISEN && above == 0))
+        layer_culprit(self->suspect, sizeof self->suspect, &self->watch.norms);
+    char reason[256];
+    if (verdict == LOSS_NO_NUMBER)
+        snprintf(reason, sizeof reason, "%s is not a number", bad->name);
+    else if (verdict == LOSS_EXPLODED)
+        snprintf(reason, sizeof reason, "%s is %.4g, for %d steps more than %g times the %.4g that it was (max_loss_rise)",
+                 bad->name, loss, GUARD_PATIENCE, most, train_guard_usual(&self->guard));
+    else
+        return 0;
+    return give_up(self, step, reason, error);
+}
+
+static int log_and_validate(training *self, uint64_t step, bool *best, limn_error *error) {
+    const train_settings *settings = self->settings;
+    const train_task *task = self->task;
     size_t last = settings->schedule.steps;
     bool log_due = due(step, settings->log_every, last), valid_due = task->validate && due(step, settings->valid_every, last);
-    if (log_due || valid_due) {
-        json_t *line = json_object();
-        json_object_set_new(line, "step", json_integer((json_int_t)step));
-        int status = 0;
-        if (log_due) {
-            size_t window = (step - 1) % settings->log_every + 1;
-            double now = limn_seconds();
-            for (size_t i = 0; i < task->metric_count; i++) {
-                train_metric *metric = &task->metrics[i];
-                set_number(line, metric->name, metric->last ? (double)metric->value : (double)metric->sum / (double)window);
-                metric->sum = 0;
-            }
-            set_number(line, "learning_rate", learning_rate_at(&settings->schedule, step));
-            char rate[64];
-            snprintf(rate, sizeof rate, "%s_per_second", task->unit);
-            set_number(line, rate, (double)(window * task->samples_per_step) / (now - *last_time));
-        }
-        if (valid_due) status = task->validate(task->self, line, error);
-        if (status == 0) status = write_metrics(stream, metrics_path, line, error);
+    if (!log_due && !valid_due) return 0;
+    json_t *line = train_watch_line(step);
+    if (log_due) train_watch_add_means(&self->watch, line, step);
+    if (valid_due && task->validate(task->self, line, error)) {
         json_decref(line);
-        if (status) return -1;
-        *last_time = limn_seconds();
+        return -1;
     }
-    if (task->sample && due(step, settings->sample_every, last)) {
-        char name[64], path[4096];
-        snprintf(name, sizeof name, "samples/%08llu", (unsigned long long)step);
-        if (limn_path_join(path, sizeof path, run->directory, name, error) || task->sample(task->self, path, error)) return -1;
-    }
-    if (due(step, settings->checkpoint_every, last) || limn_stop_requested()) return save_checkpoint(run, task, settings, step, error);
-    return 0;
+    const json_t *value = valid_due ? json_object_get(line, task->valid_key) : NULL;
+    *best = json_is_number(value) && train_checkpoints_note(&self->checkpoints, step, json_number_value(value));
+    return train_watch_write(&self->watch, line, log_due, step, error);
 }
 
-/* Step `failed` could not be begun, and the state is still that of the step before: saved, so that nothing is lost. */
-static void save_step_before(train_run *run, train_task *task, const train_settings *settings, uint64_t failed, limn_error *error) {
-    limn_error why = {0};
-    limn_fail_context(error, "step %llu", (unsigned long long)failed);
-    if (failed == 1) return;
-    if (save_checkpoint(run, task, settings, failed - 1, &why)) limn_log(LIMN_LOG_WARNING, "%s", why.message);
-    else
-        limn_log(LIMN_LOG_INFO, "%s: step %llu is saved; the same command goes on from there", run->directory,
-                 (unsigned long long)failed - 1);
-}
-
-static int run_steps(train_run *run, train_task *task, const train_settings *settings, uint64_t from, FILE *stream,
-                     const char *metrics_path, limn_error *error) {
-    size_t last = settings->schedule.steps;
-    limn_progress *progress = limn_progress_start("train", "steps", from, last);
-    double last_time = limn_seconds();
-    int status = 0;
-    for (uint64_t step = from + 1; status == 0 && step <= last; step++) {
-        status = task->step(task->self, step, error);
-        if (status && task->fails_before_change) save_step_before(run, task, settings, step, error);
-        for (size_t i = 0; status == 0 && i < task->metric_count; i++) {
-            task->metrics[i].sum += task->metrics[i].value;
-            if (!isfinite(task->metrics[i].value))
-                status = limn_fail(error, "step %llu: %s is not a number; go on from the last checkpoint with a lower "
-                                   "train learning_rate or a smaller max_grad_norm in another --output",
-                                   (unsigned long long)step, task->metrics[i].name);
-        }
-        if (status == 0) status = after_step(run, task, settings, step, stream, metrics_path, &last_time, error);
-        if (status == 0)
-            limn_progress_update(progress, step, "%s %.4g  %s %.4g", task->metrics[0].name, (double)task->metrics[0].value,
-                                 task->metrics[1].name, (double)task->metrics[1].value);
-        if (status == 0 && limn_stop_requested() && step < last)
-            status = limn_fail(error, "%s: stopped after step %llu of %zu, all saved; the same command goes on from there",
-                               run->directory, (unsigned long long)step, last);
-    }
-    limn_progress_finish(progress);
+static int draw_samples(training *self, uint64_t step, limn_error *error) {
+    picture drawn = {0};
+    if (self->task->sample(self->task->self, &drawn, error)) return limn_stop_requested() ? 0 : -1;
+    int status = train_watch_picture(&self->watch, &drawn, step, error);
+    picture_free(&drawn);
     return status;
 }
 
-int train_loop(train_run *run, train_task *task, train_settings *settings, const train_options *options, limn_error *error) {
-    char path[4096];
-    uint64_t step = 0;
+/* Begins a checkpoint; waits for it where the run ends here. */
+static int save(training *self, uint64_t step, bool ends, limn_error *error) {
+    if (self->guard.above > 0) {
+        if (ends)
+            return limn_fail(error,
+                             "step %llu: the loss has just risen to %.3g: this is not saved; the same command goes on from "
+                             "the checkpoint before",
+                             (unsigned long long)step, (double)self->task->metrics[0].value);
+        limn_log(LIMN_LOG_WARNING, "step %llu: no checkpoint, since the loss has just risen to %.3g", (unsigned long long)step,
+                 (double)self->task->metrics[0].value);
+        return 0;
+    }
+    settle(&self->checkpoints);
+    train_checkpoints_begin(&self->checkpoints, &self->guard, step);
+    return ends ? train_checkpoints_wait(&self->checkpoints, error) : 0;
+}
+
+/* Step `failed` could not be begun, and the state is still that of the step before: saved, so that nothing is lost. */
+static void save_step_before(training *self, uint64_t failed, limn_error *error) {
+    limn_error trouble = {0};
+    limn_fail_context(error, "step %llu", (unsigned long long)failed);
+    if (failed == 1) return;
+    if (save(self, failed - 1, true, &trouble))
+        limn_log(LIMN_LOG_WARNING, "%s", trouble.message);
+    else
+        limn_log(LIMN_LOG_INFO, "%s: step %llu is saved; the same command goes on from there", self->run->directory,
+                 (unsigned long long)failed - 1);
+}
+
+static int after_step(training *self, uint64_t step, limn_error *error) {
+    const train_settings *settings = self->settings;
+    size_t last = settings->schedule.steps;
+    bool best = false;
+    if (log_and_validate(self, step, &best, error)) return -1;
+    if (self->task->sample && settings->sample_every && due(step, settings->sample_every, last) &&
+        draw_samples(self, step, error))
+        return -1;
+    bool stops = limn_stop_requested();
+    if (due(step, settings->checkpoint_every, last) || (best && settings->keep_best) || stops)
+        if (save(self, step, step == last || stops, error)) return -1;
+    if (stops && step < last)
+        return limn_fail(error, "%s: stopped after step %llu of %zu, all saved; the same command goes on from there",
+                         self->run->directory, (unsigned long long)step, last);
+    return 0;
+}
+
+static int do_step(training *self, uint64_t step, limn_error *error) {
+    bool with_norms = due(step, self->settings->log_every, self->settings->schedule.steps);
+    self->run->norms = with_norms ? &self->watch.norms : NULL;
+    double begin = limn_seconds();
+    if (self->task->step(self->task->self, step, error)) {
+        if (self->task->fails_before_change) save_step_before(self, step, error);
+        return -1;
+    }
+    if (check_metrics(self, step, error)) return -1;
+    train_watch_step(&self->watch, limn_seconds() - begin);
+    if (with_norms) layer_norms_after_update(&self->watch.norms);
+    return after_step(self, step, error);
+}
+
+static int run_steps(training *self, uint64_t from, limn_error *error) {
+    size_t last = self->settings->schedule.steps;
+    const train_metric *metrics = self->task->metrics;
+    limn_progress *progress = limn_progress_start("train", "steps", from, last);
+    int status = 0;
+    for (uint64_t step = from + 1; status == 0 && step <= last; step++) {
+        status = do_step(self, step, error);
+        if (status == 0)
+            limn_progress_update(progress, step, "%s %.4g  %s %.4g", metrics[0].name, (double)metrics[0].value, metrics[1].name,
+                                 (double)metrics[1].value);
+    }
+    limn_progress_finish(progress);
+    if (train_checkpoints_wait(&self->checkpoints, status ? NULL : error))
+        status = -1; /* after an error one may be at work still */
+    return status;
+}
+
+/* Where the run stands: its newest checkpoint, or its beginning. */
+static int find_place(training *self, train_settings *settings, const train_options *options, uint64_t *step,
+                      limn_error *error) {
+    train_run *run = self->run;
     if (run->resumes) {
-        if (load_newest(run, task, &step, error)) return -1;
+        if (train_checkpoints_load(&self->checkpoints, &self->guard, step, error)) return -1;
     } else {
-        if (options->minutes > 0 && measure_steps(task, settings, options->minutes, error)) return -1;
+        if (options->minutes > 0 && measure_steps(self->task, settings, options->minutes, error)) return -1;
         if (limn_stop_requested()) return limn_fail(error, "%s: stopped before the first step", run->directory);
         json_object_set_new(run->config, "steps", json_integer((json_int_t)settings->schedule.steps));
-        if (limn_path_join(path, sizeof path, run->directory, "config.json", error) || limn_json_save(run->config, path, error))
-            return -1;
     }
+    return train_run_write_config(run, *step, error);
+}
+
+int train_loop(train_run *run, train_task *task, train_settings *settings, const train_options *options, limn_error *error) {
+    training self = {.run = run, .task = task, .settings = settings};
+    self.checkpoints = (train_checkpoints){.directory = run->directory,
+                                           .task = task,
+                                           .keep = settings->keep_checkpoints,
+                                           .keep_best = settings->keep_best && task->validate};
+    uint64_t step = 0;
+    if (find_place(&self, settings, options, &step, error)) return -1;
     if (step >= settings->schedule.steps) {
         limn_log(LIMN_LOG_INFO, "%s: all %llu steps are done", run->directory, (unsigned long long)step);
         return 0;
     }
     if (step) limn_log(LIMN_LOG_INFO, "%s: going on from step %llu", run->directory, (unsigned long long)step);
-    if (limn_path_join(path, sizeof path, run->directory, "metrics.jsonl", error) || trim_metrics(path, step, error)) return -1;
-    FILE *stream = fopen(path, "a");
-    if (!stream) return limn_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
-    int status = run_steps(run, task, settings, step, stream, path, error);
-    if (fclose(stream) && status == 0) status = limn_fail(error, "%s: cannot be written: %s", path, strerror(errno));
-    return status;
+    if (train_watch_open(&self.watch, run->directory, task, settings, run->config, step, error)) return -1;
+    limn_error trouble = {0};
+    if (task->flops_per_step > WORTH_A_PEAK && nn_measure_peak(task->precision, &self.watch.peak_gflops, &trouble))
+        limn_log(LIMN_LOG_WARNING, "the machine's peak was not measured: %s", trouble.message);
+    run->checkpoints = &self.checkpoints;
+    int status = run_steps(&self, step, error);
+    run->checkpoints = NULL;
+    run->norms = NULL;
+    if (status == 0) status = train_watch_summary(&self.watch, &self.checkpoints, settings->schedule.steps, error);
+    return train_watch_close(&self.watch, status ? NULL : error) ? -1 : status;
 }

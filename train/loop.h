@@ -1,9 +1,11 @@
-/* The loop that both trainings share: steps, metrics, validation, samples, checkpoints, resume. Internal to train/. */
+/* The loop that both trainings share (loop.c), with its run folder (run.c), checkpoints (checkpoint.c), what it tells of itself
+ * (watch.c) and the guard against losses that explode (guard.c). Internal to train/. */
 #ifndef LIMN_TRAIN_LOOP_H
 #define LIMN_TRAIN_LOOP_H
 
 #include "formats/formats.h"
 #include "nn/nn.h"
+#include "pictures/pictures.h"
 #include "train/train.h"
 
 enum { TRAIN_MAX_METRICS = 16, TRAIN_MAX_STATE = 12 };
@@ -18,18 +20,28 @@ typedef struct {
 /* What the loop needs of a model. Every function returns 0, or -1 with the error. */
 typedef struct {
     void *self;
+    const char *section;     /* of the configuration: "train.vqgan" */
     const char *unit;        /* "pictures" */
     size_t samples_per_step;
-    train_metric metrics[TRAIN_MAX_METRICS]; /* the first two are also on the progress line */
+    double flops_per_step;   /* of its matrix products, in … */
+    nn_precision precision;  /* … this precision; 0 when they are not counted */
+    const parameters *weights;               /* whose gradients and updates are watched, in the order of the forward pass */
+    train_metric metrics[TRAIN_MAX_METRICS]; /* the first, a loss, is what the guard looks at; the first two are on the progress line */
     size_t metric_count;
     state_array state[TRAIN_MAX_STATE]; /* optimizer moments and the like: saved in and read from train_state.h5 */
     size_t state_count;
     int (*rehearse)(void *self, limn_error *error); /* the work of one step that changes nothing: for measuring */
+    /* Sets the metrics' values. Calls train_before_update once all gradients are there and before it changes anything that save and
+     * `state` give; leaves the weights as they are where the gradients' norm is no number. */
     int (*step)(void *self, uint64_t step, limn_error *error);
     bool fails_before_change; /* a step that fails (its data cannot be read) has changed nothing: the loop saves the step before */
-    int (*validate)(void *self, json_t *line, limn_error *error);            /* adds its keys to the line; NULL: none */
-    int (*sample)(void *self, const char *path_without_ending, limn_error *error); /* NULL: none */
-    int (*save)(void *self, const char *directory, limn_error *error);       /* a model folder */
+    int (*validate)(void *self, json_t *line, limn_error *error); /* adds its keys to the line; NULL: none */
+    const char *valid_key;                                        /* the one that says which checkpoint is the best */
+    bool more_is_better;                                          /* of valid_key; else less is */
+    int (*sample)(void *self, picture *out, limn_error *error);   /* NULL: none */
+    const char *sample_text;                                      /* what its pictures show, in Markdown, or NULL */
+    /* A model folder. Called from a thread of its own while steps go on up to train_before_update. */
+    int (*save)(void *self, const char *directory, limn_error *error);
     int (*load)(void *self, const char *directory, limn_error *error);       /* weights of the same model folder */
 } train_task;
 
@@ -40,7 +52,10 @@ typedef struct {
     double max_grad_norm;
     size_t batch_size;   /* samples of one forward pass */
     size_t accumulation; /* forward passes of one step */
-    size_t log_every, valid_every, sample_every, checkpoint_every, keep_checkpoints; /* in steps; 0: never (keep: all) */
+    size_t log_every, valid_every, sample_every, checkpoint_every; /* in steps; 0: at the last only (samples: never) */
+    size_t keep_checkpoints;                                       /* the newest so many; 0: all */
+    bool keep_best;                                                /* of the validations; each that is the best is saved */
+    double max_loss_rise; /* a loss above so many times its running mean for ten steps ends the run; 0: never */
     uint64_t seed;
 } train_settings;
 
@@ -54,14 +69,24 @@ typedef struct {
     int lock;
     json_t *config; /* what decides the run, as saved */
     bool resumes;   /* config.json was there */
+    bool changed;   /* it said otherwise, and --force was given */
+    /* while the loop runs, for train_before_update; else NULL */
+    struct train_checkpoints *checkpoints;
+    struct layer_norms *norms; /* where they are wanted of this step */
 } train_run;
 /* `config` is what decides the run; steps and minutes of the options are put into it. */
 int train_run_open(train_run *run, const train_options *options, json_t *config, train_settings *settings, limn_error *error);
 void train_run_close(train_run *run);
+/* Writes config.json where there is none, or where it has changed: what was there becomes config.STEP.json. */
+int train_run_write_config(train_run *run, uint64_t step, limn_error *error);
 
 int train_loop(train_run *run, train_task *task, train_settings *settings, const train_options *options, limn_error *error);
+/* Called by each step between its gradients and its update: waits until the checkpoint that is being written has read what the update
+ * changes, and takes the gradients' norms where they are wanted. Outside of the loop it does nothing. */
+void train_before_update(train_run *run);
 
-/* Moves the parameters by AdamW: clips by the global norm first. m and v are (set->size). Returns the norm before clipping. */
+/* Moves the parameters by AdamW: clips by the global norm first. m and v are (set->size). Returns the norm before clipping; where that
+ * is no number nothing is moved. */
 float train_adamw(parameters *set, float *m, float *v, const train_settings *settings, uint64_t step);
 
 /* Copies the values of `from` (read from `where`) into `to`; names and shapes must be the same. */

@@ -4,7 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const RUN_FILES[] = {"checkpoints", "samples", "metrics.jsonl", "config.json", "model", NULL};
+static const char *const RUN_FILES[] = {"checkpoints", "samples", "metrics.jsonl", "summary.json",
+                                        "config.json", "model",   "best",          NULL};
 
 /* Writes the dotted path of the first place where two values differ; false when they are equal. */
 static bool first_difference(const json_t *a, const json_t *b, char *path, size_t room) {
@@ -34,10 +35,11 @@ static int forget_run(const char *directory, limn_error *error) {
         if (unlink(path) == 0) continue;
         if (limn_file_exists(path) && limn_remove_tree(path, error)) return -1;
     }
-    return 0;
+    return event_file_remove_all(directory, error);
 }
 
-/* Compares with what the folder was begun with; `steps` is compared too unless it was measured. */
+/* Compares with what the folder was begun with; `steps` is compared too unless it was measured. --force lets it differ: what
+ * cannot be gone on with (another model's shapes) shows when the checkpoint is loaded. */
 static int compare_saved(train_run *run, const char *path, const train_options *options, train_settings *settings,
                          limn_error *error) {
     json_t *saved = limn_json_load(path, error);
@@ -47,11 +49,15 @@ static int compare_saved(train_run *run, const char *path, const train_options *
     if (status == 0 && options->minutes > 0) settings->schedule.steps = steps;
     json_object_set_new(run->config, "steps", json_integer((json_int_t)settings->schedule.steps));
     char where[512] = "";
-    if (status == 0 && first_difference(saved, run->config, where, sizeof where))
-        status = limn_fail_usage(error,
-                                 "%s: was begun with another configuration: \"%s\" differs; give the same options to go on, another "
-                                 "--output for another run, or --restart to throw this one away",
-                                 run->directory, where);
+    run->changed = status == 0 && first_difference(saved, run->config, where, sizeof where);
+    if (run->changed && options->force)
+        limn_log(LIMN_LOG_WARNING, "%s: goes on with another configuration: \"%s\" differs", run->directory, where);
+    else if (run->changed)
+        status = limn_fail_usage(
+            error,
+            "%s: was begun with another configuration: \"%s\" differs; give the same options to go on, --force to "
+            "go on with these, another --output for another run, or --restart to throw this one away",
+            run->directory, where);
     json_decref(saved);
     return status;
 }
@@ -70,6 +76,17 @@ int train_run_open(train_run *run, const train_options *options, json_t *config,
     if (limn_path_join(path, sizeof path, run->directory, "checkpoints", error) || limn_make_directories(path, error)) return -1;
     if (limn_path_join(path, sizeof path, run->directory, "samples", error) || limn_make_directories(path, error)) return -1;
     return 0;
+}
+
+int train_run_write_config(train_run *run, uint64_t step, limn_error *error) {
+    char path[4096], old[4096], name[64];
+    if (run->resumes && !run->changed) return 0;
+    snprintf(name, sizeof name, "config.%08llu.json", (unsigned long long)step);
+    if (limn_path_join(path, sizeof path, run->directory, "config.json", error) ||
+        limn_path_join(old, sizeof old, run->directory, name, error))
+        return -1;
+    if (run->changed && limn_atomic_copy(path, old, error)) return -1;
+    return limn_json_save(run->config, path, error);
 }
 
 void train_run_close(train_run *run) {

@@ -3,6 +3,7 @@
 #include "tokenizer/tokenizer.h"
 #include "train/loop.h"
 #include "train/pair_data.h"
+#include "train/seq2seq_samples.h"
 #include "vqgan/vqgan.h"
 
 #include <math.h>
@@ -14,7 +15,7 @@ static const char *const TOKENIZER_FILES[] = {"tokenizer.json", "special_tokens_
                                               TEXT_NORMALIZER_WORDS, NULL};
 static const char *const PLAIN_TOKENIZER_FILES[] = {"vocab.json", "merges.txt", "special_tokens_map.json",
                                                     "tokenizer_config.json", TEXT_NORMALIZER_WORDS, NULL};
-static const char *const OWN_KEYS[] = {"precision", NULL};
+static const char *const OWN_KEYS[] = {"precision", "sample_prompts", "sample_guidance", "sample_top_k", NULL};
 static const char *const VQGAN_FILES[] = {"config.json", "model.safetensors", NULL};
 
 typedef struct {
@@ -33,6 +34,8 @@ typedef struct {
     int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels; /* of one forward pass */
     double loss;
     train_metric *metrics;
+    seq2seq_samples samples;
+    train_run folder;
 } seq2seq_run;
 
 static seq2seq_batch batch_of(seq2seq_run *run, size_t B) {
@@ -70,6 +73,7 @@ static int step(void *self, uint64_t number, limn_error *error) {
     seq2seq_run *run = self;
     double begin = limn_seconds(), waited = pair_stream_waited(run->data.stream);
     if (accumulate(run, number, error)) return -1;
+    train_before_update(&run->folder);
     float norm = train_adamw(seq2seq_get_parameters(run->model), run->m, run->v, &run->settings, number);
     run->metrics[0].value = (float)run->loss;
     run->metrics[1].value = norm;
@@ -104,6 +108,30 @@ static int validate(void *self, json_t *line, limn_error *error) {
         json_object_set_new(line, kept->metric, isfinite(mean) ? json_real(mean) : json_null());
     }
     return 0;
+}
+
+static int sample(void *self, picture *out, limn_error *error) {
+    seq2seq_run *run = self;
+    return seq2seq_samples_draw(&run->samples, run->model, run->pictures, out, error);
+}
+
+/* What is drawn: sample_prompts, or captions from all over the first set kept from training. */
+static int choose_samples(seq2seq_run *run, const json_t *section, const char *file, limn_error *error) {
+    seq2seq_samples *samples = &run->samples;
+    if (seq2seq_samples_create(samples, seq2seq_get_config(run->model)->max_text_length, error) ||
+        seq2seq_samples_add_prompts(samples, &run->captions, section, file, error))
+        return -1;
+    if (samples->options.count || !run->data.valid_count || !run->settings.sample_every) return 0;
+    const pair_set *kept = &run->data.valid[0].set;
+    uint64_t count = kept->total < SAMPLE_CAPTIONS ? kept->total : SAMPLE_CAPTIONS;
+    int status = 0;
+    for (uint64_t i = 0; status == 0 && i < count; i++) {
+        limn_buffer caption = {0};
+        status = pair_set_caption(kept, i * kept->total / count, &caption, error);
+        if (status == 0) status = seq2seq_samples_add(samples, &run->captions, caption.data, caption.size, error);
+        limn_buffer_free(&caption);
+    }
+    return status;
 }
 
 static int save(void *self, const char *directory, limn_error *error) {
@@ -156,6 +184,7 @@ static void release(seq2seq_run *run) {
     caption_encoder_free(&run->captions);
     vqgan_free(run->pictures);
     limn_arena_destroy(run->arena);
+    seq2seq_samples_free(&run->samples);
     void *blocks[] = {run->m, run->v, run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
@@ -169,9 +198,14 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
                                      .accumulation = 1,
                                      .log_every = 20,
                                      .valid_every = 200,
+                                     .sample_every = 1000,
                                      .checkpoint_every = 500,
                                      .keep_checkpoints = 2,
+                                     .keep_best = true,
+                                     .max_loss_rise = 3,
                                      .seed = 1};
+    sampling_options *drawing = &run->samples.options;
+    *drawing = (sampling_options){.guidance = 3, .temperature = 1, .top_k = 256, .top_p = 1};
     const char *precision = "fp32", *keys[32];
     size_t count = 0;
     for (size_t i = 0; PAIR_KEYS[i]; i++) keys[count++] = PAIR_KEYS[i];
@@ -179,8 +213,11 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
     keys[count] = NULL;
     if (!section || train_settings_read(&run->settings, section, file, keys, error) ||
         pair_settings_read(&run->of_data, section, file, error) ||
-        limn_json_get_string(section, file, "precision", "fp32|bf16", &precision, error))
+        limn_json_get_string(section, file, "precision", "fp32|bf16", &precision, error) ||
+        limn_json_get_float(section, file, "sample_guidance", -1e3, 1e3, &drawing->guidance, error) ||
+        limn_json_get_size(section, file, "sample_top_k", 0, SIZE_MAX / 2, &drawing->top_k, error))
         return -1;
+    drawing->seed = run->settings.seed; /* the same at every step: one sees what has changed */
     return nn_precision_parse(&run->precision, precision, error);
 }
 
@@ -222,23 +259,30 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
                        run->settings.seed, inputs, error) == 0)
         run->model = seq2seq_create(&model_config, run->settings.seed, true, error);
     seq2seq_config_free(&model_config);
-    if (!run->model || allocate(run, error)) return -1;
+    if (!run->model || allocate(run, error) ||
+        choose_samples(run, train_section(config, options->config, "train", "seq2seq", error), options->config, error))
+        return -1;
     return options->init ? load(run, options->init, error) : 0;
 }
 
 int train_seq2seq(const train_options *options, limn_error *error) {
     json_t *config = train_configuration(options, error);
     if (!config) return -1;
-    seq2seq_run run = {0};
-    train_run folder = {.lock = -1};
+    seq2seq_run run = {.folder = {.lock = -1}};
     json_t *decides = json_object();
     int status = read_settings(&run, config, options->config, error);
     if (status == 0) status = prepare(&run, options, config, decides, error);
-    if (status == 0) status = train_run_open(&folder, options, decides, &run.settings, error);
+    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings, error);
     if (status == 0) {
         parameters *weights = seq2seq_get_parameters(run.model);
         train_task task = {.self = &run,
+                           .section = "train.seq2seq",
                            .unit = "pairs",
+                           .flops_per_step =
+                               (double)run.settings.accumulation *
+                               seq2seq_training_flops(seq2seq_get_config(run.model), run.settings.batch_size, NULL),
+                           .precision = run.precision,
+                           .weights = weights,
                            .samples_per_step = run.settings.batch_size * run.settings.accumulation,
                            .metrics = {{.name = "train_loss"}, {.name = "grad_norm"}, {.name = "data_wait"}},
                            .metric_count = 3,
@@ -248,6 +292,9 @@ int train_seq2seq(const train_options *options, limn_error *error) {
                            .step = step,
                            .fails_before_change = true,
                            .validate = run.data.valid_count ? validate : NULL,
+                           .valid_key = "valid_loss",
+                           .sample = run.samples.options.count ? sample : NULL,
+                           .sample_text = run.samples.text.data,
                            .save = save,
                            .load = load};
         run.metrics = task.metrics;
@@ -255,9 +302,9 @@ int train_seq2seq(const train_options *options, limn_error *error) {
         for (size_t i = 0; i < run.data.valid_count; i++) kept += run.data.valid[i].set.total;
         limn_log(LIMN_LOG_INFO, "%.1f million weights, %llu pairs, %llu kept for validation, %s", (double)weights->size * 1e-6,
                  (unsigned long long)run.data.set.total, kept, nn_backend_description());
-        status = train_loop(&folder, &task, &run.settings, options, error);
+        status = train_loop(&run.folder, &task, &run.settings, options, error);
     }
-    train_run_close(&folder);
+    train_run_close(&run.folder);
     release(&run);
     json_decref(decides);
     json_decref(config);

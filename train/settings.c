@@ -27,7 +27,8 @@ int train_settings_read(train_settings *settings, const json_t *section, const c
                         limn_error *error) {
     static const char *const own[] = {"steps", "batch_size", "accumulation", "learning_rate", "warmup_steps", "decay",
                                       "final_learning_rate_share", "beta1", "beta2", "epsilon", "weight_decay", "max_grad_norm",
-                                      "log_every", "valid_every", "sample_every", "checkpoint_every", "keep_checkpoints", "seed"};
+                                      "log_every", "valid_every", "sample_every", "checkpoint_every", "keep_checkpoints", "keep_best",
+                                      "max_loss_rise", "seed"};
     const char *known[64];
     size_t count = 0;
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) known[count++] = own[i];
@@ -56,8 +57,13 @@ int train_settings_read(train_settings *settings, const json_t *section, const c
         limn_json_get_size(section, where, "sample_every", 0, many, &settings->sample_every, error) ||
         limn_json_get_size(section, where, "checkpoint_every", 0, many, &settings->checkpoint_every, error) ||
         limn_json_get_size(section, where, "keep_checkpoints", 0, many, &settings->keep_checkpoints, error) ||
+        limn_json_get_bool(section, where, "keep_best", &settings->keep_best, error) ||
+        limn_json_get_float(section, where, "max_loss_rise", 0, 1e9, &settings->max_loss_rise, error) ||
         limn_json_get_size(section, where, "seed", 0, SIZE_MAX >> 12, &seed, error))
         return -1;
+    if (settings->max_loss_rise > 0 && settings->max_loss_rise <= 1)
+        return limn_fail_usage(error, "%s: max_loss_rise %g would end any run; it is a factor above 1, or 0 for none", where,
+                               settings->max_loss_rise);
     settings->seed = seed;
     schedule->decay = strcmp(decay, "none") == 0 ? DECAY_NONE : strcmp(decay, "linear") == 0 ? DECAY_LINEAR : DECAY_COSINE;
     return 0;

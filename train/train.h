@@ -1,8 +1,10 @@
 /* train: data order, schedule, the loop, checkpoints; what is particular to the VQGAN and to seq2seq in a file each.
  *
- * A run folder holds config.json (all that decides the run), metrics.jsonl, samples/, checkpoints/STEP/ (a model folder plus
- * train_state.h5) and `model`, a link to the newest checkpoint. The same call on it goes on from there, and after a kill at any
- * moment ends with the same bits as a run that was never killed. */
+ * A run folder holds config.json (all that decides the run; config.STEP.json is what it was before --force at that step),
+ * metrics.jsonl, events.out.tfevents.* for TensorBoard, samples/, checkpoints/STEP/ (a model folder plus train_state.h5), `model` and
+ * `best`, links to the newest checkpoint and to the best by validation, and at the end summary.json. The same call on it goes on from
+ * the newest checkpoint, and after a kill at any moment ends with the same bits as a run that was never killed. A loss that is no
+ * number, or explodes, ends the run; nothing bad is saved. */
 #ifndef LIMN_TRAIN_H
 #define LIMN_TRAIN_H
 
@@ -17,6 +19,7 @@ typedef struct {
     size_t steps;           /* 0: as the configuration says */
     double minutes;         /* > 0: as many steps as fit, by a measurement before the first; steps is then the most */
     bool restart;           /* throws away what the run folder holds */
+    bool force;             /* goes on with it though the configuration is another one now */
     limn_strings data;      /* tars (VQGAN), token shards or token lines (seq2seq): files, folders or patterns */
     limn_strings valid;     /* the same, kept from training; may be empty. seq2seq: NAME=PATTERN makes a set of its own */
     const char *tokenizer;  /* folder; seq2seq only */

@@ -35,6 +35,7 @@ typedef struct {
     float *pictures, *reconstruction, *latent;
     int32_t *tokens;
     train_metric *metrics;
+    train_run folder;
 } vqgan_run;
 
 static size_t side_of(const vqgan_run *run) {
@@ -104,6 +105,8 @@ static int accumulate(vqgan_run *run, uint64_t number, vqgan_losses *losses, lim
     options.without_codebook = number <= run->codebook_start;
     parameters_zero_grads(vqgan_get_parameters(run->model));
     *losses = (vqgan_losses){0};
+    /* Also the generator's pass moves the discriminator's running statistics, which are part of what is saved. */
+    if (options.use_discriminator) train_before_update(&run->folder);
     vqgan_generator_step(run->model, options.use_discriminator ? run->discriminator : NULL, losses, run->reconstruction, run->latent,
                          run->tokens, run->pictures, B, &options, run->arena);
     limn_arena_release(run->arena, 0);
@@ -142,6 +145,7 @@ static float move_weights(vqgan_run *run, uint64_t number) {
     for (size_t i = 0; i < set->count; i++)
         if (!run->trained[i]) memset(set->list[i].grad, 0, set->list[i].size * sizeof *set->list[i].grad);
     const double norm = sqrt(sum_of_squares(set->grads, set->size));
+    if (!isfinite(norm)) return (float)norm;
     const float scale = clip_by_global_norm_scale(norm, settings->max_grad_norm);
     for (size_t first = 0, next; first < set->count; first = next) {
         size_t size = 0; /* of neighbours that are all trained, or all not */
@@ -176,8 +180,12 @@ static int step(void *self, uint64_t number, limn_error *error) {
     vqgan_losses losses;
     size_t n_embed = vqgan_get_config(run->model)->n_embed, tokens = run->settings.generator.batch_size * vqgan_token_count(run->model);
     run->codebook_start = (size_t)(run->settings.codebook_start_share * (double)run->settings.generator.schedule.steps);
-    if (run->codebook_start && number == run->codebook_start + 1 && fit_codebook(run, error)) return -1;
+    if (run->codebook_start && number == run->codebook_start + 1) {
+        train_before_update(&run->folder);
+        if (fit_codebook(run, error)) return -1;
+    }
     if (accumulate(run, number, &losses, error)) return -1;
+    train_before_update(&run->folder);
     float norm = move_weights(run, number);
     if (run->settings.losses.use_discriminator && number > run->settings.discriminator_start)
         train_adamw(vqgan_discriminator_get_parameters(run->discriminator), run->discriminator_m, run->discriminator_v,
@@ -246,12 +254,12 @@ static int validate(void *self, json_t *line, limn_error *error) {
 }
 
 /* Pictures kept from training where there are any, each beside its reconstruction. */
-static int sample(void *self, const char *path_without_ending, limn_error *error) {
+static int sample(void *self, picture *out, limn_error *error) {
     vqgan_run *run = self;
     const picture_set *set = run->valid.count ? &run->valid : &run->data;
     size_t side = side_of(run), floats = side * side * 3, most = SAMPLE_COLUMNS * SAMPLE_ROWS, made = 0;
     size_t count = set->count < most ? set->count : most;
-    picture parts[2 * SAMPLE_COLUMNS * SAMPLE_ROWS] = {{0}}, sheet;
+    picture parts[2 * SAMPLE_COLUMNS * SAMPLE_ROWS] = {{0}};
     int status = 0;
     for (size_t first = 0; status == 0 && first < count; first += run->settings.generator.batch_size) {
         size_t rows = count - first < run->settings.generator.batch_size ? count - first : run->settings.generator.batch_size;
@@ -262,13 +270,7 @@ static int sample(void *self, const char *path_without_ending, limn_error *error
                 if (status == 0) made++;
             }
     }
-    char path[4096];
-    if (status == 0) status = picture_grid(&sheet, parts, made, 2 * SAMPLE_COLUMNS, 2, error);
-    if (status == 0) {
-        snprintf(path, sizeof path, "%s.png", path_without_ending);
-        status = picture_save_png(&sheet, path, error);
-        picture_free(&sheet);
-    }
+    if (status == 0) status = picture_grid(out, parts, made, 2 * SAMPLE_COLUMNS, 2, error);
     for (size_t i = 0; i < made; i++) picture_free(&parts[i]);
     return status;
 }
@@ -410,18 +412,19 @@ static int prepare(vqgan_run *run, const train_options *options, json_t *config,
 int train_vqgan(const train_options *options, limn_error *error) {
     json_t *config = train_configuration(options, error);
     if (!config) return -1;
-    vqgan_run run = {0};
-    train_run folder = {.lock = -1};
+    vqgan_run run = {.folder = {.lock = -1}};
     json_t *decides = json_object();
     int status = vqgan_settings_read(&run.settings, config, options, error);
     if (status == 0) status = prepare(&run, options, config, decides, error);
-    if (status == 0) status = train_run_open(&folder, options, decides, &run.settings.generator, error);
+    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings.generator, error);
     if (status == 0) {
         size_t statistics_count, n_embed = vqgan_get_config(run.model)->n_embed;
         float *statistics = vqgan_discriminator_statistics(run.discriminator, &statistics_count);
         parameters *weights = vqgan_get_parameters(run.model), *other = vqgan_discriminator_get_parameters(run.discriminator);
         train_task task = {.self = &run,
+                           .section = "train.vqgan",
                            .unit = "pictures",
+                           .weights = weights,
                            .samples_per_step = run.settings.generator.batch_size,
                            .metrics = {[L1] = {.name = "l1"},
                                        [CODEBOOK] = {.name = "codebook_loss"},
@@ -446,15 +449,18 @@ int train_vqgan(const train_options *options, limn_error *error) {
                            .rehearse = rehearse,
                            .step = step,
                            .validate = run.valid.count ? validate : NULL,
+                           .valid_key = "valid_psnr",
+                           .more_is_better = true,
                            .sample = sample,
+                           .sample_text = "pictures and, right of each, its reconstruction",
                            .save = save,
                            .load = load};
         run.metrics = task.metrics;
         limn_log(LIMN_LOG_INFO, "%.1f million weights, %zu pictures, %zu kept for validation, %s", (double)weights->size * 1e-6,
                  run.data.count, run.valid.count, nn_backend_description());
-        status = train_loop(&folder, &task, &run.settings.generator, options, error);
+        status = train_loop(&run.folder, &task, &run.settings.generator, options, error);
     }
-    train_run_close(&folder);
+    train_run_close(&run.folder);
     release(&run);
     json_decref(decides);
     json_decref(config);

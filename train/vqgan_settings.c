@@ -53,6 +53,8 @@ int vqgan_settings_read(vqgan_settings *settings, const json_t *config, const tr
                                                .sample_every = 500,
                                                .checkpoint_every = 500,
                                                .keep_checkpoints = 2,
+                                               .keep_best = true,
+                                               .max_loss_rise = 10, /* it rises where the codebook starts */
                                                .seed = 1},
                                  .losses = {.codebook_weight = 1, .discriminator_weight = 0.8, .perceptual_weight = 1},
                                  .discriminator_layers = 3,

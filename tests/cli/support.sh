@@ -38,3 +38,26 @@ killed_until_done() {
     done
     echo "$1: killed $kills times"
 }
+
+# same_events RUN…: their event files say what metrics.jsonl says. Needs python3.
+same_events() {
+    for run in "$@"; do
+        command -v python3 >/dev/null || return 0
+        python3 "$(dirname "$configs")/tests/cli/read_events.py" "$run" || fail "the events of $run"
+    done
+}
+
+# same_metrics RUN RUN: but for what depends on time.
+same_metrics() {
+    for run in "$1" "$2"; do sed 's/"[a-z]*_per_second": [0-9.e+-]*//; s/"data_wait": [0-9.e+-]*//; s/"peak_share": [0-9.e+-]*//' "$run/metrics.jsonl" >"$run.plain"; done
+    cmp "$1.plain" "$2.plain" || fail "metrics of $1 and $2 differ"
+}
+
+# same_run RUN RUN: the same weights, training state and metrics, and events that fit.
+same_run() {
+    cmp "$1/model/model.safetensors" "$2/model/model.safetensors" || fail "the weights of $1 and $2 differ"
+    cmp "$1/model/train_state.h5" "$2/model/train_state.h5" || fail "the training state of $1 and $2 differs"
+    [ "$(readlink "$1/best")" = "$(readlink "$2/best")" ] || fail "the best of $1 and $2 differs"
+    same_metrics "$1" "$2"
+    same_events "$1" "$2"
+}

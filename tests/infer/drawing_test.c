@@ -5,6 +5,7 @@
 
 #include "support.h"
 #include <cmocka.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,12 +182,36 @@ static void test_parts_that_do_not_fit(void **state) {
     }
 }
 
+static void test_impossible_options(void **state) {
+    (void)state;
+    const sampling_options good = {.count = 9, .guidance = 10, .temperature = 1, .top_p = 1};
+    static const char *const names[] = {"--count", "--guidance", "--guidance", "--temperature", "--temperature",
+                                        "--top-p", "--top-p",    "--top-p",    "--seed"};
+    assert_int_equal(sampling_options_check(&good, NULL), 0);
+    for (size_t i = 0; i < 9; i++) {
+        sampling_options options = good;
+        limn_error error = {0};
+        if (i == 0) options.count = 0;
+        if (i == 1) options.guidance = INFINITY;
+        if (i == 2) options.guidance = NAN;
+        if (i == 3) options.temperature = -1;
+        if (i == 4) options.temperature = NAN;
+        if (i == 5) options.top_p = 0;
+        if (i == 6) options.top_p = 1.5;
+        if (i == 7) options.top_p = NAN;
+        if (i == 8) options.seed = UINT64_MAX;
+        assert_int_equal(sampling_options_check(&options, &error), -1);
+        assert_int_equal(error.exit_code, LIMN_EXIT_USAGE);
+        assert_non_null(strstr(error.message, names[i]));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equals_the_whole_model), cmocka_unit_test(test_the_same_seed_draws_the_same),
-        cmocka_unit_test(test_without_guidance),       cmocka_unit_test(test_progress_reaches_the_end),
-        cmocka_unit_test(test_a_picture_of_tokens),    cmocka_unit_test(test_captions_are_normalised),
-        cmocka_unit_test(test_parts_that_do_not_fit),
+        cmocka_unit_test(test_impossible_options),           cmocka_unit_test(test_equals_the_whole_model),
+        cmocka_unit_test(test_the_same_seed_draws_the_same), cmocka_unit_test(test_without_guidance),
+        cmocka_unit_test(test_progress_reaches_the_end),     cmocka_unit_test(test_a_picture_of_tokens),
+        cmocka_unit_test(test_captions_are_normalised),      cmocka_unit_test(test_parts_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

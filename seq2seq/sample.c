@@ -1,5 +1,5 @@
 /* From logits to tokens. */
-#include "infer/infer.h"
+#include "seq2seq/seq2seq.h"
 
 #include <float.h>
 #include <math.h>

@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-#include "infer/infer.h"
+#include "seq2seq/seq2seq.h"
 #include <cmocka.h>
 #include <math.h>
 #include <stdlib.h>
@@ -153,37 +153,12 @@ static void test_logits_that_are_no_numbers(void **state) {
     }
 }
 
-static void test_impossible_options(void **state) {
-    (void)state;
-    const sampling_options good = {.count = 9, .guidance = 10, .temperature = 1, .top_p = 1};
-    static const char *const names[] = {"--count", "--guidance", "--guidance", "--temperature", "--temperature",
-                                        "--top-p", "--top-p",    "--top-p",    "--seed"};
-    assert_int_equal(sampling_options_check(&good, NULL), 0);
-    for (size_t i = 0; i < 9; i++) {
-        sampling_options options = good;
-        limn_error error = {0};
-        if (i == 0) options.count = 0;
-        if (i == 1) options.guidance = INFINITY;
-        if (i == 2) options.guidance = NAN;
-        if (i == 3) options.temperature = -1;
-        if (i == 4) options.temperature = NAN;
-        if (i == 5) options.top_p = 0;
-        if (i == 6) options.top_p = 1.5;
-        if (i == 7) options.top_p = NAN;
-        if (i == 8) options.seed = UINT64_MAX;
-        assert_int_equal(sampling_options_check(&options, &error), -1);
-        assert_int_equal(error.exit_code, LIMN_EXIT_USAGE);
-        assert_non_null(strstr(error.message, names[i]));
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_how_often_each_token_is_drawn),
         cmocka_unit_test(test_temperature_0_takes_the_most_likely),
         cmocka_unit_test(test_what_a_draw_depends_on),
         cmocka_unit_test(test_logits_that_are_no_numbers),
-        cmocka_unit_test(test_impossible_options),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
