@@ -4,9 +4,10 @@
 
 #include "formats/formats.h"
 #include "nn/nn.h"
+#include "train/optimizer.h"
 #include "train/train.h"
 
-enum { TRAIN_MAX_METRICS = 16, TRAIN_MAX_STATE = 12 };
+enum { TRAIN_MAX_METRICS = 16, TRAIN_MAX_STATE = 20 };
 
 typedef struct {
     const char *name;
@@ -36,7 +37,7 @@ typedef struct {
 /* The part of a configuration's `train` section that the loop reads. */
 typedef struct {
     learning_rate_schedule schedule;
-    adamw_options adamw; /* learning_rate is the schedule's */
+    optimizer_settings optimizer;
     double max_grad_norm;
     size_t batch_size;   /* samples of one forward pass */
     size_t accumulation; /* forward passes of one step */
@@ -60,9 +61,6 @@ int train_run_open(train_run *run, const train_options *options, json_t *config,
 void train_run_close(train_run *run);
 
 int train_loop(train_run *run, train_task *task, train_settings *settings, const train_options *options, limn_error *error);
-
-/* Moves the parameters by AdamW: clips by the global norm first. m and v are (set->size). Returns the norm before clipping. */
-float train_adamw(parameters *set, float *m, float *v, const train_settings *settings, uint64_t step);
 
 /* Copies the values of `from` (read from `where`) into `to`; names and shapes must be the same. */
 int train_copy_parameters(parameters *to, const parameters *from, const char *where, limn_error *error);
