@@ -8,18 +8,51 @@
 
 static const char *const COMMON_KEYS[] = {"optimizer", "weight_decay", "weight_decay_exclude", "ema_decay", NULL};
 static const char *const ADAMW_KEYS[] = {"beta1", "beta2", "epsilon", NULL};
-static const char *const ADAFACTOR_KEYS[] = {"min_dim_size_to_factor", "second_moment_decay", "decay_offset",
-                                             "multiply_by_parameter_scale", "clipping_threshold", "momentum", NULL};
-static const char *const SHAMPOO_KEYS[] = {"beta1", "beta2", "block_size", "graft_type", "diagonal_epsilon", "matrix_epsilon",
-                                           "inverse_failure_threshold", "start_preconditioning_step",
-                                           "preconditioning_compute_steps", "statistics_compute_steps",
-                                           "best_effort_shape_interpretation", "merge_small_dims_block_size",
-                                           "skip_preconditioning_dim_size_gt", "moving_average_for_momentum", "nesterov", NULL};
+static const char *const ADAFACTOR_KEYS[] = {"min_dim_size_to_factor",
+                                             "second_moment_decay",
+                                             "decay_offset",
+                                             "multiply_by_parameter_scale",
+                                             "clipping_threshold",
+                                             "momentum",
+                                             NULL};
+static const char *const SHAMPOO_KEYS[] = {"beta1",
+                                           "beta2",
+                                           "block_size",
+                                           "graft_type",
+                                           "diagonal_epsilon",
+                                           "matrix_epsilon",
+                                           "inverse_failure_threshold",
+                                           "start_preconditioning_step",
+                                           "preconditioning_compute_steps",
+                                           "statistics_compute_steps",
+                                           "best_effort_shape_interpretation",
+                                           "merge_small_dims_block_size",
+                                           "skip_preconditioning_dim_size_gt",
+                                           "moving_average_for_momentum",
+                                           "nesterov",
+                                           NULL};
 
 static size_t add_keys(const char **keys, size_t count, const char *const *added) {
     for (size_t i = 0; added[i]; i++) keys[count++] = added[i];
     keys[count] = NULL;
     return count;
+}
+
+static bool contains(const char *const *keys, const char *key) {
+    for (size_t i = 0; keys[i]; i++)
+        if (strcmp(keys[i], key) == 0) return true;
+    return false;
+}
+
+/* A key that only another optimizer has would be an unknown one: said better. */
+static int refuse_others(const json_t *section, const char *where, const char *const *own, const char *name,
+                         const char *const *others, const char *other_name, limn_error *error) {
+    for (size_t i = 0; others[i]; i++)
+        if (json_object_get(section, others[i]) && !contains(own, others[i]))
+            return limn_fail_usage(
+                error, "%s: %s is a setting of the optimizer %s, but this one is %s; remove it, or say \"optimizer\": \"%s\"",
+                where, others[i], other_name, name, other_name);
+    return 0;
 }
 
 static int read_adafactor(optimizer_options *o, const json_t *section, const char *where, limn_error *error) {
@@ -40,12 +73,12 @@ static int read_graft_type(graft_type *out, const json_t *section, const char *w
     static const struct {
         const char *name;
         graft_type type;
-    } types[] = {{"sgd", GRAFT_SGD}, {"adagrad", GRAFT_ADAGRAD}, {"rmsprop", GRAFT_RMSPROP},
-                 {"rmsprop_normalized", GRAFT_RMSPROP_NORMALIZED}, {"sqrt_n", GRAFT_SQRT_N},
-                 {"adagrad_normalized", GRAFT_ADAGRAD_NORMALIZED}};
+    } types[] = {{"sgd", GRAFT_SGD},         {"adagrad", GRAFT_ADAGRAD},
+                 {"rmsprop", GRAFT_RMSPROP}, {"rmsprop_normalized", GRAFT_RMSPROP_NORMALIZED},
+                 {"sqrt_n", GRAFT_SQRT_N},   {"adagrad_normalized", GRAFT_ADAGRAD_NORMALIZED}};
     const char *name = NULL;
-    if (limn_json_get_string(section, where, "graft_type", "sgd|adagrad|rmsprop|rmsprop_normalized|sqrt_n|adagrad_normalized", &name,
-                             error))
+    if (limn_json_get_string(section, where, "graft_type", "sgd|adagrad|rmsprop|rmsprop_normalized|sqrt_n|adagrad_normalized",
+                             &name, error))
         return -1;
     for (size_t i = 0; name && i < sizeof types / sizeof *types; i++)
         if (strcmp(name, types[i].name) == 0) *out = types[i].type;
@@ -65,7 +98,8 @@ static int read_shampoo(optimizer_options *o, const json_t *section, const char 
         limn_json_get_size(section, where, "statistics_compute_steps", 1, many, &statistics, error) ||
         limn_json_get_bool(section, where, "best_effort_shape_interpretation", &s->best_effort_shape_interpretation, error) ||
         limn_json_get_size(section, where, "merge_small_dims_block_size", 1, many, &s->merge_small_dims_block_size, error) ||
-        limn_json_get_size(section, where, "skip_preconditioning_dim_size_gt", 1, many, &s->skip_preconditioning_dim_size_gt, error) ||
+        limn_json_get_size(section, where, "skip_preconditioning_dim_size_gt", 1, many, &s->skip_preconditioning_dim_size_gt,
+                           error) ||
         limn_json_get_bool(section, where, "moving_average_for_momentum", &s->moving_average_for_momentum, error) ||
         limn_json_get_bool(section, where, "nesterov", &s->nesterov, error))
         return -1;
@@ -80,17 +114,22 @@ static int read_shampoo(optimizer_options *o, const json_t *section, const char 
 
 int optimizer_settings_read(optimizer_settings *settings, const json_t *section, const char *where, const char **keys,
                             limn_error *error) {
-    static const char *const names[] = {"adamw", "adafactor", "shampoo"}, *const exclusions[] = {"none", "norms", "norms_and_embeddings"};
+    static const char *const names[] = {"adamw", "adafactor", "shampoo"}, *const exclusions[] = {"none", "norms",
+                                                                                                 "norms_and_embeddings"};
     static const char *const *const own_keys[] = {ADAMW_KEYS, ADAFACTOR_KEYS, SHAMPOO_KEYS};
     const char *name = names[settings->options.kind], *exclude = exclusions[settings->exclude];
     if (limn_json_get_string(section, where, "optimizer", "adamw|adafactor|shampoo", &name, error) ||
         limn_json_get_string(section, where, "weight_decay_exclude", "none|norms|norms_and_embeddings", &exclude, error))
         return -1;
-    optimizer_kind kind = strcmp(name, names[1]) == 0 ? OPTIMIZER_ADAFACTOR : strcmp(name, names[2]) == 0 ? OPTIMIZER_SHAMPOO : OPTIMIZER_ADAMW;
+    optimizer_kind kind = strcmp(name, names[1]) == 0   ? OPTIMIZER_ADAFACTOR
+                          : strcmp(name, names[2]) == 0 ? OPTIMIZER_SHAMPOO
+                                                        : OPTIMIZER_ADAMW;
     if (kind != settings->options.kind) settings->options = optimizer_defaults(kind);
     settings->exclude = strcmp(exclude, exclusions[1]) == 0   ? EXCLUDE_NORMS
                         : strcmp(exclude, exclusions[2]) == 0 ? EXCLUDE_NORMS_AND_EMBEDDINGS
                                                               : EXCLUDE_NONE;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (refuse_others(section, where, own_keys[kind], names[kind], own_keys[i], names[i], error)) return -1;
     add_keys(keys, add_keys(keys, 0, COMMON_KEYS), own_keys[kind]);
 
     optimizer_options *o = &settings->options;
@@ -122,8 +161,11 @@ int learning_rate_read(learning_rate_schedule *schedule, const json_t *section, 
                       : strcmp(decay, "exponential") == 0 ? DECAY_EXPONENTIAL
                                                           : DECAY_COSINE;
     if (schedule->decay == DECAY_EXPONENTIAL && !(schedule->transition_steps > 0 && schedule->decay_rate > 0))
-        return limn_fail_usage(error, "%s: decay exponential needs transition_steps (at least 1) and decay_rate (above 0): the learning "
-                               "rate is multiplied by decay_rate every transition_steps", where);
+        return limn_fail_usage(
+            error,
+            "%s: decay exponential needs transition_steps (at least 1) and decay_rate (above 0): the learning "
+            "rate is multiplied by decay_rate every transition_steps",
+            where);
     return 0;
 }
 

@@ -16,8 +16,9 @@ typedef struct {
     double ema_decay; /* of the moving average of the weights; 0: none is kept */
 } optimizer_settings;
 
-/* Reads the optimizer's keys of a `train` section. What it leaves out is as in `settings` for the optimizer that these name, and
- * optimizer_defaults for another. `keys` (room for OPTIMIZER_KEYS_MAX and a NULL) receives the keys that this optimizer has. */
+/* Reads the optimizer's keys of a `train` section. What it leaves out is as in `settings` for the optimizer that these name,
+ * and optimizer_defaults for another. `keys` (room for OPTIMIZER_KEYS_MAX and a NULL) receives the keys that this optimizer
+ * has. */
 enum { OPTIMIZER_KEYS_MAX = 24 };
 int optimizer_settings_read(optimizer_settings *settings, const json_t *section, const char *where, const char **keys,
                             limn_error *error);

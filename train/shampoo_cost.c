@@ -40,8 +40,11 @@ static int measure_kind(const shape_kind *kind, const optimizer_options *options
     if (status == 0) {
         limn_random_fill_normal(grads, copies * kind->size, 1, 1, limn_random_stream("gradients"));
         for (size_t i = 0; i < copies; i++) {
-            tensors[i] = (optimizer_tensor){.name = "a copy", .rank = kind->rank, .value = values + i * kind->size,
-                                            .grad = grads + i * kind->size, .decays = true};
+            tensors[i] = (optimizer_tensor){.name = "a copy",
+                                            .rank = kind->rank,
+                                            .value = values + i * kind->size,
+                                            .grad = grads + i * kind->size,
+                                            .decays = true};
             memcpy(tensors[i].shape, kind->shape, sizeof kind->shape);
         }
         moves = optimizer_create(options, tensors, copies, error);
@@ -110,7 +113,8 @@ int train_measure_shampoo(const char *path, shampoo_cost *out, limn_error *error
     options.shampoo.start_preconditioning_step = 0;
     options.shampoo.preconditioning_compute_steps = options.shampoo.statistics_compute_steps = 1;
     for (size_t i = 0; i < count && status == 0; i++) {
-        status = limn_stop_requested() ? limn_fail(error, "stopped before it was measured") : measure_kind(&kinds[i], &options, out, error);
+        status = limn_stop_requested() ? limn_fail(error, "stopped before it was measured")
+                                       : measure_kind(&kinds[i], &options, out, error);
     }
     free(kinds);
     seq2seq_free(model);
