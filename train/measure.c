@@ -79,8 +79,7 @@ int train_read_seq2seq(const char *path, seq2seq_config *config, limn_error *err
 }
 
 int train_measure_seq2seq(const char *path, nn_precision precision, size_t batch, size_t steps, optimizer_kind kind,
-                          train_measurement *out,
-                          limn_error *error) {
+                          train_measurement *out, limn_error *error) {
     *out = (train_measurement){.batch = batch};
     seq2seq_config config;
     bench self = {0};

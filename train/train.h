@@ -57,8 +57,8 @@ typedef struct {
 int train_measure_data(const char *config, const limn_strings *data, const char *tokenizer, double seconds,
                        train_data_measurement *out, limn_error *error);
 
-/* What Shampoo costs with the configuration's seq2seq and `train` section, part by part, of a step that does all of them: each kind of tensor is measured by a few of
- * it, with random gradients, and counted as often as the model has it. Seconds for the whole model. */
+/* What Shampoo costs with the configuration's seq2seq and `train` section: seconds of each part for the whole model, in a step that does
+ * all of them. Each kind of tensor is measured by a few of it, with random gradients, and counted as often as the model has it. */
 typedef struct {
     double statistics, roots, preconditioning, update;
     size_t root_count;
