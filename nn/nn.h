@@ -56,6 +56,9 @@ parameter *parameters_find(const parameters *set, const char *name); /* NULL whe
  * name is in none. */
 int parameters_select(const parameters *set, const char *names, bool *selected, const char *option, limn_error *error);
 void parameters_zero_grads(parameters *set);
+/* The same parameters with other values, read-only: `values` lies as the set's own storage does (a moving average of the weights).
+ * The copy holds nothing but its list; free it with parameters_free. */
+int parameters_with_values(parameters *out, const parameters *set, const float *values, limn_error *error);
 void parameters_free(parameters *set);
 
 /* ---------------------------------------------------------------- precision */
@@ -325,14 +328,131 @@ double softmax_weights(float *x, float largest, float scale, size_t n);
 
 /* ---------------------------------------------------------------- optimizers */
 
-typedef struct {
-    double learning_rate, beta1, beta2, epsilon, weight_decay;
-} adamw_options;
-/* Decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as optax.adamw: p −= lr·(m̂/(√v̂+ε) + decay·p). `step`
- * counts from 1. grad is multiplied by grad_scale first (clipping). All arrays (n). Fused, multi-threaded. */
-void adamw_step(float *value, float *m, float *v, const float *grad, size_t n, const adamw_options *options, uint64_t step,
-                float grad_scale);
 /* The factor that brings a gradient of this norm to at most max_norm: min(1, max_norm/norm); 1 when max_norm is 0. */
 float clip_by_global_norm_scale(double norm, double max_norm);
+
+/* Decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as optax.adamw: p −= lr·(m̂/(√v̂+ε) + decay·p). Adafactor
+ * (Shazeer and Stern, arXiv 1804.04235), as optax.adafactor. Distributed Shampoo (Anil and others, arXiv 2002.09018), as DALL·E
+ * Mini's copy. */
+typedef enum { OPTIMIZER_ADAMW, OPTIMIZER_ADAFACTOR, OPTIMIZER_SHAMPOO } optimizer_kind;
+
+typedef struct {
+    size_t min_dim_size_to_factor;    /* second moments are factored over the two largest axes when both have so many */
+    double decay_rate;                /* of the second moment at step t: 1 − t^−decay_rate */
+    uint64_t decay_offset;            /* steps that this t leaves out */
+    bool multiply_by_parameter_scale; /* the learning rate is relative to the tensor's root mean square, at least 1e-3 */
+    double clipping_threshold;        /* largest root mean square of a tensor's change before the learning rate; 0: none */
+    double momentum;                  /* 0: none, and no memory for it */
+} adafactor_options;
+
+/* What gives the length of a tensor's change, while Shampoo gives the direction. */
+typedef enum {
+    GRAFT_SGD,
+    GRAFT_ADAGRAD,
+    GRAFT_RMSPROP,
+    GRAFT_RMSPROP_NORMALIZED,
+    GRAFT_SQRT_N,
+    GRAFT_ADAGRAD_NORMALIZED
+} graft_type;
+
+/* Step numbers are the original's here: the first step has number 0. */
+typedef struct {
+    size_t block_size;                 /* tensors are cut into blocks of at most so many along each axis */
+    graft_type graft;
+    double diagonal_epsilon;           /* of the grafted method */
+    double matrix_epsilon;             /* times the largest eigenvalue is added to the statistics before the root */
+    double inverse_failure_threshold;  /* a root with a larger error is not taken: the one before stays */
+    uint64_t start_preconditioning_step;      /* the grafted method alone moves the weights before it */
+    uint64_t preconditioning_compute_steps;   /* roots are computed every so many steps */
+    uint64_t statistics_compute_steps;
+    bool best_effort_shape_interpretation;    /* neighbouring axes are merged while their product is … */
+    size_t merge_small_dims_block_size;       /* … at most this */
+    size_t skip_preconditioning_dim_size_gt;  /* a tensor with a longer axis moves by the grafted method */
+    bool moving_average_for_momentum;         /* m = β1·m + (1−β1)·change; else + change */
+    bool nesterov;
+    size_t padded_size; /* The original fills statistics up to the model's largest block by ones on the diagonal, which the largest
+                         * eigenvalue sees. 0: the largest of the tensors given; see optimizer_padded_size. */
+} shampoo_options;
+
+typedef struct {
+    optimizer_kind kind;
+    double beta1, beta2;                     /* AdamW and Shampoo */
+    double epsilon;                          /* AdamW's; of Adafactor's squared gradient */
+    double weight_decay;                     /* times the learning rate, but in Adafactor by itself */
+    adafactor_options adafactor;
+    shampoo_options shampoo;
+} optimizer_options;
+/* The defaults of optax, and for Shampoo those of DALL·E Mini's training script; the weight decay is 0. */
+optimizer_options optimizer_defaults(optimizer_kind kind);
+
+/* A tensor in training. AdamW may be given any piece of one as a vector; the others need whole ones. */
+typedef struct {
+    const char *name;      /* for messages; need not live longer than the call */
+    size_t rank, shape[4]; /* rank 0: a scalar */
+    float *value;
+    const float *grad;     /* NULL: frozen. It is not moved, and nothing is kept for it */
+    float *average;        /* an exponential moving average of the value, moved in the same pass; NULL: none */
+    bool decays;           /* takes part in the weight decay */
+} optimizer_tensor;
+
+/* One for each parameter of an allocated set, in its order; all decay, none has an average. out is (set->count). */
+void optimizer_tensors_of(optimizer_tensor *out, const parameters *set);
+
+typedef struct optimizer optimizer;
+/* NULL with an error without memory, or where options or shapes cannot be. Tensors and options are copied. */
+optimizer *optimizer_create(const optimizer_options *options, const optimizer_tensor *tensors, size_t count, limn_error *error);
+void optimizer_free(optimizer *self); /* NULL allowed */
+/* Bytes that optimizer_create would take, without taking them: *state for what a checkpoint keeps, *scratch for the rest (which
+ * depends on the number of threads). value, grad and average are looked at only for being NULL. */
+int optimizer_bytes(const optimizer_options *options, const optimizer_tensor *tensors, size_t count, size_t *state,
+                    size_t *scratch, limn_error *error);
+/* What shampoo_options.padded_size 0 stands for with these tensors: to be set where they are divided among several optimizers. */
+size_t optimizer_padded_size(const optimizer_options *options, const optimizer_tensor *tensors, size_t count);
+
+/* What is kept from step to step: few large arrays, each laid out tensor by tensor in the order given. */
+typedef struct {
+    const char *name; /* "adamw_m" */
+    size_t size;      /* floats; never 0 */
+    float *data;
+    bool elementwise; /* has a number for each of the tensors' numbers, in their order */
+} optimizer_array;
+size_t optimizer_arrays(const optimizer *self, const optimizer_array **out);
+/* Zeroes what is kept one by one for the elements start … start+count−1 of a tensor: for weights that were put elsewhere. What is
+ * kept of whole rows or blocks stays. */
+void optimizer_forget(optimizer *self, size_t tensor, size_t start, size_t count);
+
+typedef struct {
+    double learning_rate;
+    uint64_t step;        /* counts from 1 */
+    float grad_scale;     /* gradients are multiplied by it first (clipping) */
+    double average_decay; /* average = decay·average + (1−decay)·value */
+    double *update_norms; /* of each tensor's change in this step, (count); NULL: not wanted */
+} optimizer_pass;
+/* One step. Fused and multi-threaded; allocates nothing; the same bits for any number of threads where no root is computed
+ * elsewhere. */
+void optimizer_step(optimizer *self, const optimizer_pass *pass);
+
+/* root = (matrix + ridge·λ·I)^(−1/exponent), with λ the largest eigenvalue as the original's power iteration estimates it for the
+ * matrix filled up to `padded` by ones on the diagonal. */
+typedef struct {
+    const float *matrix; /* (n,n), symmetric; only its lower triangle is read */
+    float *root;         /* (n,n); left as it was when the root fails */
+    size_t n, exponent, padded;
+    double ridge, failure_threshold;
+    bool failed;         /* set: not a number, not positive definite, or its error is at the threshold or above */
+} inverse_root_job;
+/* By an eigen-decomposition in double precision (LAPACK's dsyevd). workspace of inverse_root_bytes(n, padded), 64-byte aligned. */
+void inverse_root(inverse_root_job *job, void *workspace);
+size_t inverse_root_bytes(size_t n, size_t padded); /* SIZE_MAX when it does not fit into a size_t */
+/* Has Shampoo's roots computed by `compute` (on other machines) in place of this machine's threads; NULL: here. */
+typedef void (*inverse_root_computer)(void *context, inverse_root_job *jobs, size_t count);
+void optimizer_set_root_computer(optimizer *self, inverse_root_computer compute, void *context);
+
+/* Seconds that Shampoo's parts took in the last step that did them. */
+typedef struct {
+    double statistics, roots, preconditioning, update;
+    size_t root_count, root_failures;
+} shampoo_times;
+void optimizer_shampoo_times(const optimizer *self, shampoo_times *out);
 
 #endif

@@ -153,6 +153,19 @@ void parameters_zero_grads(parameters *set) {
     }
 }
 
+int parameters_with_values(parameters *out, const parameters *set, const float *values, limn_error *error) {
+    *out = (parameters){.count = set->count, .capacity = set->count, .size = set->size};
+    out->list = limn_allocate(set->count, sizeof *out->list, error);
+    if (out->list == NULL) return -1;
+    for (size_t i = 0; i < set->count; i++) {
+        parameter *p = &out->list[i];
+        *p = set->list[i];
+        p->value = values + (set->list[i].value - set->storage);
+        p->mutable_value = p->grad = NULL;
+    }
+    return 0;
+}
+
 void parameters_free(parameters *set) {
     free(set->list);
     free(set->storage);

@@ -72,37 +72,66 @@ static int bench_sample(int argc, char **argv, limn_error *error) {
     return status;
 }
 
+/* What the step costs without its optimizer, and with Shampoo's parts in it, by accumulation to a global batch. */
+static void print_shampoo(const train_measurement *adamw, const shampoo_cost *cost, double global_batch, size_t root_steps) {
+    double products = (adamw->seconds - adamw->optimizer_seconds) * global_batch / (double)adamw->batch;
+    double own = cost->statistics + cost->preconditioning + cost->update + cost->roots / (double)root_steps;
+    printf("{\"global_batch\": %.0f, \"batch_seconds\": %.3f, \"adamw_seconds\": %.4f, \"shampoo_seconds\": %.4f, "
+           "\"statistics_seconds\": %.4f, \"preconditioning_seconds\": %.4f, \"update_seconds\": %.4f, \"roots_seconds\": %.4f, "
+           "\"roots\": %zu, \"root_steps\": %zu, \"state_bytes\": %zu, \"ratio_to_adamw\": %.4f}\n",
+           global_batch, products, adamw->optimizer_seconds, own, cost->statistics, cost->preconditioning, cost->update, cost->roots,
+           cost->root_count, root_steps, cost->state_bytes, (products + own) / (products + adamw->optimizer_seconds));
+}
+
 static int bench_train(int argc, char **argv, limn_error *error) {
     const limn_program program = {
         .name = "limn-bench train",
         .summary = "Measures training steps of a configuration's seq2seq, with random weights and data.",
         .examples = "$ limn-bench train --config configs/mini.json --precision bf16 --batch 8\n"
-                    "      the matrix products' rate, and its share of what limn-bench matmul measures\n"};
-    const char *config = NULL, *precision_name = "fp32";
-    size_t batch = 8, steps = 3;
+                    "      the matrix products' rate, and its share of what limn-bench matmul measures\n"
+                    "$ limn-bench train --config configs/mini.json --precision bf16 --batch 2 --optimizer shampoo\n"
+                    "      a step of 512 pairs with Shampoo beside one with AdamW, computed from the measured parts of both\n"};
+    const char *config = NULL, *precision_name = "fp32", *optimizer_name = "adamw";
+    size_t batch = 8, steps = 3, global_batch = 512, root_steps = 20;
     nn_precision precision;
     const limn_option options[] = {
         {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML with the section seq2seq", true},
         {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16", "precision of the numbers that are multiplied", false},
         {"batch", LIMN_OPTION_SIZE, &batch, "N", "pairs of a step", false},
         {"steps", LIMN_OPTION_SIZE, &steps, "N", "steps that are measured, after one that is not; the fastest counts", false},
+        {"optimizer", LIMN_OPTION_STRING, &optimizer_name, "adamw|adafactor|shampoo", "who moves the weights", false},
+        {"global-batch", LIMN_OPTION_SIZE, &global_batch, "N", "for shampoo: pairs of a step, by accumulation", false},
+        {"root-steps", LIMN_OPTION_SIZE, &root_steps, "N", "for shampoo: roots are computed every N steps", false},
         {0}};
     int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
     if (parsed != 0) return parsed > 0 ? 0 : -1;
     if (nn_precision_parse(&precision, precision_name, error)) return -1;
     if (precision == PRECISION_INT8) return limn_fail_usage(error, "--precision int8: training is in fp32 or bf16");
-    if (batch == 0 || batch > 4096 || steps == 0)
-        return limn_fail_usage(error, "--batch must be 1 to 4096 and --steps at least 1");
+    bool shampoo = strcmp(optimizer_name, "shampoo") == 0, adafactor = strcmp(optimizer_name, "adafactor") == 0;
+    if (!shampoo && !adafactor && strcmp(optimizer_name, "adamw") != 0)
+        return limn_fail_usage(error, "--optimizer %s: not adamw, adafactor or shampoo", optimizer_name);
+    if (batch == 0 || batch > 4096 || steps == 0 || global_batch == 0 || root_steps == 0)
+        return limn_fail_usage(error, "--batch must be 1 to 4096, --steps, --global-batch and --root-steps at least 1");
     limn_log(LIMN_LOG_INFO, "%s", nn_backend_description());
     double peak_before, peak_after;
     train_measurement measured;
+    shampoo_cost cost = {0};
     /* The machine's peak before and after, since a virtual machine's may change meanwhile. */
     if (nn_measure_peak(precision, &peak_before, error) ||
-        train_measure_seq2seq(config, precision, batch, steps, &measured, error) ||
-        nn_measure_peak(precision, &peak_after, error))
+        train_measure_seq2seq(config, precision, batch, steps, adafactor ? OPTIMIZER_ADAFACTOR : OPTIMIZER_ADAMW, &measured,
+                              error) ||
+        (shampoo && train_measure_shampoo(config, &cost, error)) || nn_measure_peak(precision, &peak_after, error))
         return -1;
     double peak = peak_before > peak_after ? peak_before : peak_after;
-    print_result(measured.seconds, (double)batch, measured.flops, peak);
+    if (shampoo) {
+        print_shampoo(&measured, &cost, (double)global_batch, root_steps);
+        return 0;
+    }
+    double gflops = 1e-9 * measured.flops / measured.seconds;
+    printf("{\"seconds\": %.6f, \"rate\": %.4f, \"gflops\": %.2f, \"peak_share\": %.4f, \"optimizer_seconds\": %.4f, "
+           "\"rss_bytes\": %zu}\n",
+           measured.seconds, (double)batch / measured.seconds, gflops, gflops / peak, measured.optimizer_seconds,
+           limn_resident_bytes_peak());
     return 0;
 }
 

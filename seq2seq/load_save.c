@@ -159,3 +159,11 @@ int seq2seq_save(const seq2seq *model, const char *directory, limn_error *error)
     if (limn_path_join(path, sizeof path, directory, "config.json", error) != 0) return -1;
     return limn_json_save(model->config.json, path, error);
 }
+
+int seq2seq_save_values(const seq2seq *model, const float *values, const char *directory, limn_error *error) {
+    seq2seq other = *model;
+    if (parameters_with_values(&other.parameters, &model->parameters, values, error) != 0) return -1;
+    const int status = seq2seq_save(&other, directory, error);
+    parameters_free(&other.parameters);
+    return status;
+}

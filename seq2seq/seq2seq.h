@@ -62,6 +62,8 @@ int seq2seq_load_into(seq2seq *model, const char *directory, limn_error *error);
 /* Writes config.json and model.safetensors, and adapters as Hugging Face's PEFT lays them out: adapter_config.json and
  * adapter_model.safetensors. seq2seq_load adds these to the weights. */
 int seq2seq_save(const seq2seq *model, const char *directory, limn_error *error);
+/* The same of other weights (parameters_with_values); only reads the model. */
+int seq2seq_save_values(const seq2seq *model, const float *values, const char *directory, limn_error *error);
 void seq2seq_free(seq2seq *model);
 const seq2seq_config *seq2seq_get_config(const seq2seq *model);
 parameters *seq2seq_get_parameters(seq2seq *model);

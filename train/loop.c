@@ -7,16 +7,6 @@
 #include <math.h>
 #include <string.h>
 
-float train_adamw(parameters *set, float *m, float *v, const train_settings *settings, uint64_t step) {
-    adamw_options options = settings->adamw;
-    options.learning_rate = learning_rate_at(&settings->schedule, step);
-    double norm = sqrt(sum_of_squares(set->grads, set->grad_size));
-    if (!isfinite(norm)) return (float)norm;
-    adamw_step(set->storage, m, v, set->grads, set->size, &options, step,
-               clip_by_global_norm_scale(norm, settings->max_grad_norm));
-    return (float)norm;
-}
-
 int train_copy_parameters(parameters *to, const parameters *from, const char *where, limn_error *error) {
     for (size_t i = 0; i < to->count; i++) {
         const parameter *target = &to->list[i], *source = parameters_find(from, target->name);

@@ -6,9 +6,10 @@
 #include "formats/formats.h"
 #include "nn/nn.h"
 #include "pictures/pictures.h"
+#include "train/optimizer.h"
 #include "train/train.h"
 
-enum { TRAIN_MAX_METRICS = 16, TRAIN_MAX_STATE = 12 };
+enum { TRAIN_MAX_METRICS = 16, TRAIN_MAX_STATE = 20 };
 
 typedef struct {
     const char *name;
@@ -48,7 +49,7 @@ typedef struct {
 /* The part of a configuration's `train` section that the loop reads. */
 typedef struct {
     learning_rate_schedule schedule;
-    adamw_options adamw; /* learning_rate is the schedule's */
+    optimizer_settings optimizer;
     double max_grad_norm;
     size_t batch_size;   /* samples of one forward pass */
     size_t accumulation; /* forward passes of one step */
@@ -84,10 +85,6 @@ int train_loop(train_run *run, train_task *task, train_settings *settings, const
 /* Called by each step between its gradients and its update: waits until the checkpoint that is being written has read what the update
  * changes, and takes the gradients' norms where they are wanted. Outside of the loop it does nothing. */
 void train_before_update(train_run *run);
-
-/* Moves the parameters by AdamW: clips by the global norm first. m and v are (set->size). Returns the norm before clipping; where that
- * is no number nothing is moved. */
-float train_adamw(parameters *set, float *m, float *v, const train_settings *settings, uint64_t step);
 
 /* Copies the values of `from` (read from `where`) into `to`; names and shapes must be the same. */
 int train_copy_parameters(parameters *to, const parameters *from, const char *where, limn_error *error);

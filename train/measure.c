@@ -3,28 +3,27 @@
 #include "train/loop.h"
 #include "vqgan/vqgan.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 typedef struct {
     seq2seq *model;
-    float *m, *v;
+    train_optimizer optimizer;
     int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels;
     limn_arena *arena;
 } bench;
 
-static int allocate(bench *self, const seq2seq_config *config, size_t B, nn_precision precision, limn_error *error) {
-    size_t text = B * config->max_text_length, image = B * config->image_length,
-           size = seq2seq_get_parameters(self->model)->size;
-    self->m = limn_allocate(size, sizeof *self->m, error);
-    self->v = limn_allocate(size, sizeof *self->v, error);
+static int allocate(bench *self, const seq2seq_config *config, size_t B, nn_precision precision, optimizer_kind kind,
+                    limn_error *error) {
+    size_t text = B * config->max_text_length, image = B * config->image_length;
     self->input_ids = limn_allocate(text, sizeof *self->input_ids, error);
     self->attention_mask = limn_allocate(text, sizeof *self->attention_mask, error);
     self->decoder_input_ids = limn_allocate(image, sizeof *self->decoder_input_ids, error);
     self->labels = limn_allocate(image, sizeof *self->labels, error);
     self->arena = limn_arena_create(seq2seq_activation_floats(config, B, precision) * sizeof(float), error);
-    if (!self->m || !self->v || !self->input_ids || !self->attention_mask || !self->decoder_input_ids || !self->labels ||
-        !self->arena)
-        return -1;
+    if (!self->input_ids || !self->attention_mask || !self->decoder_input_ids || !self->labels || !self->arena) return -1;
+    const optimizer_settings settings = {.options = optimizer_defaults(kind)};
+    if (train_optimizer_create(&self->optimizer, seq2seq_get_parameters(self->model), &settings, NULL, error)) return -1;
     for (size_t i = 0; i < text; i++) {
         self->input_ids[i] = (int32_t)limn_random_below(1, 0, i, config->encoder_vocab_size);
         self->attention_mask[i] = 1;
@@ -36,9 +35,7 @@ static int allocate(bench *self, const seq2seq_config *config, size_t B, nn_prec
 
 static void run_steps(bench *self, size_t batch, size_t steps, nn_precision precision, train_measurement *out) {
     parameters *weights = seq2seq_get_parameters(self->model);
-    train_settings settings = {.schedule = {.learning_rate = 1e-4, .steps = steps},
-                               .max_grad_norm = 1,
-                               .adamw = {.beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8}};
+    const learning_rate_schedule schedule = {.learning_rate = 1e-4, .steps = steps};
     seq2seq_batch data = {batch, self->input_ids, self->attention_mask, self->decoder_input_ids, self->labels};
     for (uint64_t step = 1; step <= steps + 1 && !limn_stop_requested(); step++) {
         double begin = limn_seconds();
@@ -46,12 +43,14 @@ static void run_steps(bench *self, size_t batch, size_t steps, nn_precision prec
         parameters_zero_grads(weights);
         double loss = seq2seq_forward_backward(self->model, &data, &options, self->arena);
         limn_arena_release(self->arena, 0);
-        train_adamw(weights, self->m, self->v, &settings, step);
-        double seconds = limn_seconds() - begin;
+        double middle = limn_seconds();
+        train_optimizer_step(&self->optimizer, &schedule, 1, sqrt(sum_of_squares(weights->grads, weights->grad_size)), step, NULL);
+        double seconds = limn_seconds() - begin, moving = limn_seconds() - middle;
         /* The first step touches memory for the first time. */
         limn_log(LIMN_LOG_INFO, "step %llu%s: %.3f s, loss %.4f", (unsigned long long)step, step == 1 ? " (warm-up)" : "",
                  seconds, loss);
         if (step > 1 && (step == 2 || seconds < out->seconds)) out->seconds = seconds;
+        if (step > 1 && (step == 2 || moving < out->optimizer_seconds)) out->optimizer_seconds = moving;
     }
 }
 
@@ -79,15 +78,15 @@ int train_read_seq2seq(const char *path, seq2seq_config *config, limn_error *err
     return status;
 }
 
-int train_measure_seq2seq(const char *path, nn_precision precision, size_t batch, size_t steps, train_measurement *out,
-                          limn_error *error) {
+int train_measure_seq2seq(const char *path, nn_precision precision, size_t batch, size_t steps, optimizer_kind kind,
+                          train_measurement *out, limn_error *error) {
     *out = (train_measurement){.batch = batch};
     seq2seq_config config;
     bench self = {0};
     int status = train_read_seq2seq(path, &config, error);
     if (status == 0) {
         self.model = seq2seq_create(&config, 1, true, error);
-        status = self.model ? allocate(&self, &config, batch, precision, error) : -1;
+        status = self.model ? allocate(&self, &config, batch, precision, kind, error) : -1;
         out->flops = seq2seq_training_flops(&config, batch, NULL);
         seq2seq_config_free(&config);
     }
@@ -95,7 +94,8 @@ int train_measure_seq2seq(const char *path, nn_precision precision, size_t batch
     if (status == 0 && limn_stop_requested()) status = limn_fail(error, "stopped before it was measured");
     seq2seq_free(self.model);
     limn_arena_destroy(self.arena);
-    void *blocks[] = {self.m, self.v, self.input_ids, self.attention_mask, self.decoder_input_ids, self.labels};
+    train_optimizer_free(&self.optimizer);
+    void *blocks[] = {self.input_ids, self.attention_mask, self.decoder_input_ids, self.labels};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     return status;
 }

@@ -28,7 +28,7 @@ typedef struct {
     vqgan *pictures;   /* the shards must have been made by it */
     const char *vqgan; /* its folder, whose files go into every model folder */
     pair_data data;
-    float *m, *v; /* AdamW's moments */
+    train_optimizer optimizer;
     limn_arena *arena;
     uint64_t rehearsals;
     int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels; /* of one forward pass */
@@ -74,9 +74,11 @@ static int step(void *self, uint64_t number, limn_error *error) {
     double begin = limn_seconds(), waited = pair_stream_waited(run->data.stream);
     if (accumulate(run, number, error)) return -1;
     train_before_update(&run->folder);
-    float norm = train_adamw(seq2seq_get_parameters(run->model), run->m, run->v, &run->settings, number);
+    const parameters *weights = seq2seq_get_parameters(run->model);
+    double norm = sqrt(sum_of_squares(weights->grads, weights->grad_size));
+    train_optimizer_step(&run->optimizer, &run->settings.schedule, run->settings.max_grad_norm, norm, number, NULL);
     run->metrics[0].value = (float)run->loss;
-    run->metrics[1].value = norm;
+    run->metrics[1].value = (float)norm;
     run->metrics[2].value = (float)((pair_stream_waited(run->data.stream) - waited) / (limn_seconds() - begin));
     return 0;
 }
@@ -107,6 +109,13 @@ static int validate(void *self, json_t *line, limn_error *error) {
         if (i == 0) json_object_set_new(line, "valid_loss", isfinite(mean) ? json_real(mean) : json_null());
         json_object_set_new(line, kept->metric, isfinite(mean) ? json_real(mean) : json_null());
     }
+    if (!run->optimizer.ema) return 0;
+    double mean;
+    train_optimizer_exchange(&run->optimizer);
+    int status = measure_loss(run, &run->data.valid[0], &mean, error);
+    train_optimizer_exchange(&run->optimizer);
+    if (status) return -1;
+    json_object_set_new(line, "valid_loss_ema", isfinite(mean) ? json_real(mean) : json_null());
     return 0;
 }
 
@@ -134,10 +143,10 @@ static int choose_samples(seq2seq_run *run, const json_t *section, const char *f
     return status;
 }
 
-static int save(void *self, const char *directory, limn_error *error) {
-    seq2seq_run *run = self;
+/* The weights are saved while the next step is computed: nothing may be changed here. */
+static int save_model(const seq2seq_run *run, const float *values, const char *directory, limn_error *error) {
     char folder[4096], from[4096], to[4096];
-    if (seq2seq_save(run->model, directory, error) || tokenizer_save(run->captions.tokenizer, directory, error) ||
+    if (seq2seq_save_values(run->model, values, directory, error) || tokenizer_save(run->captions.tokenizer, directory, error) ||
         limn_path_join(folder, sizeof folder, directory, "vqgan", error) || limn_make_directories(folder, error))
         return -1;
     for (size_t i = 0; VQGAN_FILES[i]; i++)
@@ -149,6 +158,16 @@ static int save(void *self, const char *directory, limn_error *error) {
         limn_path_join(to, sizeof to, directory, TEXT_NORMALIZER_WORDS, error))
         return -1;
     return limn_file_exists(from) ? train_link_or_copy(from, to, error) : 0;
+}
+
+/* The moving average is a model folder of its own inside. */
+static int save(void *self, const char *directory, limn_error *error) {
+    seq2seq_run *run = self;
+    char folder[4096];
+    if (save_model(run, run->optimizer.weights->storage, directory, error)) return -1;
+    if (!run->optimizer.ema) return 0;
+    if (limn_path_join(folder, sizeof folder, directory, "ema", error)) return -1;
+    return save_model(run, run->optimizer.ema, folder, error);
 }
 
 /* Weights from another folder into the model in training, by name. */
@@ -164,18 +183,13 @@ static int load(void *self, const char *directory, limn_error *error) {
 static int allocate(seq2seq_run *run, limn_error *error) {
     const seq2seq_config *config = seq2seq_get_config(run->model);
     size_t B = run->settings.batch_size, S = config->max_text_length, T = config->image_length;
-    size_t size = seq2seq_get_parameters(run->model)->size;
-    run->m = limn_allocate(size, sizeof *run->m, error);
-    run->v = limn_allocate(size, sizeof *run->v, error);
     run->input_ids = limn_allocate(B * S, sizeof *run->input_ids, error);
     run->attention_mask = limn_allocate(B * S, sizeof *run->attention_mask, error);
     run->decoder_input_ids = limn_allocate(B * T, sizeof *run->decoder_input_ids, error);
     run->labels = limn_allocate(B * T, sizeof *run->labels, error);
     run->arena = limn_arena_create(seq2seq_activation_floats(config, B, run->precision) * sizeof(float), error);
-    return run->m && run->v && run->input_ids && run->attention_mask && run->decoder_input_ids && run->labels &&
-                   run->arena
-               ? 0
-               : -1;
+    if (!run->input_ids || !run->attention_mask || !run->decoder_input_ids || !run->labels || !run->arena) return -1;
+    return train_optimizer_create(&run->optimizer, seq2seq_get_parameters(run->model), &run->settings.optimizer, NULL, error);
 }
 
 static void release(seq2seq_run *run) {
@@ -185,14 +199,15 @@ static void release(seq2seq_run *run) {
     vqgan_free(run->pictures);
     limn_arena_destroy(run->arena);
     seq2seq_samples_free(&run->samples);
-    void *blocks[] = {run->m, run->v, run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
+    train_optimizer_free(&run->optimizer);
+    void *blocks[] = {run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
 
 static int read_settings(seq2seq_run *run, const json_t *config, const char *file, limn_error *error) {
     json_t *section = train_section(config, file, "train", "seq2seq", error);
     run->settings = (train_settings){.schedule = {.learning_rate = 5e-4, .warmup_steps = 100, .steps = 1000},
-                                     .adamw = {.beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .weight_decay = 0.01},
+                                     .optimizer.options = optimizer_defaults(OPTIMIZER_ADAMW),
                                      .max_grad_norm = 1,
                                      .batch_size = 8,
                                      .accumulation = 1,
@@ -206,6 +221,8 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
                                      .seed = 1};
     sampling_options *drawing = &run->samples.options;
     *drawing = (sampling_options){.guidance = 3, .temperature = 1, .top_k = 256, .top_p = 1};
+    run->settings.optimizer.options.beta2 = 0.99;
+    run->settings.optimizer.options.weight_decay = 0.01;
     const char *precision = "fp32", *keys[32];
     size_t count = 0;
     for (size_t i = 0; PAIR_KEYS[i]; i++) keys[count++] = PAIR_KEYS[i];
@@ -259,10 +276,8 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
                        run->settings.seed, inputs, error) == 0)
         run->model = seq2seq_create(&model_config, run->settings.seed, true, error);
     seq2seq_config_free(&model_config);
-    if (!run->model || allocate(run, error) ||
-        choose_samples(run, train_section(config, options->config, "train", "seq2seq", error), options->config, error))
-        return -1;
-    return options->init ? load(run, options->init, error) : 0;
+    if (!run->model || (options->init && load(run, options->init, error)) || allocate(run, error)) return -1;
+    return choose_samples(run, train_section(config, options->config, "train", "seq2seq", error), options->config, error);
 }
 
 int train_seq2seq(const train_options *options, limn_error *error) {
@@ -286,8 +301,6 @@ int train_seq2seq(const train_options *options, limn_error *error) {
                            .samples_per_step = run.settings.batch_size * run.settings.accumulation,
                            .metrics = {{.name = "train_loss"}, {.name = "grad_norm"}, {.name = "data_wait"}},
                            .metric_count = 3,
-                           .state = {{"adamw_m", weights->size, run.m}, {"adamw_v", weights->size, run.v}},
-                           .state_count = 2,
                            .rehearse = rehearse,
                            .step = step,
                            .fails_before_change = true,
@@ -297,6 +310,7 @@ int train_seq2seq(const train_options *options, limn_error *error) {
                            .sample_text = run.samples.text.data,
                            .save = save,
                            .load = load};
+        task.state_count = train_optimizer_state(&run.optimizer, "", task.state);
         run.metrics = task.metrics;
         unsigned long long kept = 0;
         for (size_t i = 0; i < run.data.valid_count; i++) kept += run.data.valid[i].set.total;

@@ -25,32 +25,25 @@ json_t *train_section(const json_t *config, const char *file, const char *sectio
 
 int train_settings_read(train_settings *settings, const json_t *section, const char *where, const char *const *extra,
                         limn_error *error) {
-    static const char *const own[] = {"steps", "batch_size", "accumulation", "learning_rate", "warmup_steps", "decay",
-                                      "final_learning_rate_share", "beta1", "beta2", "epsilon", "weight_decay", "max_grad_norm",
+    static const char *const own[] = {"steps", "batch_size", "accumulation", "learning_rate", "offset", "warmup_steps", "decay",
+                                      "final_learning_rate_share", "transition_steps", "decay_rate", "staircase", "max_grad_norm",
                                       "log_every", "valid_every", "sample_every", "checkpoint_every", "keep_checkpoints", "keep_best",
                                       "max_loss_rise", "seed"};
-    const char *known[64];
+    const char *known[OPTIMIZER_KEYS_MAX + 64];
+    if (optimizer_settings_read(&settings->optimizer, section, where, known, error)) return -1;
     size_t count = 0;
+    while (known[count]) count++;
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) known[count++] = own[i];
     for (size_t i = 0; extra[i]; i++) known[count++] = extra[i];
     known[count] = NULL;
 
     size_t seed = (size_t)settings->seed;
-    const char *decay = "cosine";
-    learning_rate_schedule *schedule = &settings->schedule;
     const size_t many = 1000000000;
     if (limn_json_check_keys(section, where, known, error) ||
-        limn_json_get_size(section, where, "steps", 1, many, &schedule->steps, error) ||
+        limn_json_get_size(section, where, "steps", 1, many, &settings->schedule.steps, error) ||
         limn_json_get_size(section, where, "batch_size", 1, 1u << 20, &settings->batch_size, error) ||
         limn_json_get_size(section, where, "accumulation", 1, 1u << 20, &settings->accumulation, error) ||
-        limn_json_get_float(section, where, "learning_rate", 0, 10, &schedule->learning_rate, error) ||
-        limn_json_get_size(section, where, "warmup_steps", 0, many, &schedule->warmup_steps, error) ||
-        limn_json_get_string(section, where, "decay", "none|linear|cosine", &decay, error) ||
-        limn_json_get_float(section, where, "final_learning_rate_share", 0, 1, &schedule->final_share, error) ||
-        limn_json_get_float(section, where, "beta1", 0, 0.999999, &settings->adamw.beta1, error) ||
-        limn_json_get_float(section, where, "beta2", 0, 0.999999, &settings->adamw.beta2, error) ||
-        limn_json_get_float(section, where, "epsilon", 1e-12, 1, &settings->adamw.epsilon, error) ||
-        limn_json_get_float(section, where, "weight_decay", 0, 10, &settings->adamw.weight_decay, error) ||
+        learning_rate_read(&settings->schedule, section, where, error) ||
         limn_json_get_float(section, where, "max_grad_norm", 0, 1e9, &settings->max_grad_norm, error) ||
         limn_json_get_size(section, where, "log_every", 1, many, &settings->log_every, error) ||
         limn_json_get_size(section, where, "valid_every", 0, many, &settings->valid_every, error) ||
@@ -65,7 +58,6 @@ int train_settings_read(train_settings *settings, const json_t *section, const c
         return limn_fail_usage(error, "%s: max_loss_rise %g would end any run; it is a factor above 1, or 0 for none", where,
                                settings->max_loss_rise);
     settings->seed = seed;
-    schedule->decay = strcmp(decay, "none") == 0 ? DECAY_NONE : strcmp(decay, "linear") == 0 ? DECAY_LINEAR : DECAY_COSINE;
     return 0;
 }
 

@@ -9,6 +9,7 @@
 #define LIMN_TRAIN_H
 
 #include "core/core.h"
+#include "nn/nn.h"
 #include "seq2seq/seq2seq.h"
 
 typedef struct {
@@ -38,14 +39,15 @@ int train_seq2seq(const train_options *options, limn_error *error);
 
 typedef struct {
     double seconds; /* of the fastest of the measured steps */
+    double optimizer_seconds; /* of the fastest pass of the optimizer, with the norm of the gradients */
     double flops;   /* of its matrix products; 0 when not counted */
     size_t batch;
 } train_measurement;
 /* The seq2seq of a configuration whose tokenizer and VQGAN need not exist yet: their sections say what follows from them. */
 int train_read_seq2seq(const char *config, seq2seq_config *out, limn_error *error);
-/* One training step (forward, backward, AdamW) of the configuration's seq2seq with random weights and data. */
-int train_measure_seq2seq(const char *config, nn_precision precision, size_t batch, size_t steps, train_measurement *out,
-                          limn_error *error);
+/* One training step (forward, backward, optimizer) of the configuration's seq2seq with random weights and data. */
+int train_measure_seq2seq(const char *config, nn_precision precision, size_t batch, size_t steps, optimizer_kind kind,
+                          train_measurement *out, limn_error *error);
 
 typedef struct {
     uint64_t pairs;                               /* of the set, which opening counts */
@@ -58,14 +60,27 @@ typedef struct {
 int train_measure_data(const char *config, const limn_strings *data, const char *tokenizer, double seconds,
                        train_data_measurement *out, limn_error *error);
 
+/* What Shampoo costs with the configuration's seq2seq and `train` section: seconds of each part for the whole model, in a step that does
+ * all of them. Each kind of tensor is measured by a few of it, with random gradients, and counted as often as the model has it. */
+typedef struct {
+    double statistics, roots, preconditioning, update;
+    size_t root_count;
+    size_t state_bytes; /* of the whole model's, as a checkpoint keeps it */
+} shampoo_cost;
+int train_measure_shampoo(const char *config, shampoo_cost *out, limn_error *error);
+
 /* ---------------------------------------------------------------- learning rate */
 
-typedef enum { DECAY_NONE, DECAY_LINEAR, DECAY_COSINE } decay_kind;
+typedef enum { DECAY_NONE, DECAY_LINEAR, DECAY_EXPONENTIAL, DECAY_COSINE } decay_kind;
 typedef struct {
     double learning_rate;
+    size_t offset;       /* the rate is 0 for so many steps; all below begins after them */
     size_t warmup_steps; /* rises linearly from 0, full at this step */
-    decay_kind decay;    /* from the end of the warm-up to the last step */
+    decay_kind decay;    /* from the end of the warm-up, linear and cosine to the last step */
     double final_share;  /* of learning_rate at the last step; linear and cosine */
+    size_t transition_steps; /* exponential: times decay_rate every so many steps, */
+    double decay_rate;
+    bool staircase;          /* at once or little by little */
     size_t steps;
 } learning_rate_schedule;
 /* The rate of step 1 … steps. */

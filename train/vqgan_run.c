@@ -25,7 +25,7 @@ typedef struct {
     vqgan_discriminator *discriminator;
     picture_set data, valid;
     picture_stream *stream; /* of data */
-    float *m, *v, *discriminator_m, *discriminator_v; /* AdamW's moments */
+    train_optimizer optimizer, discriminator_optimizer;
     float *code_counts;  /* (n_embed), decayed: for the revival */
     float *window_counts; /* (n_embed), since the last line of metrics: for what is reported */
     bool *revived;
@@ -89,9 +89,7 @@ static int fit_codebook(vqgan_run *run, limn_error *error) {
     }
     if (status == 0) status = vqgan_fit_codebook(run->model, latents, pictures * L, FIT_ITERATIONS, run->settings.generator.seed, run->arena, error);
     limn_arena_release(run->arena, 0);
-    size_t offset = (size_t)(codebook->mutable_value - weights->storage);
-    memset(run->m + offset, 0, codebook->size * sizeof *run->m);
-    memset(run->v + offset, 0, codebook->size * sizeof *run->v);
+    optimizer_forget(run->optimizer.moves, (size_t)(codebook - weights->list), 0, codebook->size);
     free(latents);
     return status;
 }
@@ -136,25 +134,19 @@ static int rehearse(void *self, limn_error *error) {
     return status;
 }
 
-/* Moves what is trained by AdamW. Returns its gradient's norm before clipping. */
-static float move_weights(vqgan_run *run, uint64_t number) {
-    parameters *set = vqgan_get_parameters(run->model);
-    const train_settings *settings = &run->settings.generator;
-    adamw_options options = settings->adamw;
-    options.learning_rate = learning_rate_at(&settings->schedule, number);
+/* Returns the gradients' norm. */
+static double move(train_optimizer *self, const train_settings *settings, uint64_t number) {
+    double norm = sqrt(sum_of_squares(self->weights->grads, self->weights->grad_size));
+    train_optimizer_step(self, &settings->schedule, settings->max_grad_norm, norm, number, NULL);
+    return norm;
+}
+
+/* Moves what is trained; the gradients of the rest do not count. */
+static double move_weights(vqgan_run *run, uint64_t number) {
+    const parameters *set = vqgan_get_parameters(run->model);
     for (size_t i = 0; i < set->count; i++)
         if (!run->trained[i]) memset(set->list[i].grad, 0, set->list[i].size * sizeof *set->list[i].grad);
-    const double norm = sqrt(sum_of_squares(set->grads, set->size));
-    if (!isfinite(norm)) return (float)norm;
-    const float scale = clip_by_global_norm_scale(norm, settings->max_grad_norm);
-    for (size_t first = 0, next; first < set->count; first = next) {
-        size_t size = 0; /* of neighbours that are all trained, or all not */
-        for (next = first; next < set->count && run->trained[next] == run->trained[first]; next++) size += set->list[next].size;
-        const size_t offset = (size_t)(set->list[first].mutable_value - set->storage);
-        if (run->trained[first])
-            adamw_step(set->storage + offset, run->m + offset, run->v + offset, set->grads + offset, size, &options, number, scale);
-    }
-    return (float)norm;
+    return move(&run->optimizer, &run->settings.generator, number);
 }
 
 static void revive(vqgan_run *run, uint64_t number) {
@@ -167,12 +159,8 @@ static void revive(vqgan_run *run, uint64_t number) {
     float threshold = (float)(run->settings.revive_threshold * total / (double)config->n_embed);
     run->revived_last = vqgan_revive_codes(run->model, run->code_counts, run->revived, run->latent, tokens, threshold,
                                            run->settings.generator.seed, number);
-    size_t offset = (size_t)(codebook->mutable_value - weights->storage);
-    for (size_t i = 0; i < config->n_embed; i++) {
-        if (!run->revived[i]) continue;
-        memset(run->m + offset + i * width, 0, width * sizeof *run->m);
-        memset(run->v + offset + i * width, 0, width * sizeof *run->v);
-    }
+    for (size_t i = 0; i < config->n_embed; i++)
+        if (run->revived[i]) optimizer_forget(run->optimizer.moves, (size_t)(codebook - weights->list), i * width, width);
 }
 
 static int step(void *self, uint64_t number, limn_error *error) {
@@ -186,10 +174,9 @@ static int step(void *self, uint64_t number, limn_error *error) {
     }
     if (accumulate(run, number, &losses, error)) return -1;
     train_before_update(&run->folder);
-    float norm = move_weights(run, number);
+    double norm = move_weights(run, number);
     if (run->settings.losses.use_discriminator && number > run->settings.discriminator_start)
-        train_adamw(vqgan_discriminator_get_parameters(run->discriminator), run->discriminator_m, run->discriminator_v,
-                    &run->settings.discriminator, number - run->settings.discriminator_start);
+        move(&run->discriminator_optimizer, &run->settings.discriminator, number - run->settings.discriminator_start);
     if ((number - 1) % run->settings.generator.log_every == 0) memset(run->window_counts, 0, n_embed * sizeof *run->window_counts);
     bool quantised = number > run->codebook_start;
     if (quantised) {
@@ -209,7 +196,7 @@ static int step(void *self, uint64_t number, limn_error *error) {
     metrics[GENERATOR].value = (float)losses.generator;
     metrics[ADAPTIVE_WEIGHT].value = (float)losses.adaptive_weight;
     metrics[DISCRIMINATOR].value = (float)losses.discriminator;
-    metrics[GRAD_NORM].value = norm;
+    metrics[GRAD_NORM].value = (float)norm;
     metrics[REVIVED].value = (float)run->revived_last;
     if (number % run->settings.generator.log_every == 0 || number == run->settings.generator.schedule.steps) {
         vqgan_codebook_use use;
@@ -275,8 +262,14 @@ static int sample(void *self, picture *out, limn_error *error) {
     return status;
 }
 
+/* The moving average is a model folder of its own inside. */
 static int save(void *self, const char *directory, limn_error *error) {
-    return vqgan_save(((vqgan_run *)self)->model, directory, error);
+    vqgan_run *run = self;
+    char folder[4096];
+    if (vqgan_save(run->model, directory, error)) return -1;
+    if (!run->optimizer.ema) return 0;
+    if (limn_path_join(folder, sizeof folder, directory, "ema", error)) return -1;
+    return vqgan_save_values(run->model, run->optimizer.ema, folder, error);
 }
 
 static int load(void *self, const char *directory, limn_error *error) {
@@ -301,11 +294,6 @@ static int allocate(vqgan_run *run, limn_error *error) {
     size_t B = run->settings.generator.batch_size, tokens = B * vqgan_token_count(run->model), pixels, floats;
     if (limn_multiply(config->resolution * config->resolution * 3, B, &floats, error)) return -1;
     pixels = config->resolution * config->resolution * B;
-    size_t size = vqgan_get_parameters(run->model)->size, other = vqgan_discriminator_get_parameters(run->discriminator)->size;
-    run->m = limn_allocate(size, sizeof *run->m, error);
-    run->v = limn_allocate(size, sizeof *run->v, error);
-    run->discriminator_m = limn_allocate(other, sizeof *run->discriminator_m, error);
-    run->discriminator_v = limn_allocate(other, sizeof *run->discriminator_v, error);
     run->code_counts = limn_allocate(config->n_embed, sizeof *run->code_counts, error);
     run->window_counts = limn_allocate(config->n_embed, sizeof *run->window_counts, error);
     run->revived = limn_allocate(config->n_embed, sizeof *run->revived, error);
@@ -314,8 +302,8 @@ static int allocate(vqgan_run *run, limn_error *error) {
     run->reconstruction = limn_allocate(floats, sizeof *run->reconstruction, error);
     run->latent = limn_allocate(tokens, config->embed_dim * sizeof *run->latent, error);
     run->tokens = limn_allocate(tokens, sizeof *run->tokens, error);
-    if (!run->m || !run->v || !run->discriminator_m || !run->discriminator_v || !run->code_counts || !run->window_counts ||
-        !run->revived || !run->rooms || !run->pictures || !run->reconstruction || !run->latent || !run->tokens)
+    if (!run->code_counts || !run->window_counts || !run->revived || !run->rooms || !run->pictures || !run->reconstruction ||
+        !run->latent || !run->tokens)
         return -1;
     /* Address space only. A step keeps some twenty layers of full width at each level, four times fewer pixels a level down. */
     size_t widest = 1;
@@ -336,9 +324,10 @@ static void release(vqgan_run *run) {
     picture_set_close(&run->data);
     picture_set_close(&run->valid);
     limn_arena_destroy(run->arena);
-    void *blocks[] = {run->m,     run->v,       run->discriminator_m, run->discriminator_v, run->code_counts, run->window_counts,
-                      run->rooms, run->revived, run->pictures,        run->reconstruction,  run->latent,      run->tokens,
-                      run->trained};
+    train_optimizer_free(&run->optimizer);
+    train_optimizer_free(&run->discriminator_optimizer);
+    void *blocks[] = {run->code_counts, run->window_counts,  run->rooms,  run->revived, run->pictures,
+                      run->reconstruction, run->latent, run->tokens, run->trained};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
 
@@ -389,6 +378,18 @@ static int begin_discriminator(vqgan_run *run, const train_options *options, lim
     }
 }
 
+static int create_optimizers(vqgan_run *run, limn_error *error) {
+    parameters *set = vqgan_get_parameters(run->model);
+    bool *frozen = limn_allocate(set->count, sizeof *frozen, error);
+    if (!frozen) return -1;
+    for (size_t i = 0; i < set->count; i++) frozen[i] = !run->trained[i];
+    int status = train_optimizer_create(&run->optimizer, set, &run->settings.generator.optimizer, frozen, error);
+    free(frozen);
+    if (status) return -1;
+    return train_optimizer_create(&run->discriminator_optimizer, vqgan_discriminator_get_parameters(run->discriminator),
+                                  &run->settings.discriminator.optimizer, NULL, error);
+}
+
 static int prepare(vqgan_run *run, const train_options *options, json_t *config, json_t *decides, limn_error *error) {
     json_t *inputs = json_object(), *section;
     json_object_set(decides, "train", json_object_get(json_object_get(config, "train"), "vqgan"));
@@ -406,7 +407,7 @@ static int prepare(vqgan_run *run, const train_options *options, json_t *config,
         !vqgan_discriminator_forward(run->discriminator, NULL, NULL, run->settings.generator.batch_size, side, side, run->arena))
         return limn_fail_usage(error, "%s: train.vqgan.discriminator_layers %zu sees more than pictures of %zu pixels; give fewer, or "
                                "discriminator_weight 0", options->config, run->settings.discriminator_layers, side);
-    return 0;
+    return create_optimizers(run, error);
 }
 
 int train_vqgan(const train_options *options, limn_error *error) {
@@ -437,15 +438,11 @@ int train_vqgan(const train_options *options, limn_error *error) {
                                        [REVIVED] = {.name = "codes_revived", .last = true},
                                        [PERCEPTUAL] = {.name = "perceptual_loss"}},
                            .metric_count = run.lpips ? METRICS : PERCEPTUAL,
-                           .state = {{"adamw_m", weights->size, run.m},
-                                     {"adamw_v", weights->size, run.v},
-                                     {"discriminator", other->size, other->storage},
-                                     {"discriminator_adamw_m", other->size, run.discriminator_m},
-                                     {"discriminator_adamw_v", other->size, run.discriminator_v},
+                           .state = {{"discriminator", other->size, other->storage},
                                      {"discriminator_statistics", statistics_count, statistics},
                                      {"code_counts", n_embed, run.code_counts},
                                      {"window_counts", n_embed, run.window_counts}},
-                           .state_count = 8,
+                           .state_count = 4,
                            .rehearse = rehearse,
                            .step = step,
                            .validate = run.valid.count ? validate : NULL,
@@ -455,6 +452,8 @@ int train_vqgan(const train_options *options, limn_error *error) {
                            .sample_text = "pictures and, right of each, its reconstruction",
                            .save = save,
                            .load = load};
+        task.state_count += train_optimizer_state(&run.optimizer, "", task.state + task.state_count);
+        task.state_count += train_optimizer_state(&run.discriminator_optimizer, "discriminator_", task.state + task.state_count);
         run.metrics = task.metrics;
         limn_log(LIMN_LOG_INFO, "%.1f million weights, %zu pictures, %zu kept for validation, %s", (double)weights->size * 1e-6,
                  run.data.count, run.valid.count, nn_backend_description());

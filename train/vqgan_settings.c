@@ -45,7 +45,7 @@ int vqgan_settings_read(vqgan_settings *settings, const json_t *config, const tr
     const char *file = options->config;
     json_t *section = train_section(config, file, "train", "vqgan", error);
     *settings = (vqgan_settings){.generator = {.schedule = {.learning_rate = 1e-4, .warmup_steps = 0, .steps = 1000},
-                                               .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8},
+                                               .optimizer.options = optimizer_defaults(OPTIMIZER_ADAMW),
                                                .batch_size = 8,
                                                .accumulation = 1,
                                                .log_every = 20,
@@ -62,6 +62,8 @@ int vqgan_settings_read(vqgan_settings *settings, const json_t *config, const tr
                                  .revive_every = 50,
                                  .revive_threshold = 0.03};
     train_settings *generator = &settings->generator;
+    generator->optimizer.options.beta1 = 0.5;
+    generator->optimizer.options.beta2 = 0.9;
     if (!section || train_settings_read(generator, section, file, OWN_KEYS, error)) return -1;
     double rate = generator->schedule.learning_rate;
     const size_t many = 1000000000;
@@ -85,6 +87,7 @@ int vqgan_settings_read(vqgan_settings *settings, const json_t *config, const tr
     settings->losses.use_discriminator = settings->losses.discriminator_weight > 0;
     settings->discriminator = *generator;
     settings->discriminator.schedule.learning_rate = rate;
+    settings->discriminator.optimizer.ema_decay = 0;
     spare_codebook(settings, options);
     return 0;
 }

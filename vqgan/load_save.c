@@ -215,3 +215,11 @@ int vqgan_save(const vqgan *model, const char *directory, limn_error *error) {
     json_decref(json);
     return status == 0 ? save_weights(model, weights_path, error) : -1;
 }
+
+int vqgan_save_values(const vqgan *model, const float *values, const char *directory, limn_error *error) {
+    vqgan other = *model;
+    if (parameters_with_values(&other.set, &model->set, values, error) != 0) return -1;
+    const int status = vqgan_save(&other, directory, error);
+    parameters_free(&other.set);
+    return status;
+}

@@ -61,6 +61,8 @@ vqgan *vqgan_load(const char *directory, bool training, limn_error *error);
 vqgan *vqgan_load_decoder(const char *directory, nn_precision precision, limn_error *error);
 /* Writes config.json, then model.safetensors, each atomically, into the folder, which is made if need be. */
 int vqgan_save(const vqgan *model, const char *directory, limn_error *error);
+/* The same of other weights (parameters_with_values); only reads the model. */
+int vqgan_save_values(const vqgan *model, const float *values, const char *directory, limn_error *error);
 void vqgan_free(vqgan *model);
 const vqgan_config *vqgan_get_config(const vqgan *model);
 parameters *vqgan_get_parameters(vqgan *model); /* every weight of encoder, codebook and decoder */

@@ -7,8 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const parts[] = {"states", "logits", "loss", "grad", "losses_adamw", "guided_greedy_scale3"};
+static const char *const parts[] = {"states", "logits", "loss", "grad", "losses_adamw", "losses_adafactor", "guided_greedy_scale3"};
 enum { PARTS = sizeof parts / sizeof *parts };
+/* Trainings of a few steps, whose losses are compared. */
+static const char *const trainings[] = {"losses_adamw", "losses_adafactor"};
+enum { TRAININGS = sizeof trainings / sizeof *trainings };
 
 typedef struct {
     golden *report;
@@ -88,7 +91,7 @@ typedef struct {
     float *states, *logits; /* (B,S,C), (B,T,V) */
     float *loss;            /* (1) */
     float *grads;           /* as the parameters lie in memory */
-    float *losses_adamw;    /* (steps) */
+    float *losses[TRAININGS]; /* (steps) */
 } outcome;
 
 static void outcome_free(outcome *o) {
@@ -96,27 +99,54 @@ static void outcome_free(outcome *o) {
     free(o->logits);
     free(o->loss);
     free(o->grads);
-    free(o->losses_adamw);
+    for (size_t i = 0; i < TRAININGS; i++) free(o->losses[i]);
 }
 
-static size_t adamw_steps(const comparison *c) {
-    const tensor *expected = tensor_file_find(c->file, "losses_adamw");
+static size_t training_steps(const comparison *c, size_t training) {
+    const tensor *expected = tensor_file_find(c->file, trainings[training]);
     return expected != NULL ? expected->count : 0;
 }
 
-static int train(comparison *c, seq2seq *model, float *losses, limn_error *error) {
+/* Adafactor takes the stacked kernels of all layers for one tensor, which ours are not. */
+static bool has_stacked_layers(const comparison *c) {
+    for (size_t i = 0; i < tensor_file_count(c->file); i++)
+        if (strstr(tensor_file_at(c->file, i)->name, "/FlaxBartEncoderLayers/") != NULL) return true;
+    return false;
+}
+
+static bool wants_training(const comparison *c, size_t training) {
+    if (!golden_wants(c->report, trainings[training])) return false;
+    return training == 0 || (training_steps(c, training) > 0 && !has_stacked_layers(c));
+}
+
+static optimizer *create_optimizer(parameters *set, size_t training, limn_error *error) {
+    optimizer_options options = optimizer_defaults(training == 0 ? OPTIMIZER_ADAMW : OPTIMIZER_ADAFACTOR);
+    options.weight_decay = 0.01;
+    options.adafactor.min_dim_size_to_factor = 16;
+    optimizer_tensor *tensors = limn_allocate(set->count, sizeof *tensors, error);
+    if (tensors == NULL) return NULL;
+    optimizer_tensors_of(tensors, set);
+    optimizer *created = optimizer_create(&options, tensors, set->count, error);
+    free(tensors);
+    return created;
+}
+
+/* The weights are afterwards what they were before. */
+static int train(comparison *c, seq2seq *model, size_t training, float *losses, limn_error *error) {
     parameters *set = seq2seq_get_parameters(model);
-    float *m = limn_allocate(set->size, sizeof *m, error), *v = m != NULL ? limn_allocate(set->size, sizeof *v, error) : NULL;
-    const adamw_options adamw = {.learning_rate = 0.01, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.01};
+    optimizer *moves = create_optimizer(set, training, error);
+    float *start = moves != NULL ? limn_allocate(set->size, sizeof *start, error) : NULL;
     const seq2seq_step_options options = {.grad_scale = 1};
-    for (size_t step = 0; v != NULL && step < adamw_steps(c); step++) {
+    if (start != NULL) memcpy(start, set->storage, set->size * sizeof *start);
+    for (size_t step = 0; start != NULL && step < training_steps(c, training); step++) {
         parameters_zero_grads(set);
         losses[step] = (float)seq2seq_forward_backward(model, &c->batch, &options, c->arena);
-        adamw_step(set->storage, m, v, set->grads, set->size, &adamw, step + 1, 1);
+        optimizer_step(moves, &(optimizer_pass){.learning_rate = 0.01, .step = step + 1, .grad_scale = 1});
     }
-    int status = v != NULL ? 0 : -1;
-    free(m);
-    free(v);
+    if (start != NULL) memcpy(set->storage, start, set->size * sizeof *start);
+    int status = start != NULL ? 0 : -1;
+    optimizer_free(moves);
+    free(start);
     return status;
 }
 
@@ -131,15 +161,19 @@ static int run(comparison *c, seq2seq *model, uint64_t nudge, outcome *o, limn_e
     if (o->states != NULL) o->logits = limn_allocate(rows * (c->config.image_vocab_size + 1), sizeof(float), error);
     if (o->logits != NULL) o->loss = limn_allocate(1, sizeof(float), error);
     if (o->loss != NULL) o->grads = limn_allocate(set->size, sizeof(float), error);
-    if (o->grads != NULL) o->losses_adamw = limn_allocate(adamw_steps(c) + 1, sizeof(float), error);
-    if (o->losses_adamw == NULL) return -1;
+    if (o->grads == NULL) return -1;
+    for (size_t i = 0; i < TRAININGS; i++)
+        if ((o->losses[i] = limn_allocate(training_steps(c, i) + 1, sizeof(float), error)) == NULL) return -1;
     *o->loss = (float)seq2seq_evaluate(model, &c->batch, PRECISION_FP32, o->states, o->logits, NULL, c->arena);
     if (golden_wants(c->report, "grad")) {
         const seq2seq_step_options options = {.grad_scale = 1};
         seq2seq_forward_backward(model, &c->batch, &options, c->arena);
         memcpy(o->grads, set->grads, set->size * sizeof(float));
     }
-    return golden_wants(c->report, "losses_adamw") ? train(c, model, o->losses_adamw, error) : 0;
+    int status = 0;
+    for (size_t i = 0; i < TRAININGS && status == 0; i++)
+        if (wants_training(c, i)) status = train(c, model, i, o->losses[i], error);
+    return status;
 }
 
 /* ---------------------------------------------------------------- comparing */
@@ -259,13 +293,14 @@ static int compare_gradients(comparison *c, const outcome *o, seq2seq *model, li
     return status;
 }
 
-static int compare_adamw(comparison *c, const outcome *o, limn_error *error) {
-    const tensor *expected = tensor_file_find(c->file, "losses_adamw");
-    if (expected == NULL || expected->count == 0) return limn_fail(error, "%s: no losses_adamw", tensor_file_path(c->file));
+static int compare_training(comparison *c, size_t training, const outcome *o, limn_error *error) {
+    const char *name = trainings[training];
+    const tensor *expected = tensor_file_find(c->file, name);
+    if (expected == NULL || expected->count == 0) return limn_fail(error, "%s: no %s", tensor_file_path(c->file), name);
     /* Of a trajectory the whole counts: it may part from another at any step and cross it again. */
     const float *losses[OUTCOMES];
-    for (size_t i = 0; i < OUTCOMES; i++) losses[i] = o[i].losses_adamw;
-    return compare(c, "losses_adamw", losses, expected->count, expected, 1, 1e-3, error);
+    for (size_t i = 0; i < OUTCOMES; i++) losses[i] = o[i].losses[training];
+    return compare(c, name, losses, expected->count, expected, 1, 1e-3, error);
 }
 
 static int compare_floats(comparison *c, limn_error *error) {
@@ -279,7 +314,8 @@ static int compare_floats(comparison *c, limn_error *error) {
     }
     if (status == 0) status = compare_forward(c, outcomes, error);
     if (status == 0 && golden_wants(c->report, "grad")) status = compare_gradients(c, outcomes, model, error);
-    if (status == 0 && golden_wants(c->report, "losses_adamw")) status = compare_adamw(c, outcomes, error);
+    for (size_t i = 0; i < TRAININGS && status == 0; i++)
+        if (wants_training(c, i)) status = compare_training(c, i, outcomes, error);
     seq2seq_free(model);
     for (size_t i = 0; i < OUTCOMES; i++) outcome_free(&outcomes[i]);
     return status;

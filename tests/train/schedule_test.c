@@ -30,6 +30,33 @@ static void no_warmup_starts_full(void **state) {
     assert_true(fabs(learning_rate_at(&schedule, 1) - 1) < 1e-12);
 }
 
+/* optax.exponential_decay, from the end of the warm-up. */
+static void exponential_decay_goes_in_transitions(void **state) {
+    (void)state;
+    learning_rate_schedule schedule = {.learning_rate = 0.4, .warmup_steps = 4, .decay = DECAY_EXPONENTIAL, .transition_steps = 10,
+                                       .decay_rate = 0.5, .steps = 100};
+    assert_true(fabs(learning_rate_at(&schedule, 2) - 0.2) < 1e-12);
+    assert_true(fabs(learning_rate_at(&schedule, 4) - 0.4) < 1e-12);
+    assert_true(fabs(learning_rate_at(&schedule, 9) - 0.4 * sqrt(0.5)) < 1e-12);
+    assert_true(fabs(learning_rate_at(&schedule, 24) - 0.1) < 1e-12);
+    schedule.staircase = true;
+    assert_true(fabs(learning_rate_at(&schedule, 13) - 0.4) < 1e-12);
+    assert_true(fabs(learning_rate_at(&schedule, 14) - 0.2) < 1e-12);
+    assert_true(fabs(learning_rate_at(&schedule, 23) - 0.2) < 1e-12);
+}
+
+static void offset_keeps_the_rate_at_zero(void **state) {
+    (void)state;
+    learning_rate_schedule schedule = {.learning_rate = 1, .offset = 50, .warmup_steps = 10, .decay = DECAY_LINEAR, .steps = 110};
+    assert_true(learning_rate_at(&schedule, 1) == 0 && learning_rate_at(&schedule, 50) == 0);
+    assert_true(fabs(learning_rate_at(&schedule, 55) - 0.5) < 1e-12);
+    assert_true(fabs(learning_rate_at(&schedule, 60) - 1) < 1e-12);
+    assert_true(fabs(learning_rate_at(&schedule, 85) - 0.5) < 1e-12);
+    assert_true(fabs(learning_rate_at(&schedule, 110)) < 1e-12);
+    schedule.warmup_steps = 0;
+    assert_true(learning_rate_at(&schedule, 50) == 0 && learning_rate_at(&schedule, 51) > 0.9);
+}
+
 enum { COUNT = 97 };
 
 static void every_epoch_takes_each_sample_once(void **state) {
@@ -68,6 +95,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rate_rises_then_falls),
         cmocka_unit_test(no_warmup_starts_full),
+        cmocka_unit_test(exponential_decay_goes_in_transitions),
+        cmocka_unit_test(offset_keeps_the_rate_at_zero),
         cmocka_unit_test(every_epoch_takes_each_sample_once),
         cmocka_unit_test(order_needs_nothing_but_the_draw),
     };
