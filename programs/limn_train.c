@@ -15,7 +15,11 @@ static const limn_program PROGRAM = {
         "$ limn-train … --force --set train.seq2seq.learning_rate=1e-4\n"
         "      goes on with another learning rate\n"
         "$ limn-train … --init run/model --output tuned --set train.seq2seq.learning_rate=1e-5\n"
-        "      starts from trained weights, with another learning rate\n",
+        "      starts from trained weights, with another learning rate; their configuration holds where the file has no section seq2seq\n"
+        "$ limn-train … --init mini --output tuned --train embed_tokens,lm_head\n"
+        "      trains the embeddings and the last layer alone\n"
+        "$ limn-train … --init mini --output tuned --set train.seq2seq.lora_rank=16\n"
+        "      LoRA adapters beside frozen weights; limn-convert tuned/model merged makes one model of both\n",
 };
 
 static int run(int argc, char **argv, limn_error *error) {
@@ -30,6 +34,8 @@ static int run(int argc, char **argv, limn_error *error) {
         {"vqgan", LIMN_OPTION_STRING, &train.vqgan, "DIR", "model folder of the VQGAN that made the shards", true},
         {"output", LIMN_OPTION_STRING, &train.output, "RUN", "run folder", true},
         {"init", LIMN_OPTION_STRING, &train.init, "MODEL", "model folder to start from instead of random weights", false},
+        {"train", LIMN_OPTION_STRING, &train.train, "NAMES", "trains these parts alone, as in decoder.embed_tokens,lm_head; the rest stays "
+         "as --init has it", false},
         {"set", LIMN_OPTION_STRINGS, &set, "KEY=VALUE", "changes the configuration, as in train.seq2seq.batch_size=16", false},
         {"steps", LIMN_OPTION_SIZE, &train.steps, "N", "number of steps, instead of the configuration's", false},
         {"minutes", LIMN_OPTION_FLOAT, &train.minutes, "M", "at most as many steps as fit in this time on this machine", false},

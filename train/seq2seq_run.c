@@ -15,13 +15,15 @@ static const char *const TOKENIZER_FILES[] = {"tokenizer.json", "special_tokens_
                                               TEXT_NORMALIZER_WORDS, NULL};
 static const char *const PLAIN_TOKENIZER_FILES[] = {"vocab.json", "merges.txt", "special_tokens_map.json",
                                                     "tokenizer_config.json", TEXT_NORMALIZER_WORDS, NULL};
-static const char *const OWN_KEYS[] = {"precision", "sample_prompts", "sample_guidance", "sample_top_k", NULL};
+static const char *const OWN_KEYS[] = {"precision", "lora_rank", "lora_alpha", "lora_targets", "sample_prompts", "sample_guidance",
+                                       "sample_top_k", NULL};
 static const char *const VQGAN_FILES[] = {"config.json", "model.safetensors", NULL};
 
 typedef struct {
     train_settings settings;
     pair_settings of_data;
     nn_precision precision;
+    seq2seq_tuning tuning;
     seq2seq *model;
     caption_encoder captions;
     const char *words; /* its folder, whose word frequencies go into every model folder */
@@ -170,14 +172,8 @@ static int save(void *self, const char *directory, limn_error *error) {
     return save_model(run, run->optimizer.ema, folder, error);
 }
 
-/* Weights from another folder into the model in training, by name. */
 static int load(void *self, const char *directory, limn_error *error) {
-    seq2seq_run *run = self;
-    seq2seq *source = seq2seq_load(directory, false, error);
-    if (!source) return -1;
-    int status = train_copy_parameters(seq2seq_get_parameters(run->model), seq2seq_get_parameters(source), directory, error);
-    seq2seq_free(source);
-    return status;
+    return seq2seq_load_into(((seq2seq_run *)self)->model, directory, error);
 }
 
 static int allocate(seq2seq_run *run, limn_error *error) {
@@ -187,7 +183,8 @@ static int allocate(seq2seq_run *run, limn_error *error) {
     run->attention_mask = limn_allocate(B * S, sizeof *run->attention_mask, error);
     run->decoder_input_ids = limn_allocate(B * T, sizeof *run->decoder_input_ids, error);
     run->labels = limn_allocate(B * T, sizeof *run->labels, error);
-    run->arena = limn_arena_create(seq2seq_activation_floats(config, B, run->precision) * sizeof(float), error);
+    size_t floats = seq2seq_activation_floats(config, B, run->precision), adapters = seq2seq_adapter_floats(run->model, B, run->precision);
+    run->arena = limn_arena_create(floats == SIZE_MAX ? floats : (floats + adapters) * sizeof(float), error);
     if (!run->input_ids || !run->attention_mask || !run->decoder_input_ids || !run->labels || !run->arena) return -1;
     return train_optimizer_create(&run->optimizer, seq2seq_get_parameters(run->model), &run->settings.optimizer, NULL, error);
 }
@@ -223,6 +220,9 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
     *drawing = (sampling_options){.guidance = 3, .temperature = 1, .top_k = 256, .top_p = 1};
     run->settings.optimizer.options.beta2 = 0.99;
     run->settings.optimizer.options.weight_decay = 0.01;
+    seq2seq_lora *lora = &run->tuning.lora;
+    lora->alpha = 16;
+    lora->targets = "q_proj,v_proj";
     const char *precision = "fp32", *keys[32];
     size_t count = 0;
     for (size_t i = 0; PAIR_KEYS[i]; i++) keys[count++] = PAIR_KEYS[i];
@@ -231,6 +231,9 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
     if (!section || train_settings_read(&run->settings, section, file, keys, error) ||
         pair_settings_read(&run->of_data, section, file, error) ||
         limn_json_get_string(section, file, "precision", "fp32|bf16", &precision, error) ||
+        limn_json_get_size(section, file, "lora_rank", 0, 4096, &lora->rank, error) ||
+        limn_json_get_float(section, file, "lora_alpha", 0, 1e6, &lora->alpha, error) ||
+        limn_json_get_string(section, file, "lora_targets", NULL, &lora->targets, error) ||
         limn_json_get_float(section, file, "sample_guidance", -1e3, 1e3, &drawing->guidance, error) ||
         limn_json_get_size(section, file, "sample_top_k", 0, SIZE_MAX / 2, &drawing->top_k, error))
         return -1;
@@ -247,13 +250,37 @@ static int note_tokenizer(const char *directory, json_t *inputs, limn_error *err
     return 0;
 }
 
+/* Beside --init the section seq2seq may be left out: then it is that model's, with as many words as the tokenizer has if these have
+ * become more. */
+static int take_section(json_t *config, const char *init, size_t words, limn_error *error) {
+    char path[4096];
+    size_t known = 0;
+    if (limn_path_join(path, sizeof path, init, "config.json", error)) return -1;
+    json_t *section = limn_json_load(path, error);
+    if (!section) return -1;
+    int status = limn_json_get_size(section, path, "encoder_vocab_size", 1, SIZE_MAX / 2, &known, error);
+    if (status == 0 && known < words) json_object_set_new(section, "encoder_vocab_size", json_integer((json_int_t)words));
+    if (status == 0 && json_object_set(config, "seq2seq", section)) status = limn_fail(error, "%s: no memory for it", path);
+    json_decref(section);
+    return status;
+}
+
 /* The model, its tokenizer and its data; what decides the run is gathered in `decides`. */
 static int prepare(seq2seq_run *run, const train_options *options, json_t *config, json_t *decides, limn_error *error) {
+    const bool from_init = options->init && !json_object_get(config, "seq2seq");
+    if (from_init) {
+        tokenizer *words = tokenizer_load(options->tokenizer, error);
+        size_t count = words ? tokenizer_vocabulary_size(words) : 0;
+        tokenizer_free(words);
+        if (!count || take_section(config, options->init, count, error)) return -1;
+    }
     json_t *section = train_section(config, options->config, "seq2seq", NULL, error), *inputs = json_object();
     json_object_set(decides, "seq2seq", section);
     json_object_set(decides, "train", json_object_get(json_object_get(config, "train"), "seq2seq"));
     json_object_set_new(decides, "inputs", inputs);
     if (options->init) json_object_set_new(inputs, "init", json_string(options->init));
+    if (options->train) json_object_set_new(inputs, "train", json_string(options->train));
+    run->tuning.train = options->train;
     run->vqgan = options->vqgan;
     run->words = options->tokenizer;
     if (!section || vqgan_need_converted(options->vqgan, error) ||
@@ -267,14 +294,14 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
     if (note_tokenizer(options->tokenizer, inputs, error)) return -1;
 
     seq2seq_config model_config;
-    if (seq2seq_config_read(&model_config, section, options->config, true, error)) return -1;
+    if (seq2seq_config_read(&model_config, section, options->config, !from_init, error)) return -1;
     size_t text_length = model_config.max_text_length;
     pair_needs needs = {.length = vqgan_token_count(run->pictures),
                         .codebook_size = vqgan_get_config(run->pictures)->n_embed,
                         .vqgan_sha256 = vqgan_get_sha256(run->pictures)};
     if (pair_data_open(&run->data, options, &run->of_data, &needs, &run->captions, text_length, run->settings.batch_size,
                        run->settings.seed, inputs, error) == 0)
-        run->model = seq2seq_create(&model_config, run->settings.seed, true, error);
+        run->model = seq2seq_create_tuned(&model_config, run->settings.seed, &run->tuning, error);
     seq2seq_config_free(&model_config);
     if (!run->model || (options->init && load(run, options->init, error)) || allocate(run, error)) return -1;
     return choose_samples(run, train_section(config, options->config, "train", "seq2seq", error), options->config, error);

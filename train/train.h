@@ -25,8 +25,7 @@ typedef struct {
     limn_strings valid;     /* the same, kept from training; may be empty. seq2seq: NAME=PATTERN makes a set of its own */
     const char *tokenizer;  /* folder; seq2seq only */
     const char *vqgan;      /* folder; seq2seq only */
-    const char *train;      /* "decoder,post_quant_conv": the weights that are trained, by the beginnings of their names up to a dot;
-                             * NULL: all. VQGAN only */
+    const char *train;      /* "decoder,post_quant_conv": the weights that are trained, as parameters_select takes it; NULL: all */
     const char *lpips_vgg, *lpips_heads; /* files of vqgan_lpips_load; NULL: no perceptual loss. VQGAN only */
 } train_options;
 
