@@ -22,6 +22,13 @@ TARGET INLINE void multiply_words(__m512 sums[TILE_ROWS][2], const product_tile 
     const size_t stride = tile->row_stride, step = tile->word_stride;
     const char *third[4] = {tile->a, tile->a + 3 * stride, tile->a + 6 * stride, tile->a + 9 * stride};
     const uint32_t *b = tile->b;
+    /* where the sums go comes from memory meanwhile */
+    const size_t number = tile->out_bf16 ? sizeof(uint16_t) : sizeof(float);
+    for (size_t r = 0; r < tile->rows; r++) {
+        const char *line = (const char *)tile->out + r * tile->out_stride * number;
+        __builtin_prefetch(line, 1);
+        __builtin_prefetch(line + TILE_COLUMNS * number - 1, 1);
+    }
     for (size_t k = 0; k < tile->words; k++) {
         const __m512 b0 = _mm512_loadu_ps(b), b1 = _mm512_loadu_ps(b + 16);
         b += TILE_COLUMNS;
@@ -149,16 +156,19 @@ TARGET INLINE const void *at(const word_source *from, size_t index) {
                 const size_t there = columns - n < 16 ? columns - n : 16, words = (K - k + (GROUP)-1) / (GROUP);               \
                 const __mmask16 mask = mask_of(columns, n);                                                                    \
                 __m512i block[16];                                                                                             \
-                for (size_t i = 0; i < there; i++) {                                                                           \
-                    const void *run = at(from, (n + i) * from->n_stride + k);                                                  \
+                UNROLL for (size_t i = 0; i < 16; i++) {                                                                       \
+                    const char *run = at(from, (n + (i < there ? i : 0)) * from->n_stride + k);                                \
                     block[i] = LOAD;                                                                                           \
+                    _mm_prefetch(run + AHEAD, _MM_HINT_T0);                                                                    \
                 }                                                                                                              \
-                for (size_t i = there; i < 16; i++) block[i] = _mm512_setzero_si512();                                         \
                 transpose_words(block);                                                                                        \
-                for (size_t i = 0; i < 16 && i < words; i++)                                                                   \
-                    _mm512_mask_storeu_epi32(to + (k / (GROUP) + i) * to_stride + n, mask, block[i]);                          \
+                uint32_t *line = to + k / (GROUP)*to_stride + n;                                                               \
+                UNROLL for (size_t i = 0; i < 16; i++) if (i < words)                                                          \
+                    _mm512_mask_storeu_epi32(line + i * to_stride, mask, block[i]);                                            \
             }                                                                                                                  \
     }
+#define UNROLL _Pragma("GCC unroll 16")
+enum { AHEAD = 512 }; /* bytes of a run that are fetched before they are needed */
 PACK_RUNS(pack_float_runs, TARGET, 1, load_floats(run, K - k))
 PACK_RUNS(pack_pair_runs, TARGET_PAIRS, 2, load_pairs(run, from->bf16, K - k))
 
