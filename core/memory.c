@@ -3,8 +3,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { ALIGNMENT = 64 };
+/* Large arrays lie on large pages: weights and moments are streamed through, and the page table walks of small ones cost a tenth
+ * of it. */
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, LARGE = 2 * HUGE_PAGE };
 
 int limn_multiply(size_t a, size_t b, size_t *out, limn_error *error) {
     if (__builtin_mul_overflow(a, b, out)) return limn_fail(error, "a size of %zu × %zu does not fit this machine", a, b);
@@ -16,12 +19,14 @@ void *limn_allocate(size_t count, size_t size, limn_error *error) {
     if (limn_multiply(count, size, &bytes, error)) return NULL;
     size_t rounded = 0;
     void *memory = NULL;
-    if (!__builtin_add_overflow(bytes ? bytes : 1, (size_t)(ALIGNMENT - 1), &rounded) && rounded <= PTRDIFF_MAX)
-        memory = aligned_alloc(ALIGNMENT, rounded / ALIGNMENT * ALIGNMENT);
+    const size_t alignment = bytes >= LARGE ? HUGE_PAGE : ALIGNMENT;
+    if (!__builtin_add_overflow(bytes ? bytes : 1, alignment - 1, &rounded) && rounded <= PTRDIFF_MAX)
+        memory = aligned_alloc(alignment, rounded / alignment * alignment);
     if (!memory) {
         limn_fail(error, "out of memory: %zu bytes asked for", bytes);
         return NULL;
     }
+    if (bytes >= LARGE) madvise(memory, rounded / alignment * alignment, MADV_HUGEPAGE); /* only a hint */
     memset(memory, 0, bytes);
     return memory;
 }
