@@ -1,6 +1,7 @@
 /* Products of matrices that are float32 or bfloat16, large in all three directions: those of a training step. With AVX-512 the
  * loops are ours (BLIS, Van Zee and van de Geijn 2015): all threads bring a stretch of B into panels of 32 columns, which stay
- * in the last cache while each thread takes blocks of rows of A past them. Elsewhere they are OpenBLAS' or oneDNN's. */
+ * in the last cache while each thread takes blocks of rows of A past them. Elsewhere they are OpenBLAS'; with AMX they are
+ * oneDNN's. */
 #include "nn/internal.h"
 #include "nn/large_product_kernels.h"
 #include "nn/nn.h"
@@ -195,18 +196,50 @@ static void multiply_by_blas(const mixed_product *product, limn_arena *arena) {
     for (size_t m = 0; m < M; m++) round_to_bf16(product->out.bf16 + m * product->ldout, out + m * N, N);
 }
 
+/* ---------------------------------------------------------------- by oneDNN */
+
+/* The whole operand as bfloat16. */
+static operand as_halves(const operand *from, size_t rows, size_t columns, limn_arena *arena) {
+    if (is_half(from->at)) return *from;
+    uint16_t *to = limn_arena_bytes(arena, rows * columns * sizeof *to);
+#pragma omp parallel for schedule(static)
+    for (size_t r = 0; r < rows; r++) round_to_bf16(to + r * columns, from->at.f32 + r * from->stride, columns);
+    return (operand){{.bf16 = to}, columns, from->transposed};
+}
+
+static bool multiply_by_onednn(const mixed_product *product, limn_arena *arena) {
+    const size_t M = product->M, N = product->N, K = product->K, mark = limn_arena_mark(arena);
+    const bool transpose_a = product->a.transposed, transpose_b = product->b.transposed;
+    const operand a = as_halves(&product->a, transpose_a ? K : M, transpose_a ? M : K, arena);
+    const operand b = as_halves(&product->b, transpose_b ? N : K, transpose_b ? K : N, arena);
+    const size_t scratch_bytes = onednn_matmul_scratch_bytes(M, N, K);
+    void *scratch = limn_arena_bytes(arena, scratch_bytes);
+    const bool done = onednn_matmul(product->out, product->ldout, a.at.bf16, a.stride, transpose_a, b.at.bf16, b.stride,
+                                    transpose_b, M, N, K, product->accumulate, scratch, scratch_bytes);
+    limn_arena_release(arena, mark);
+    return done;
+}
+
 /* ---------------------------------------------------------------- choice */
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
 
 /* The most that any kinds and orders of the three matrices take. */
 size_t matmul_mixed_bytes(size_t M, size_t N, size_t K, nn_precision precision) {
     const large_product_kernels *kernels = large_product_kernels_find(precision != PRECISION_FP32);
     const size_t rounding = 256;
-    if (kernels == NULL) return precision == PRECISION_FP32 ? 0 : (M * K + K * N + M * N) * sizeof(float) + rounding;
+    if (precision == PRECISION_FP32 && (kernels == NULL || backend_for(precision) != BACKEND_LIMN)) return 0;
     size_t most = 0;
+    /* with oneDNN too what ours takes, which has to do what the library cannot */
+    if (precision != PRECISION_FP32 && backend_for(precision) == BACKEND_ONEDNN)
+        most = (M * K + K * N) * sizeof(uint16_t) + onednn_matmul_scratch_bytes(M, N, K);
+    if (kernels == NULL) return larger(most, (M * K + K * N + M * N) * sizeof(float)) + rounding;
     for (int i = 0; i < 4; i++) {
         const division d = divide(M, N, K, kernels->pairs && i / 2, i % 2, kernels);
         const size_t bytes = d.panels_bytes + d.threads * d.block_bytes;
-        most = bytes > most ? bytes : most;
+        most = larger(most, bytes);
     }
     return most + rounding;
 }
@@ -217,9 +250,14 @@ void matmul_mixed(numbers out, size_t ldout, numbers a, size_t lda, bool transpo
     const mixed_product product = {out, ldout, {a, lda, transpose_a}, {b, ldb, transpose_b}, M, N, K, accumulate};
     const size_t mark = limn_arena_mark(arena);
     const large_product_kernels *kernels = large_product_kernels_find(precision != PRECISION_FP32);
-    if (kernels != NULL && backend_for(precision) == BACKEND_LIMN)
-        multiply_here(&product, kernels, arena);
-    else
-        multiply_by_blas(&product, arena);
+    const nn_backend backend = backend_for(precision);
+    /* oneDNN's products in float32 are no faster than the others */
+    const bool by_onednn = precision != PRECISION_FP32 && backend == BACKEND_ONEDNN && !omp_in_parallel();
+    if (!by_onednn || !multiply_by_onednn(&product, arena)) {
+        if (kernels != NULL && (precision != PRECISION_FP32 || backend == BACKEND_LIMN))
+            multiply_here(&product, kernels, arena);
+        else
+            multiply_by_blas(&product, arena);
+    }
     limn_arena_release(arena, mark);
 }

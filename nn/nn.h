@@ -69,9 +69,9 @@ typedef enum { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8 } nn_precision;
 /* "fp32", "bf16", "int8" and back; a usage error that names the option --precision when unknown. */
 int nn_precision_parse(nn_precision *out, const char *text, limn_error *error);
 const char *nn_precision_name(nn_precision precision);
-/* Who multiplies what is packed from here on: "limn" (kernels of our own, on any CPU), "onednn", "openblas" (fp32 products of
- * few rows; convolutions stay ours), "auto": ours, but oneDNN's bf16 where the CPU has AMX. A usage error that names the option
- * --backend where that cannot be. For the whole process; call it before models are loaded. */
+/* Who multiplies what is packed from here on, and matmul_mixed: "limn" (kernels of our own, on any CPU), "onednn", "openblas"
+ * (fp32 products; convolutions stay ours), "auto": ours, but oneDNN's bf16 where the CPU has AMX. A usage error that names the
+ * option --backend where that cannot be. For the whole process; call it before models are loaded. */
 int nn_choose_backend(const char *name, nn_precision precision, limn_error *error);
 
 /* Numbers in float32 or in bfloat16 (the upper half of a float32): one of the two pointers is there. Mixed precision keeps in
@@ -109,9 +109,9 @@ int nn_measure_peak(nn_precision precision, double *out_gflops, limn_error *erro
 void matmul(float *out, size_t ldout, const float *a, size_t lda, bool transpose_a, const float *b, size_t ldb,
             bool transpose_b, size_t M, size_t N, size_t K, float alpha, float beta);
 
-/* The same, added to out (float32 then) when accumulate, of numbers of either kind. BF16 multiplies in bfloat16, to which it
- * rounds what is float32, and sums in float32. Made for products that are large in all three directions. Scratch:
- * matmul_mixed_bytes. */
+/* The same, added to out (float32 then) when accumulate; K is at least 1. In BF16 of numbers of either kind: it multiplies in
+ * bfloat16, to which it rounds what is float32 (unless the CPU cannot: then in float32, by OpenBLAS), and sums in float32. In
+ * FP32 all three are float32. Made for products that are large in all three directions. Scratch: matmul_mixed_bytes. */
 void matmul_mixed(numbers out, size_t ldout, numbers a, size_t lda, bool transpose_a, numbers b, size_t ldb, bool transpose_b,
                   size_t M, size_t N, size_t K, bool accumulate, nn_precision precision, limn_arena *arena);
 size_t matmul_mixed_bytes(size_t M, size_t N, size_t K, nn_precision precision);
