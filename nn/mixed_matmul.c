@@ -6,6 +6,7 @@
 #include "nn/large_product_kernels.h"
 #include "nn/nn.h"
 #include "nn/onednn.h"
+#include "nn/tile_product.h"
 
 #include <omp.h>
 
@@ -45,9 +46,7 @@ static size_t group_of(const large_product_kernels *kernels) {
 static word_source source_of(const operand *from, bool is_a, size_t place, size_t k) {
     const bool runs = from->transposed != is_a; /* K in one run for each row of A or column of B */
     const size_t k_stride = runs ? 1 : from->stride, n_stride = runs ? from->stride : 1;
-    const numbers first = numbers_from(from->at, k * k_stride + place * n_stride);
-    return (word_source){is_half(first) ? (const void *)first.bf16 : (const void *)first.f32, is_half(first), k_stride,
-                         n_stride};
+    return tile_source(numbers_from(from->at, k * k_stride + place * n_stride), k_stride, n_stride);
 }
 
 /* How a product is divided. */
@@ -90,58 +89,37 @@ typedef struct {
     bool direct;       /* A is read where it lies */
     size_t k, terms;   /* of K */
     size_t n, columns; /* of N, whose panels are packed */
-    char *panels;
+    uint32_t *panels;
 } stretch;
 
 static void pack_panel(const stretch *s, size_t j) {
     const word_source from = source_of(&s->product->b, false, s->n + j, s->k);
-    s->kernels->pack((uint32_t *)s->panels + j * divide_up(s->terms, group_of(s->kernels)), TILE_COLUMNS, &from, s->terms,
+    tile_pack_panels(s->kernels, s->panels + j * tile_words(s->kernels, s->terms), &from, s->terms,
                      smaller(TILE_COLUMNS, s->columns - j));
 }
 
 /* Rows [m, m+rows) by the stretch's columns [first, end). `block` is this thread's. */
-static void multiply_block(const stretch *s, size_t m, size_t rows, size_t first, size_t end, char *block) {
+static void multiply_block(const stretch *s, size_t m, size_t rows, size_t first, size_t end, uint32_t *block) {
     const mixed_product *product = s->product;
-    const size_t words = divide_up(s->terms, group_of(s->kernels));
-    const word_source a = source_of(&product->a, true, 0, s->k);
-    /* rows of words, a tile's twelve beside each other */
-    const size_t stride = round_up(rows, TILE_ROWS);
-    if (!s->direct) {
-        const word_source from = source_of(&product->a, true, m, s->k);
-        s->kernels->pack((uint32_t *)block, stride, &from, s->terms, rows);
-    }
-    for (size_t j = first; j < end; j += TILE_COLUMNS)
-        for (size_t i = 0; i < rows; i += TILE_ROWS) {
-            product_tile tile = {.b = (const uint32_t *)s->panels + j * words,
-                                 .words = words,
-                                 .out_stride = product->ldout,
-                                 .rows = smaller(TILE_ROWS, rows - i),
-                                 .columns = smaller(TILE_COLUMNS, end - j),
-                                 .out_bf16 = is_half(product->out),
-                                 .accumulate = product->accumulate || s->k > 0};
-            if (s->direct) {
-                /* the last rows are read with some before them, so that all 12 are there */
-                const size_t from = smaller(m + i, product->M - TILE_ROWS), bytes = is_half(product->a.at) ? 2 : 4;
-                tile.skip = m + i - from;
-                tile.a = (const char *)a.at + from * a.n_stride * bytes;
-                tile.row_stride = a.n_stride * bytes;
-                tile.word_stride = sizeof(uint32_t);
-            } else {
-                tile.a = block + i * sizeof(uint32_t);
-                tile.row_stride = sizeof(uint32_t);
-                tile.word_stride = stride * sizeof(uint32_t);
-            }
-            const numbers out = numbers_from(product->out, (m + i) * product->ldout + s->n + j);
-            tile.out = is_half(out) ? (void *)out.bf16 : (void *)out.f32;
-            s->kernels->multiply(&tile);
-        }
+    const size_t words = tile_words(s->kernels, s->terms);
+    const tile_product tiles = {.kernels = s->kernels,
+                                .a = source_of(&product->a, true, 0, s->k),
+                                .M = product->M,
+                                .K = s->terms,
+                                .panels = s->panels + first * words,
+                                .panel_words = TILE_COLUMNS * words,
+                                .out = numbers_from(product->out, s->n + first),
+                                .out_stride = product->ldout,
+                                .accumulate = product->accumulate || s->k > 0,
+                                .block = s->direct ? NULL : block};
+    tile_multiply(&tiles, m, rows, end - first);
 }
 
 static void multiply_here(const mixed_product *product, const large_product_kernels *kernels, limn_arena *arena) {
-    const bool direct = !product->a.transposed && product->M >= TILE_ROWS && is_half(product->a.at) == kernels->pairs &&
-                        product->K % group_of(kernels) == 0;
+    const word_source a = source_of(&product->a, true, 0, 0);
+    const bool direct = tile_reads_in_place(kernels, &a, product->M, product->K);
     const division d = divide(product->M, product->N, product->K, is_half(product->out), direct, kernels);
-    char *panels = limn_arena_bytes(arena, d.panels_bytes), *blocks = limn_arena_bytes(arena, d.threads * d.block_bytes);
+    uint32_t *panels = limn_arena_bytes(arena, d.panels_bytes), *blocks = limn_arena_bytes(arena, d.threads * d.block_bytes);
     const size_t down = divide_up(product->M, d.block_rows), terms_most = d.words * group_of(kernels);
 #pragma omp parallel num_threads((int)d.threads)
     for (size_t k = 0; k < product->K; k += terms_most)
@@ -161,7 +139,7 @@ static void multiply_here(const mixed_product *product, const large_product_kern
             for (size_t i = 0; i < down * across; i++) {
                 const size_t m = i / across * d.block_rows, first = i % across * d.block_columns;
                 multiply_block(&s, m, smaller(d.block_rows, product->M - m), first, smaller(first + d.block_columns, s.columns),
-                               blocks + (size_t)omp_get_thread_num() * d.block_bytes);
+                               blocks + (size_t)omp_get_thread_num() * (d.block_bytes / sizeof *blocks));
             }
         }
 }

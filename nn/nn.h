@@ -37,9 +37,9 @@ typedef struct {
 typedef struct {
     parameter *list;
     size_t count, capacity;
-    size_t size;    /* floats in all */
-    float *storage; /* one block for all values, NULL when they are mapped */
-    float *grads;   /* one block for all gradients, NULL unless training */
+    size_t size;      /* floats in all */
+    float *storage;   /* one block for all values, NULL when they are mapped */
+    float *grads;     /* one block for all gradients, NULL unless training */
     size_t grad_size; /* floats of it: all but the frozen ones' */
 } parameters;
 
@@ -51,9 +51,9 @@ int parameters_allocate(parameters *set, bool with_grads, limn_error *error);
 /* Gives the memory of one value back: it is NULL from now on. For weights that have been packed and are not read again. */
 void parameters_drop(parameters *set, size_t index);
 parameter *parameters_find(const parameters *set, const char *name); /* NULL when absent */
-/* selected[i] (count) becomes true where parameter i's name holds one of the comma-separated `names`: whole parts between dots, one
- * after another ("decoder.embed_tokens" is in "model.decoder.embed_tokens.weight"). A usage error that begins with `option` when a
- * name is in none. */
+/* selected[i] (count) becomes true where parameter i's name holds one of the comma-separated `names`: whole parts between dots,
+ * one after another ("decoder.embed_tokens" is in "model.decoder.embed_tokens.weight"). A usage error that begins with `option`
+ * when a name is in none. */
 int parameters_select(const parameters *set, const char *names, bool *selected, const char *option, limn_error *error);
 void parameters_zero_grads(parameters *set);
 /* The same parameters with other values, read-only: `values` lies as the set's own storage does (a moving average of the weights).
@@ -99,9 +99,9 @@ static inline numbers numbers_from(numbers x, size_t i) {
 void nn_prepare_threads(char **argv);
 /* One line naming the kernels in use: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
 const char *nn_backend_description(void);
-/* This machine's rate in GFLOP/s, against which every speed is stated: the best of five 4096³ products (2·4096³ operations each),
- * after one to warm up, in fp32, or in bfloat16 for BF16 and INT8. A line on the log for each. Fails without memory, or when the
- * program is stopped. */
+/* This machine's rate in GFLOP/s, against which every speed is stated: the best of five 4096³ products (2·4096³ operations
+ * each), after one to warm up, in fp32, or in bfloat16 for BF16 and INT8. A line on the log for each. Fails without memory, or
+ * when the program is stopped. */
 int nn_measure_peak(nn_precision precision, double *out_gflops, limn_error *error);
 
 /* out (M,N) = alpha·A·B + beta·out; A is (M,K), or (K,M) when transpose_a; B is (K,N), or (N,K) when transpose_b. lda, ldb,
@@ -168,8 +168,8 @@ void leaky_relu_backward(float *din, const float *dout, const float *in, float s
 void glu_forward(float *out, const float *a, const float *b, activation kind, size_t n);
 void glu_backward(float *da, float *db, const float *dout, const float *a, const float *b, activation kind, size_t n);
 
-/* Inverted dropout: out = in·keep/(1−rate), keep a function of (seed, stream, index) alone; the first number's index is `start`.
- * rate 0 copies. In place allowed. */
+/* Inverted dropout: out = in·keep/(1−rate), keep a function of (seed, stream, index) alone; the first number's index is
+ * `start`. rate 0 copies. In place allowed. */
 void dropout_forward(float *out, const float *in, float rate, uint64_t seed, uint64_t stream, size_t start, size_t n);
 void dropout_backward(float *din, const float *dout, float rate, uint64_t seed, uint64_t stream, size_t start, size_t n);
 
@@ -226,14 +226,15 @@ typedef struct {
 } attention_shape;
 
 /* q (B,T,H·D), k and v (B,S,H·D), out (B,T,H·D). Attention is All You Need (arXiv 1706.03762). A query that sees no key
- * gets zeros. Products and softmax are float32; what is bfloat16 is expanded first. */
+ * gets zeros. q, k, v and out are of one kind. Where they are bfloat16 and the CPU multiplies that, weights are rounded to it;
+ * all else, and all sums, are float32. */
 void attention_forward(numbers out, numbers q, numbers k, numbers v, const attention_shape *shape, limn_arena *arena);
 /* dbias (H,T,S) += when given. dq, dk, dv are written, with the strides and the kinds of q, k and v; they may be left out
  * (both pointers NULL). The weights are not kept from the forward but made again. */
 void attention_backward(numbers dq, numbers dk, numbers dv, float *dbias, numbers dout, numbers q, numbers k, numbers v,
                         const attention_shape *shape, limn_arena *arena);
-/* What either takes of the arena for a moment. */
-size_t attention_scratch_bytes(const attention_shape *shape);
+/* What either takes of the arena for a moment; half: the arrays are bfloat16. */
+size_t attention_scratch_bytes(const attention_shape *shape, bool half);
 
 /* Keys and values of sequences that grow by a token a step, laid out so that a step reads them in long runs: keys by sixteen
  * positions (sequences, H, capacity/16, D, 16), values (sequences, H, capacity, D). In INT8 each key and value of a head has a

@@ -272,6 +272,11 @@ static void run_rounded(const attention_shape *s, rounded_case *c, limn_arena *a
                        (numbers){.bf16 = c->half_dout}, qkv, numbers_from(qkv, C), numbers_from(qkv, 2 * C), s, arena);
 }
 
+static size_t larger_scratch(const attention_shape *s) {
+    const size_t half = attention_scratch_bytes(s, true), single = attention_scratch_bytes(s, false);
+    return half > single ? half : single;
+}
+
 /* Queries, keys and values as the thirds of rows in bfloat16, against the same numbers in float32. */
 static void check_half(attention_shape shape) {
     attention_shape *s = &shape;
@@ -291,7 +296,7 @@ static void check_half(attention_shape shape) {
     c.dbias = floats_filled(maps, 0);
     c.half_dbias = floats_filled(maps, 0);
     limn_error error = {0};
-    limn_arena *arena = limn_arena_create(attention_scratch_bytes(s), &error);
+    limn_arena *arena = limn_arena_create(larger_scratch(s), &error);
     assert_non_null(arena);
     const numbers q = numbers_f32(c.qkv), k = numbers_from(q, C), v = numbers_from(q, 2 * C), d = numbers_f32(c.dqkv);
     attention_forward(numbers_f32(c.out), q, k, v, s, arena);
@@ -327,7 +332,7 @@ static void check_half(attention_shape shape) {
     memcpy(first_out, c.half_out, outs * sizeof *first_out);
     for (int threads = 1; threads <= 3; threads++) {
         omp_set_num_threads(threads);
-        arena = limn_arena_create(attention_scratch_bytes(s), &error);
+        arena = limn_arena_create(attention_scratch_bytes(s, true), &error);
         assert_non_null(arena);
         run_rounded(s, &c, arena);
         assert_memory_equal(first, c.half_dqkv, 3 * n * sizeof *first);
