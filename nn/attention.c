@@ -4,7 +4,7 @@
 #include <omp.h>
 #include <string.h>
 
-#include "nn/internal.h"
+#include "nn/attention_internal.h"
 #include "nn/math_inline.h"
 
 /* One head of one picture is one thread's work; its products are serial. Softmax goes by blocks of queries, which lets a causal
@@ -46,25 +46,38 @@ static numbers head_part(numbers x, const attention_shape *shape, size_t count, 
     return numbers_from(x, b * count * stride + h * shape->D);
 }
 
-static head head_of(const attention_shape *shape, numbers q, numbers k, numbers v, const float *dropped, size_t b, size_t h,
-                    float **room) {
-    const size_t T = shape->T, S = shape->S, D = shape->D;
-    head it = {.shape = shape,
-               .query_stride = stride_or(shape->query_stride, shape),
-               .key_stride = stride_or(shape->key_stride, shape),
-               .value_stride = stride_or(shape->value_stride, shape),
-               .mask = shape->key_mask != NULL ? shape->key_mask + b * S : NULL,
-               .bias = shape->bias != NULL ? shape->bias + h * T * S : NULL,
-               .dropped = dropped};
-    it.q = head_rows(head_part(q, shape, T, it.query_stride, b, h), &it.query_stride, T, D, true, room);
-    it.k = head_rows(head_part(k, shape, S, it.key_stride, b, h), &it.key_stride, S, D, true, room);
-    it.v = head_rows(head_part(v, shape, S, it.value_stride, b, h), &it.value_stride, S, D, true, room);
-    return it;
+/* Where one head's parts are. */
+static attention_head parts_of(const attention_shape *shape, numbers q, numbers k, numbers v, numbers out, const float *dropped,
+                               size_t b, size_t h) {
+    const size_t T = shape->T, S = shape->S;
+    attention_head parts = {.shape = shape,
+                            .query_stride = stride_or(shape->query_stride, shape),
+                            .key_stride = stride_or(shape->key_stride, shape),
+                            .value_stride = stride_or(shape->value_stride, shape),
+                            .out_stride = stride_or(shape->out_stride, shape),
+                            .mask = shape->key_mask != NULL ? shape->key_mask + b * S : NULL,
+                            .bias = shape->bias != NULL ? shape->bias + h * T * S : NULL,
+                            .dropped = dropped};
+    parts.q = head_part(q, shape, T, parts.query_stride, b, h);
+    parts.k = head_part(k, shape, S, parts.key_stride, b, h);
+    parts.v = head_part(v, shape, S, parts.value_stride, b, h);
+    parts.out = head_part(out, shape, T, parts.out_stride, b, h);
+    return parts;
 }
 
-/* Keys that the queries below `end` may see. */
-static size_t keys_until(const attention_shape *shape, size_t end) {
-    return shape->causal ? smaller(end, shape->S) : shape->S;
+static head head_of(const attention_head *parts, float **room) {
+    const size_t T = parts->shape->T, S = parts->shape->S, D = parts->shape->D;
+    head it = {.shape = parts->shape,
+               .query_stride = parts->query_stride,
+               .key_stride = parts->key_stride,
+               .value_stride = parts->value_stride,
+               .mask = parts->mask,
+               .bias = parts->bias,
+               .dropped = parts->dropped};
+    it.q = head_rows(parts->q, &it.query_stride, T, D, true, room);
+    it.k = head_rows(parts->k, &it.key_stride, S, D, true, room);
+    it.v = head_rows(parts->v, &it.value_stride, S, D, true, room);
+    return it;
 }
 
 /* The factors of the dropout, one map for all heads; NULL without dropout. Taken from the arena. */
@@ -79,11 +92,13 @@ static float *make_dropped(const attention_shape *shape, limn_arena *arena) {
 
 /* ---------------------------------------------------------------- rows */
 
-/* Softmax over the first `seen` of n keys, in place; the others become 0. All are 0 when no key is seen. */
-LIMN_CLONES static void softmax_row(float *row, size_t n, size_t seen, const int32_t *mask, const float *bias) {
+LIMN_CLONES void softmax_row(float *row, float scale, size_t n, size_t seen, const int32_t *mask, const float *bias) {
     if (bias != NULL) {
 #pragma omp simd
-        for (size_t s = 0; s < seen; s++) row[s] += bias[s];
+        for (size_t s = 0; s < seen; s++) row[s] = scale * row[s] + bias[s];
+    } else {
+#pragma omp simd
+        for (size_t s = 0; s < seen; s++) row[s] *= scale;
     }
     if (mask != NULL) {
 #pragma omp simd
@@ -105,8 +120,7 @@ LIMN_CLONES static void softmax_row(float *row, size_t n, size_t seen, const int
     for (size_t s = 0; s < seen; s++) row[s] *= factor;
 }
 
-/* d, the gradient of the weights w, becomes that of the scores: w·(d − Σ w·d). */
-LIMN_CLONES static void softmax_backward_row(float *d, const float *w, size_t n) {
+LIMN_CLONES void softmax_backward_row(float *d, const float *w, size_t n) {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (size_t s = 0; s < n; s++) sum += d[s] * w[s];
@@ -114,12 +128,12 @@ LIMN_CLONES static void softmax_backward_row(float *d, const float *w, size_t n)
     for (size_t s = 0; s < n; s++) d[s] = w[s] * (d[s] - sum);
 }
 
-LIMN_CLONES static void multiply_row(float *out, const float *a, const float *b, size_t n) {
+LIMN_CLONES void multiply_row(float *out, const float *a, const float *b, size_t n) {
 #pragma omp simd
     for (size_t s = 0; s < n; s++) out[s] = a[s] * b[s];
 }
 
-LIMN_CLONES static void add_row(float *out, const float *a, size_t n) {
+LIMN_CLONES void add_row(float *out, const float *a, size_t n) {
 #pragma omp simd
     for (size_t s = 0; s < n; s++) out[s] += a[s];
 }
@@ -230,9 +244,9 @@ static void sinkhorn_backward(float *d, const float *maps, float *columns, size_
 static void block_weights(const head *it, float *weights, size_t t, size_t rows, size_t keys) {
     const size_t S = it->shape->S;
     matmul(weights, S, it->q + t * it->query_stride, it->query_stride, false, it->k, it->key_stride, true, rows, keys,
-           it->shape->D, it->shape->scale, 0.0f);
+           it->shape->D, 1.0f, 0.0f);
     for (size_t r = 0; r < rows; r++)
-        softmax_row(weights + r * S, keys, keys_until(it->shape, t + r + 1), it->mask,
+        softmax_row(weights + r * S, it->shape->scale, keys, keys_until(it->shape, t + r + 1), it->mask,
                     it->bias != NULL ? it->bias + (t + r) * S : NULL);
 }
 
@@ -261,9 +275,18 @@ static size_t thread_floats(const attention_shape *shape) {
     return rows * shape->D + (maps_of(shape) + 3) * block_of(shape) * shape->S + 2 * shape->S + 16;
 }
 
-size_t attention_scratch_bytes(const attention_shape *shape) {
+/* Kernels of our own for arrays of one kind; NULL: OpenBLAS multiplies, what is bfloat16 is expanded for it. */
+static const large_product_kernels *kernels_for(const attention_shape *shape, bool half) {
+    return maps_of(shape) > 1 ? NULL : large_product_kernels_find(half);
+}
+
+static size_t floats_of(const attention_shape *shape, const large_product_kernels *kernels) {
+    return kernels != NULL ? tiled_attention_floats(shape, kernels) : divide_up(thread_floats(shape), 16) * 16;
+}
+
+size_t attention_scratch_bytes(const attention_shape *shape, bool half) {
     const size_t dropped = shape->dropout > 0 ? shape->T * shape->S : 0, rounding = 128;
-    return ((size_t)omp_get_max_threads() * thread_floats(shape) + dropped) * sizeof(float) + rounding;
+    return ((size_t)omp_get_max_threads() * floats_of(shape, kernels_for(shape, half)) + dropped) * sizeof(float) + rounding;
 }
 
 static void forward_head(const head *it, float *out, size_t out_stride, float *scratch) {
@@ -286,22 +309,31 @@ static void forward_head(const head *it, float *out, size_t out_stride, float *s
     }
 }
 
+static void forward_by_blas(const attention_head *parts, float *room) {
+    const size_t T = parts->shape->T, D = parts->shape->D;
+    const head it = head_of(parts, &room);
+    size_t stride = parts->out_stride;
+    float *rows = head_rows(parts->out, &stride, T, D, false, &room);
+    forward_head(&it, rows, stride, room);
+    keep_rows(parts->out, parts->out_stride, rows, stride, T, D);
+}
+
 void attention_forward(numbers out, numbers q, numbers k, numbers v, const attention_shape *shape, limn_arena *arena) {
     use_single_threaded_blas();
-    const size_t mark = limn_arena_mark(arena), B = shape->B, T = shape->T, H = shape->H, D = shape->D;
+    const size_t mark = limn_arena_mark(arena), B = shape->B, H = shape->H;
     const float *dropped = make_dropped(shape, arena);
-    const size_t own = thread_floats(shape), out_stride = stride_or(shape->out_stride, shape);
+    const large_product_kernels *kernels = kernels_for(shape, q.bf16 != NULL);
+    const size_t own = floats_of(shape, kernels);
     float *scratch = limn_arena_floats(arena, (size_t)omp_get_max_threads() * own);
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t b = 0; b < B; b++)
         for (size_t h = 0; h < H; h++) {
             float *room = scratch + (size_t)omp_get_thread_num() * own;
-            const head it = head_of(shape, q, k, v, dropped, b, h, &room);
-            const numbers to = head_part(out, shape, T, out_stride, b, h);
-            size_t stride = out_stride;
-            float *rows = head_rows(to, &stride, T, D, false, &room);
-            forward_head(&it, rows, stride, room);
-            keep_rows(to, out_stride, rows, stride, T, D);
+            const attention_head parts = parts_of(shape, q, k, v, out, dropped, b, h);
+            if (kernels != NULL)
+                tiled_attention_forward(&parts, kernels, room);
+            else
+                forward_by_blas(&parts, room);
         }
     limn_arena_release(arena, mark);
 }
@@ -373,14 +405,29 @@ static void backward_head(const head *it, const head_gradients *g, float *scratc
     }
 }
 
+static void backward_by_blas(const attention_head *parts, float *room) {
+    const size_t T = parts->shape->T, S = parts->shape->S, D = parts->shape->D;
+    const head it = head_of(parts, &room);
+    /* gradients have the kind and the strides of what they are the gradients of */
+    size_t stride_q = parts->query_stride, stride_k = parts->key_stride, stride_v = parts->value_stride;
+    head_gradients g = {.out_stride = parts->out_stride, .dbias = parts->dbias};
+    g.dout = head_rows(parts->out, &g.out_stride, T, D, true, &room);
+    g.dq = head_rows(parts->dq, &stride_q, T, D, false, &room);
+    g.dk = head_rows(parts->dk, &stride_k, S, D, false, &room);
+    g.dv = head_rows(parts->dv, &stride_v, S, D, false, &room);
+    backward_head(&it, &g, room);
+    keep_rows(parts->dq, parts->query_stride, g.dq, stride_q, T, D);
+    keep_rows(parts->dk, parts->key_stride, g.dk, stride_k, S, D);
+    keep_rows(parts->dv, parts->value_stride, g.dv, stride_v, S, D);
+}
+
 void attention_backward(numbers dq, numbers dk, numbers dv, float *dbias, numbers dout, numbers q, numbers k, numbers v,
                         const attention_shape *shape, limn_arena *arena) {
     use_single_threaded_blas();
-    const size_t mark = limn_arena_mark(arena), B = shape->B, T = shape->T, S = shape->S, H = shape->H, D = shape->D;
+    const size_t mark = limn_arena_mark(arena), B = shape->B, T = shape->T, S = shape->S, H = shape->H;
     const float *dropped = make_dropped(shape, arena);
-    const size_t own = thread_floats(shape), out_stride = stride_or(shape->out_stride, shape);
-    const size_t query_stride = stride_or(shape->query_stride, shape), key_stride = stride_or(shape->key_stride, shape),
-                 value_stride = stride_or(shape->value_stride, shape);
+    const large_product_kernels *kernels = kernels_for(shape, q.bf16 != NULL);
+    const size_t own = floats_of(shape, kernels);
     float *scratch = limn_arena_floats(arena, (size_t)omp_get_max_threads() * own);
     /* The bias of a head is shared by the whole batch: then one thread adds all of it, in order. */
     const size_t batches = dbias != NULL ? B : 1, tasks = dbias != NULL ? H : B * H;
@@ -389,20 +436,15 @@ void attention_backward(numbers dq, numbers dk, numbers dv, float *dbias, number
         for (size_t i = 0; i < batches; i++) {
             const size_t b = dbias != NULL ? i : task / H, h = dbias != NULL ? task : task % H;
             float *room = scratch + (size_t)omp_get_thread_num() * own;
-            const head it = head_of(shape, q, k, v, dropped, b, h, &room);
-            const numbers to_q = head_part(dq, shape, T, query_stride, b, h), to_k = head_part(dk, shape, S, key_stride, b, h),
-                          to_v = head_part(dv, shape, S, value_stride, b, h);
-            /* gradients have the kind and the strides of what they are the gradients of */
-            size_t stride_q = query_stride, stride_k = key_stride, stride_v = value_stride;
-            head_gradients g = {.out_stride = out_stride, .dbias = dbias != NULL ? dbias + h * T * S : NULL};
-            g.dout = head_rows(head_part(dout, shape, T, out_stride, b, h), &g.out_stride, T, D, true, &room);
-            g.dq = head_rows(to_q, &stride_q, T, D, false, &room);
-            g.dk = head_rows(to_k, &stride_k, S, D, false, &room);
-            g.dv = head_rows(to_v, &stride_v, S, D, false, &room);
-            backward_head(&it, &g, room);
-            keep_rows(to_q, query_stride, g.dq, stride_q, T, D);
-            keep_rows(to_k, key_stride, g.dk, stride_k, S, D);
-            keep_rows(to_v, value_stride, g.dv, stride_v, S, D);
+            attention_head parts = parts_of(shape, q, k, v, dout, dropped, b, h);
+            parts.dq = head_part(dq, shape, T, parts.query_stride, b, h);
+            parts.dk = head_part(dk, shape, S, parts.key_stride, b, h);
+            parts.dv = head_part(dv, shape, S, parts.value_stride, b, h);
+            parts.dbias = dbias != NULL ? dbias + h * T * S : NULL;
+            if (kernels != NULL)
+                tiled_attention_backward(&parts, kernels, room);
+            else
+                backward_by_blas(&parts, room);
         }
     limn_arena_release(arena, mark);
 }

@@ -1,10 +1,12 @@
 /* Products of matrices that are float32 or bfloat16, large in all three directions: those of a training step. With AVX-512 the
  * loops are ours (BLIS, Van Zee and van de Geijn 2015): all threads bring a stretch of B into panels of 32 columns, which stay
- * in the last cache while each thread takes blocks of rows of A past them. Elsewhere they are OpenBLAS' or oneDNN's. */
+ * in the last cache while each thread takes blocks of rows of A past them. Elsewhere they are OpenBLAS'; with AMX they are
+ * oneDNN's. */
 #include "nn/internal.h"
 #include "nn/large_product_kernels.h"
 #include "nn/nn.h"
 #include "nn/onednn.h"
+#include "nn/tile_product.h"
 
 #include <omp.h>
 
@@ -44,9 +46,7 @@ static size_t group_of(const large_product_kernels *kernels) {
 static word_source source_of(const operand *from, bool is_a, size_t place, size_t k) {
     const bool runs = from->transposed != is_a; /* K in one run for each row of A or column of B */
     const size_t k_stride = runs ? 1 : from->stride, n_stride = runs ? from->stride : 1;
-    const numbers first = numbers_from(from->at, k * k_stride + place * n_stride);
-    return (word_source){is_half(first) ? (const void *)first.bf16 : (const void *)first.f32, is_half(first), k_stride,
-                         n_stride};
+    return tile_source(numbers_from(from->at, k * k_stride + place * n_stride), k_stride, n_stride);
 }
 
 /* How a product is divided. */
@@ -89,58 +89,37 @@ typedef struct {
     bool direct;       /* A is read where it lies */
     size_t k, terms;   /* of K */
     size_t n, columns; /* of N, whose panels are packed */
-    char *panels;
+    uint32_t *panels;
 } stretch;
 
 static void pack_panel(const stretch *s, size_t j) {
     const word_source from = source_of(&s->product->b, false, s->n + j, s->k);
-    s->kernels->pack((uint32_t *)s->panels + j * divide_up(s->terms, group_of(s->kernels)), TILE_COLUMNS, &from, s->terms,
+    tile_pack_panels(s->kernels, s->panels + j * tile_words(s->kernels, s->terms), &from, s->terms,
                      smaller(TILE_COLUMNS, s->columns - j));
 }
 
 /* Rows [m, m+rows) by the stretch's columns [first, end). `block` is this thread's. */
-static void multiply_block(const stretch *s, size_t m, size_t rows, size_t first, size_t end, char *block) {
+static void multiply_block(const stretch *s, size_t m, size_t rows, size_t first, size_t end, uint32_t *block) {
     const mixed_product *product = s->product;
-    const size_t words = divide_up(s->terms, group_of(s->kernels));
-    const word_source a = source_of(&product->a, true, 0, s->k);
-    /* rows of words, a tile's twelve beside each other */
-    const size_t stride = round_up(rows, TILE_ROWS);
-    if (!s->direct) {
-        const word_source from = source_of(&product->a, true, m, s->k);
-        s->kernels->pack((uint32_t *)block, stride, &from, s->terms, rows);
-    }
-    for (size_t j = first; j < end; j += TILE_COLUMNS)
-        for (size_t i = 0; i < rows; i += TILE_ROWS) {
-            product_tile tile = {.b = (const uint32_t *)s->panels + j * words,
-                                 .words = words,
-                                 .out_stride = product->ldout,
-                                 .rows = smaller(TILE_ROWS, rows - i),
-                                 .columns = smaller(TILE_COLUMNS, end - j),
-                                 .out_bf16 = is_half(product->out),
-                                 .accumulate = product->accumulate || s->k > 0};
-            if (s->direct) {
-                /* the last rows are read with some before them, so that all 12 are there */
-                const size_t from = smaller(m + i, product->M - TILE_ROWS), bytes = is_half(product->a.at) ? 2 : 4;
-                tile.skip = m + i - from;
-                tile.a = (const char *)a.at + from * a.n_stride * bytes;
-                tile.row_stride = a.n_stride * bytes;
-                tile.word_stride = sizeof(uint32_t);
-            } else {
-                tile.a = block + i * sizeof(uint32_t);
-                tile.row_stride = sizeof(uint32_t);
-                tile.word_stride = stride * sizeof(uint32_t);
-            }
-            const numbers out = numbers_from(product->out, (m + i) * product->ldout + s->n + j);
-            tile.out = is_half(out) ? (void *)out.bf16 : (void *)out.f32;
-            s->kernels->multiply(&tile);
-        }
+    const size_t words = tile_words(s->kernels, s->terms);
+    const tile_product tiles = {.kernels = s->kernels,
+                                .a = source_of(&product->a, true, 0, s->k),
+                                .M = product->M,
+                                .K = s->terms,
+                                .panels = s->panels + first * words,
+                                .panel_words = TILE_COLUMNS * words,
+                                .out = numbers_from(product->out, s->n + first),
+                                .out_stride = product->ldout,
+                                .accumulate = product->accumulate || s->k > 0,
+                                .block = s->direct ? NULL : block};
+    tile_multiply(&tiles, m, rows, end - first);
 }
 
 static void multiply_here(const mixed_product *product, const large_product_kernels *kernels, limn_arena *arena) {
-    const bool direct = !product->a.transposed && product->M >= TILE_ROWS && is_half(product->a.at) == kernels->pairs &&
-                        product->K % group_of(kernels) == 0;
+    const word_source a = source_of(&product->a, true, 0, 0);
+    const bool direct = tile_reads_in_place(kernels, &a, product->M, product->K);
     const division d = divide(product->M, product->N, product->K, is_half(product->out), direct, kernels);
-    char *panels = limn_arena_bytes(arena, d.panels_bytes), *blocks = limn_arena_bytes(arena, d.threads * d.block_bytes);
+    uint32_t *panels = limn_arena_bytes(arena, d.panels_bytes), *blocks = limn_arena_bytes(arena, d.threads * d.block_bytes);
     const size_t down = divide_up(product->M, d.block_rows), terms_most = d.words * group_of(kernels);
 #pragma omp parallel num_threads((int)d.threads)
     for (size_t k = 0; k < product->K; k += terms_most)
@@ -160,7 +139,7 @@ static void multiply_here(const mixed_product *product, const large_product_kern
             for (size_t i = 0; i < down * across; i++) {
                 const size_t m = i / across * d.block_rows, first = i % across * d.block_columns;
                 multiply_block(&s, m, smaller(d.block_rows, product->M - m), first, smaller(first + d.block_columns, s.columns),
-                               blocks + (size_t)omp_get_thread_num() * d.block_bytes);
+                               blocks + (size_t)omp_get_thread_num() * (d.block_bytes / sizeof *blocks));
             }
         }
 }
@@ -195,18 +174,50 @@ static void multiply_by_blas(const mixed_product *product, limn_arena *arena) {
     for (size_t m = 0; m < M; m++) round_to_bf16(product->out.bf16 + m * product->ldout, out + m * N, N);
 }
 
+/* ---------------------------------------------------------------- by oneDNN */
+
+/* The whole operand as bfloat16. */
+static operand as_halves(const operand *from, size_t rows, size_t columns, limn_arena *arena) {
+    if (is_half(from->at)) return *from;
+    uint16_t *to = limn_arena_bytes(arena, rows * columns * sizeof *to);
+#pragma omp parallel for schedule(static)
+    for (size_t r = 0; r < rows; r++) round_to_bf16(to + r * columns, from->at.f32 + r * from->stride, columns);
+    return (operand){{.bf16 = to}, columns, from->transposed};
+}
+
+static bool multiply_by_onednn(const mixed_product *product, limn_arena *arena) {
+    const size_t M = product->M, N = product->N, K = product->K, mark = limn_arena_mark(arena);
+    const bool transpose_a = product->a.transposed, transpose_b = product->b.transposed;
+    const operand a = as_halves(&product->a, transpose_a ? K : M, transpose_a ? M : K, arena);
+    const operand b = as_halves(&product->b, transpose_b ? N : K, transpose_b ? K : N, arena);
+    const size_t scratch_bytes = onednn_matmul_scratch_bytes(M, N, K);
+    void *scratch = limn_arena_bytes(arena, scratch_bytes);
+    const bool done = onednn_matmul(product->out, product->ldout, a.at.bf16, a.stride, transpose_a, b.at.bf16, b.stride,
+                                    transpose_b, M, N, K, product->accumulate, scratch, scratch_bytes);
+    limn_arena_release(arena, mark);
+    return done;
+}
+
 /* ---------------------------------------------------------------- choice */
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
 
 /* The most that any kinds and orders of the three matrices take. */
 size_t matmul_mixed_bytes(size_t M, size_t N, size_t K, nn_precision precision) {
     const large_product_kernels *kernels = large_product_kernels_find(precision != PRECISION_FP32);
     const size_t rounding = 256;
-    if (kernels == NULL) return precision == PRECISION_FP32 ? 0 : (M * K + K * N + M * N) * sizeof(float) + rounding;
+    if (precision == PRECISION_FP32 && (kernels == NULL || backend_for(precision) != BACKEND_LIMN)) return 0;
     size_t most = 0;
+    /* with oneDNN too what ours takes, which has to do what the library cannot */
+    if (precision != PRECISION_FP32 && backend_for(precision) == BACKEND_ONEDNN)
+        most = (M * K + K * N) * sizeof(uint16_t) + onednn_matmul_scratch_bytes(M, N, K);
+    if (kernels == NULL) return larger(most, (M * K + K * N + M * N) * sizeof(float)) + rounding;
     for (int i = 0; i < 4; i++) {
         const division d = divide(M, N, K, kernels->pairs && i / 2, i % 2, kernels);
         const size_t bytes = d.panels_bytes + d.threads * d.block_bytes;
-        most = bytes > most ? bytes : most;
+        most = larger(most, bytes);
     }
     return most + rounding;
 }
@@ -217,9 +228,14 @@ void matmul_mixed(numbers out, size_t ldout, numbers a, size_t lda, bool transpo
     const mixed_product product = {out, ldout, {a, lda, transpose_a}, {b, ldb, transpose_b}, M, N, K, accumulate};
     const size_t mark = limn_arena_mark(arena);
     const large_product_kernels *kernels = large_product_kernels_find(precision != PRECISION_FP32);
-    if (kernels != NULL && backend_for(precision) == BACKEND_LIMN)
-        multiply_here(&product, kernels, arena);
-    else
-        multiply_by_blas(&product, arena);
+    const nn_backend backend = backend_for(precision);
+    /* oneDNN's products in float32 are no faster than the others */
+    const bool by_onednn = precision != PRECISION_FP32 && backend == BACKEND_ONEDNN && !omp_in_parallel();
+    if (!by_onednn || !multiply_by_onednn(&product, arena)) {
+        if (kernels != NULL && (precision != PRECISION_FP32 || backend == BACKEND_LIMN))
+            multiply_here(&product, kernels, arena);
+        else
+            multiply_by_blas(&product, arena);
+    }
     limn_arena_release(arena, mark);
 }

@@ -37,9 +37,9 @@ typedef struct {
 typedef struct {
     parameter *list;
     size_t count, capacity;
-    size_t size;    /* floats in all */
-    float *storage; /* one block for all values, NULL when they are mapped */
-    float *grads;   /* one block for all gradients, NULL unless training */
+    size_t size;      /* floats in all */
+    float *storage;   /* one block for all values, NULL when they are mapped */
+    float *grads;     /* one block for all gradients, NULL unless training */
     size_t grad_size; /* floats of it: all but the frozen ones' */
 } parameters;
 
@@ -51,9 +51,9 @@ int parameters_allocate(parameters *set, bool with_grads, limn_error *error);
 /* Gives the memory of one value back: it is NULL from now on. For weights that have been packed and are not read again. */
 void parameters_drop(parameters *set, size_t index);
 parameter *parameters_find(const parameters *set, const char *name); /* NULL when absent */
-/* selected[i] (count) becomes true where parameter i's name holds one of the comma-separated `names`: whole parts between dots, one
- * after another ("decoder.embed_tokens" is in "model.decoder.embed_tokens.weight"). A usage error that begins with `option` when a
- * name is in none. */
+/* selected[i] (count) becomes true where parameter i's name holds one of the comma-separated `names`: whole parts between dots,
+ * one after another ("decoder.embed_tokens" is in "model.decoder.embed_tokens.weight"). A usage error that begins with `option`
+ * when a name is in none. */
 int parameters_select(const parameters *set, const char *names, bool *selected, const char *option, limn_error *error);
 void parameters_zero_grads(parameters *set);
 /* The same parameters with other values, read-only: `values` lies as the set's own storage does (a moving average of the weights).
@@ -69,9 +69,9 @@ typedef enum { PRECISION_FP32, PRECISION_BF16, PRECISION_INT8 } nn_precision;
 /* "fp32", "bf16", "int8" and back; a usage error that names the option --precision when unknown. */
 int nn_precision_parse(nn_precision *out, const char *text, limn_error *error);
 const char *nn_precision_name(nn_precision precision);
-/* Who multiplies what is packed from here on: "limn" (kernels of our own, on any CPU), "onednn", "openblas" (fp32 products of
- * few rows; convolutions stay ours), "auto": ours, but oneDNN's bf16 where the CPU has AMX. A usage error that names the option
- * --backend where that cannot be. For the whole process; call it before models are loaded. */
+/* Who multiplies what is packed from here on, and matmul_mixed: "limn" (kernels of our own, on any CPU), "onednn", "openblas"
+ * (fp32 products; convolutions stay ours), "auto": ours, but oneDNN's bf16 where the CPU has AMX. A usage error that names the
+ * option --backend where that cannot be. For the whole process; call it before models are loaded. */
 int nn_choose_backend(const char *name, nn_precision precision, limn_error *error);
 
 /* Numbers in float32 or in bfloat16 (the upper half of a float32): one of the two pointers is there. Mixed precision keeps in
@@ -99,9 +99,9 @@ static inline numbers numbers_from(numbers x, size_t i) {
 void nn_prepare_threads(char **argv);
 /* One line naming the kernels in use: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
 const char *nn_backend_description(void);
-/* This machine's rate in GFLOP/s, against which every speed is stated: the best of five 4096³ products (2·4096³ operations each),
- * after one to warm up, in fp32, or in bfloat16 for BF16 and INT8. A line on the log for each. Fails without memory, or when the
- * program is stopped. */
+/* This machine's rate in GFLOP/s, against which every speed is stated: the best of five 4096³ products (2·4096³ operations
+ * each), after one to warm up, in fp32, or in bfloat16 for BF16 and INT8. A line on the log for each. Fails without memory, or
+ * when the program is stopped. */
 int nn_measure_peak(nn_precision precision, double *out_gflops, limn_error *error);
 
 /* out (M,N) = alpha·A·B + beta·out; A is (M,K), or (K,M) when transpose_a; B is (K,N), or (N,K) when transpose_b. lda, ldb,
@@ -109,9 +109,9 @@ int nn_measure_peak(nn_precision precision, double *out_gflops, limn_error *erro
 void matmul(float *out, size_t ldout, const float *a, size_t lda, bool transpose_a, const float *b, size_t ldb,
             bool transpose_b, size_t M, size_t N, size_t K, float alpha, float beta);
 
-/* The same, added to out (float32 then) when accumulate, of numbers of either kind. BF16 multiplies in bfloat16, to which it
- * rounds what is float32, and sums in float32. Made for products that are large in all three directions. Scratch:
- * matmul_mixed_bytes. */
+/* The same, added to out (float32 then) when accumulate; K is at least 1. In BF16 of numbers of either kind: it multiplies in
+ * bfloat16, to which it rounds what is float32 (unless the CPU cannot: then in float32, by OpenBLAS), and sums in float32. In
+ * FP32 all three are float32. Made for products that are large in all three directions. Scratch: matmul_mixed_bytes. */
 void matmul_mixed(numbers out, size_t ldout, numbers a, size_t lda, bool transpose_a, numbers b, size_t ldb, bool transpose_b,
                   size_t M, size_t N, size_t K, bool accumulate, nn_precision precision, limn_arena *arena);
 size_t matmul_mixed_bytes(size_t M, size_t N, size_t K, nn_precision precision);
@@ -168,8 +168,8 @@ void leaky_relu_backward(float *din, const float *dout, const float *in, float s
 void glu_forward(float *out, const float *a, const float *b, activation kind, size_t n);
 void glu_backward(float *da, float *db, const float *dout, const float *a, const float *b, activation kind, size_t n);
 
-/* Inverted dropout: out = in·keep/(1−rate), keep a function of (seed, stream, index) alone; the first number's index is `start`.
- * rate 0 copies. In place allowed. */
+/* Inverted dropout: out = in·keep/(1−rate), keep a function of (seed, stream, index) alone; the first number's index is
+ * `start`. rate 0 copies. In place allowed. */
 void dropout_forward(float *out, const float *in, float rate, uint64_t seed, uint64_t stream, size_t start, size_t n);
 void dropout_backward(float *din, const float *dout, float rate, uint64_t seed, uint64_t stream, size_t start, size_t n);
 
@@ -226,14 +226,15 @@ typedef struct {
 } attention_shape;
 
 /* q (B,T,H·D), k and v (B,S,H·D), out (B,T,H·D). Attention is All You Need (arXiv 1706.03762). A query that sees no key
- * gets zeros. Products and softmax are float32; what is bfloat16 is expanded first. */
+ * gets zeros. q, k, v and out are of one kind. Where they are bfloat16 and the CPU multiplies that, weights are rounded to it;
+ * all else, and all sums, are float32. */
 void attention_forward(numbers out, numbers q, numbers k, numbers v, const attention_shape *shape, limn_arena *arena);
 /* dbias (H,T,S) += when given. dq, dk, dv are written, with the strides and the kinds of q, k and v; they may be left out
  * (both pointers NULL). The weights are not kept from the forward but made again. */
 void attention_backward(numbers dq, numbers dk, numbers dv, float *dbias, numbers dout, numbers q, numbers k, numbers v,
                         const attention_shape *shape, limn_arena *arena);
-/* What either takes of the arena for a moment. */
-size_t attention_scratch_bytes(const attention_shape *shape);
+/* What either takes of the arena for a moment; half: the arrays are bfloat16. */
+size_t attention_scratch_bytes(const attention_shape *shape, bool half);
 
 /* Keys and values of sequences that grow by a token a step, laid out so that a step reads them in long runs: keys by sixteen
  * positions (sequences, H, capacity/16, D, 16), values (sequences, H, capacity, D). In INT8 each key and value of a head has a

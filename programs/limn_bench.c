@@ -91,12 +91,13 @@ static int bench_train(int argc, char **argv, limn_error *error) {
                     "      the matrix products' rate, and its share of what limn-bench matmul measures\n"
                     "$ limn-bench train --config configs/mini.json --precision bf16 --batch 2 --optimizer shampoo\n"
                     "      a step of 512 pairs with Shampoo beside one with AdamW, computed from the measured parts of both\n"};
-    const char *config = NULL, *precision_name = "fp32", *optimizer_name = "adamw";
+    const char *config = NULL, *precision_name = "fp32", *optimizer_name = "adamw", *backend = "auto";
     size_t batch = 8, steps = 3, global_batch = 512, root_steps = 20;
     nn_precision precision;
     const limn_option options[] = {
         {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML with the section seq2seq", true},
         {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16", "precision of the numbers that are multiplied", false},
+        {"backend", LIMN_OPTION_STRING, &backend, "NAME", "who multiplies: auto, limn, onednn or openblas", false},
         {"batch", LIMN_OPTION_SIZE, &batch, "N", "pairs of a step", false},
         {"steps", LIMN_OPTION_SIZE, &steps, "N", "steps that are measured, after one that is not; the fastest counts", false},
         {"optimizer", LIMN_OPTION_STRING, &optimizer_name, "adamw|adafactor|shampoo", "who moves the weights", false},
@@ -105,7 +106,7 @@ static int bench_train(int argc, char **argv, limn_error *error) {
         {0}};
     int parsed = limn_options_parse(&program, options, argc, argv, NULL, error);
     if (parsed != 0) return parsed > 0 ? 0 : -1;
-    if (nn_precision_parse(&precision, precision_name, error)) return -1;
+    if (nn_precision_parse(&precision, precision_name, error) || nn_choose_backend(backend, precision, error)) return -1;
     if (precision == PRECISION_INT8) return limn_fail_usage(error, "--precision int8: training is in fp32 or bf16");
     bool shampoo = strcmp(optimizer_name, "shampoo") == 0, adafactor = strcmp(optimizer_name, "adafactor") == 0;
     if (!shampoo && !adafactor && strcmp(optimizer_name, "adamw") != 0)

@@ -37,6 +37,7 @@ static int run(int argc, char **argv, limn_error *error) {
         {"train", LIMN_OPTION_STRING, &train.train, "NAMES", "trains these parts alone, as in decoder.embed_tokens,lm_head; the rest stays "
          "as --init has it", false},
         {"set", LIMN_OPTION_STRINGS, &set, "KEY=VALUE", "changes the configuration, as in train.seq2seq.batch_size=16", false},
+        {"backend", LIMN_OPTION_STRING, &train.backend, "NAME", "who multiplies: auto, limn, onednn or openblas", false},
         {"steps", LIMN_OPTION_SIZE, &train.steps, "N", "number of steps, instead of the configuration's", false},
         {"minutes", LIMN_OPTION_FLOAT, &train.minutes, "M", "at most as many steps as fit in this time on this machine", false},
         {"restart", LIMN_OPTION_FLAG, &train.restart, NULL, "throws away what the run folder holds", false},

@@ -197,7 +197,7 @@ void attention_plan_forward(const pass *p, const attention_block *block) {
     plan_rows(p, block);
     attention_shape shape = shape_of(p, block, NULL, 0);
     take_bias(p, block);
-    step_take_bytes(p->memory, attention_scratch_bytes(&shape));
+    step_take_bytes(p->memory, attention_scratch_bytes(&shape, p->precision != PRECISION_FP32));
     step_release(p->memory, mark);
 }
 
@@ -207,6 +207,6 @@ void attention_plan_backward(const pass *p, const attention_block *block) {
     attention_gradients g;
     take_gradients(p, block, &g);
     plan_rows(p, block);
-    step_take_bytes(p->memory, attention_scratch_bytes(&shape));
+    step_take_bytes(p->memory, attention_scratch_bytes(&shape, p->precision != PRECISION_FP32));
     step_release(p->memory, mark);
 }

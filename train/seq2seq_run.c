@@ -313,6 +313,7 @@ int train_seq2seq(const train_options *options, limn_error *error) {
     seq2seq_run run = {.folder = {.lock = -1}};
     json_t *decides = json_object();
     int status = read_settings(&run, config, options->config, error);
+    if (status == 0 && options->backend != NULL) status = nn_choose_backend(options->backend, run.precision, error);
     if (status == 0) status = prepare(&run, options, config, decides, error);
     if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings, error);
     if (status == 0) {

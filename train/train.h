@@ -17,6 +17,7 @@ typedef struct {
     limn_strings set;       /* "section.key=value", applied to it */
     const char *output;     /* run folder */
     const char *init;       /* model folder to start from, or NULL: random weights */
+    const char *backend;    /* seq2seq only: who multiplies, for nn_choose_backend; NULL: auto */
     size_t steps;           /* 0: as the configuration says */
     double minutes;         /* > 0: as many steps as fit, by a measurement before the first; steps is then the most */
     bool restart;           /* throws away what the run folder holds */

@@ -229,12 +229,165 @@ static void sinkhorn(void **state) {
     check((attention_shape){.B = 1, .T = 70, .S = 8, .H = 1, .D = 3, .scale = 0.5f, .sinkhorn_iterations = 3});
 }
 
+/* ---------------------------------------------------------------- in bfloat16 */
+
+static uint16_t *rounded_copy(const float *from, size_t n) {
+    uint16_t *out = malloc(n * sizeof *out);
+    round_to_bf16(out, from, n);
+    return out;
+}
+
+static float *expanded_copy(const uint16_t *from, size_t n) {
+    float *out = floats_filled(n, 0);
+    expand_bf16(out, from, n);
+    return out;
+}
+
+/* How far `got` is from `expected`, relative to its length; what lies between the rows must be as it was (1). */
+static void check_rounded(const char *name, const uint16_t *got, const float *expected, size_t n, size_t row, size_t width) {
+    double difference = 0, length = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double value = (double)limn_bf16_to_float(got[i]);
+        if (i % row >= width) {
+            if (value != 1) fail_msg("%s: element %zu between the rows is written", name, i);
+            continue;
+        }
+        difference += (value - (double)expected[i]) * (value - (double)expected[i]);
+        length += (double)expected[i] * (double)expected[i];
+    }
+    if (!(sqrt(difference) <= 0.01 * sqrt(length))) fail_msg("%s: relative error %.3g", name, sqrt(difference / length));
+}
+
+typedef struct {
+    float *qkv, *dout, *out, *dqkv, *dbias; /* qkv (B,T,3·H·D) */
+    uint16_t *half_qkv, *half_dout, *half_out, *half_dqkv;
+    float *half_dbias;
+} rounded_case;
+
+static void run_rounded(const attention_shape *s, rounded_case *c, limn_arena *arena) {
+    const size_t C = s->H * s->D;
+    const numbers qkv = {.bf16 = c->half_qkv}, out = {.bf16 = c->half_out}, dqkv = {.bf16 = c->half_dqkv};
+    attention_forward(out, qkv, numbers_from(qkv, C), numbers_from(qkv, 2 * C), s, arena);
+    attention_backward(dqkv, numbers_from(dqkv, C), numbers_from(dqkv, 2 * C), s->bias != NULL ? c->half_dbias : NULL,
+                       (numbers){.bf16 = c->half_dout}, qkv, numbers_from(qkv, C), numbers_from(qkv, 2 * C), s, arena);
+}
+
+static size_t larger_scratch(const attention_shape *s) {
+    const size_t half = attention_scratch_bytes(s, true), single = attention_scratch_bytes(s, false);
+    return half > single ? half : single;
+}
+
+/* Queries, keys and values as the thirds of rows in bfloat16, against the same numbers in float32. */
+static void check_half(attention_shape shape) {
+    attention_shape *s = &shape;
+    const size_t C = s->H * s->D, n = s->B * s->T * C, outs = s->B * s->T * (C + 7), maps = s->H * s->T * s->T;
+    s->S = s->T;
+    s->query_stride = s->key_stride = s->value_stride = 3 * C;
+    s->out_stride = C + 7;
+    twin random = twin_random(3 * n + outs, 0, 1, "rounded"), bias = twin_random(maps, 0, 1, "bias");
+    if (s->bias != NULL) s->bias = bias.f;
+    rounded_case c = {.half_qkv = rounded_copy(random.f, 3 * n), .half_dout = rounded_copy(random.f + 3 * n, outs)};
+    c.qkv = expanded_copy(c.half_qkv, 3 * n);
+    c.dout = expanded_copy(c.half_dout, outs);
+    c.out = floats_filled(outs, 1);
+    c.dqkv = floats_filled(3 * n, NAN);
+    c.half_out = rounded_copy(c.out, outs);
+    c.half_dqkv = rounded_copy(c.dqkv, 3 * n);
+    c.dbias = floats_filled(maps, 0);
+    c.half_dbias = floats_filled(maps, 0);
+    limn_error error = {0};
+    limn_arena *arena = limn_arena_create(larger_scratch(s), &error);
+    assert_non_null(arena);
+    const numbers q = numbers_f32(c.qkv), k = numbers_from(q, C), v = numbers_from(q, 2 * C), d = numbers_f32(c.dqkv);
+    attention_forward(numbers_f32(c.out), q, k, v, s, arena);
+    attention_backward(d, numbers_from(d, C), numbers_from(d, 2 * C), s->bias != NULL ? c.dbias : NULL, numbers_f32(c.dout), q,
+                       k, v, s, arena);
+    run_rounded(s, &c, arena);
+    check_rounded("out in bf16", c.half_out, c.out, outs, C + 7, C);
+    static const char *const names[] = {"dq in bf16", "dk in bf16", "dv in bf16"};
+    for (size_t i = 0; i < 3; i++) {
+        uint16_t *got = malloc(n * sizeof *got);
+        float *expected = floats_filled(n, 0);
+        for (size_t r = 0; r < s->B * s->T; r++) {
+            memcpy(got + r * C, c.half_dqkv + (3 * r + i) * C, C * sizeof *got);
+            memcpy(expected + r * C, c.dqkv + (3 * r + i) * C, C * sizeof *expected);
+        }
+        check_rounded(names[i], got, expected, n, C, C);
+        free(got);
+        free(expected);
+    }
+    if (s->bias != NULL) {
+        double difference = 0, length = 0;
+        for (size_t i = 0; i < maps; i++) {
+            difference += pow((double)c.dbias[i] - (double)c.half_dbias[i], 2);
+            length += pow((double)c.dbias[i], 2);
+        }
+        assert_true(sqrt(difference) <= 0.01 * sqrt(length));
+    }
+    limn_arena_destroy(arena);
+    /* With other threads, the same bits. */
+    const int before = omp_get_max_threads();
+    uint16_t *first = malloc(3 * n * sizeof *first), *first_out = malloc(outs * sizeof *first_out);
+    memcpy(first, c.half_dqkv, 3 * n * sizeof *first);
+    memcpy(first_out, c.half_out, outs * sizeof *first_out);
+    for (int threads = 1; threads <= 3; threads++) {
+        omp_set_num_threads(threads);
+        arena = limn_arena_create(attention_scratch_bytes(s, true), &error);
+        assert_non_null(arena);
+        run_rounded(s, &c, arena);
+        assert_memory_equal(first, c.half_dqkv, 3 * n * sizeof *first);
+        assert_memory_equal(first_out, c.half_out, outs * sizeof *first_out);
+        limn_arena_destroy(arena);
+    }
+    omp_set_num_threads(before);
+    twin_free(&random);
+    twin_free(&bias);
+    void *const all[] = {c.qkv,       c.dout,     c.out,       c.dqkv,       c.dbias, c.half_qkv,
+                         c.half_dout, c.half_out, c.half_dqkv, c.half_dbias, first,   first_out};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+static void check_half_shapes(void) {
+    static const int32_t mask[2 * 77] = {1, 1, 0, 1, 1, [20] = 1, [76] = 1, [77] = 1, [90] = 1};
+    check_half((attention_shape){.B = 2, .T = 77, .H = 3, .D = 64, .scale = 0.125f});
+    check_half((attention_shape){.B = 2, .T = 77, .H = 3, .D = 20, .scale = 0.25f, .causal = true, .bias = wanted_bias});
+    check_half((attention_shape){.B = 2, .T = 77, .H = 2, .D = 5, .scale = 0.4f, .key_mask = mask});
+    check_half((attention_shape){.B = 1, .T = 150, .H = 2, .D = 33, .scale = 0.2f, .causal = true, .dropout = 0.3f, .seed = 3});
+    check_half((attention_shape){.B = 1, .T = 130, .H = 2, .D = 40, .scale = 0.2f, .sinkhorn_iterations = 3});
+    check_half((attention_shape){.B = 3, .T = 1, .H = 2, .D = 8, .scale = 0.4f});
+    check_half((attention_shape){.B = 3, .T = 13, .H = 1, .D = 1, .scale = 1.0f});
+}
+
+static void bfloat16_rows(void **state) {
+    (void)state;
+    check_half_shapes();
+}
+
+static void bfloat16_rows_with_fewer_instructions(void **state) {
+    (void)state;
+    if (!packed_linear_choose_kernels("avx2")) skip();
+    check_half_shapes();
+}
+
+static int choose_best(void **state) {
+    (void)state;
+    static const char *const names[] = {"avx512vnni", "avx512bf16", "avx512", "avx2", "portable"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (packed_linear_choose_kernels(names[i])) return 0;
+    return -1;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_attention),           cmocka_unit_test(causal_attention),
-        cmocka_unit_test(several_blocks_of_queries), cmocka_unit_test(masked_keys),
-        cmocka_unit_test(dropped_weights),           cmocka_unit_test(sinkhorn),
+        cmocka_unit_test(plain_attention),
+        cmocka_unit_test(causal_attention),
+        cmocka_unit_test(several_blocks_of_queries),
+        cmocka_unit_test(masked_keys),
+        cmocka_unit_test(dropped_weights),
+        cmocka_unit_test(sinkhorn),
         cmocka_unit_test(rows_inside_longer_ones),
+        cmocka_unit_test(bfloat16_rows),
+        cmocka_unit_test_teardown(bfloat16_rows_with_fewer_instructions, choose_best),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,11 +108,36 @@ static void dropout_keeps_the_right_share(void **state) {
     free(again);
 }
 
+/* Number i is decided by word i mod 4 of block i/4, wherever a call begins and ends. */
+static void dropout_is_made_of_random_blocks(void **state) {
+    (void)state;
+    static const float rates[] = {0.1f, 0.5f, 0.9999999f, 1.0f};
+    static const uint64_t seeds[] = {5, UINT64_MAX, 0x123456789abcdef0};
+    enum { MOST = 300 };
+    float in[MOST], out[MOST + 1];
+    for (size_t i = 0; i < MOST; i++) in[i] = (float)i + 1;
+    for (size_t i = 0; i < 400; i++) {
+        const float rate = rates[i % 4], kept = rate < 1.0f ? 1.0f / (1.0f - rate) : 0.0f;
+        const uint64_t seed = seeds[i % 3], stream = seeds[i / 3 % 3];
+        const size_t start = i * 37 + (i % 5 == 0 ? (size_t)UINT32_MAX * 4 - 100 : 0), count = i * 7 % MOST;
+        out[count] = NAN;
+        dropout_forward(out, in, rate, seed, stream, start, count);
+        for (size_t k = 0; k < count; k++) {
+            uint32_t words[4];
+            limn_random_block(seed, stream, (start + k) / 4, words);
+            const bool dropped = (double)words[(start + k) % 4] < (double)rate * 4294967296.0;
+            assert_true(out[k] == in[k] * (dropped ? 0.0f : kept));
+        }
+        assert_true(isnan(out[count]));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_and_scales),
         cmocka_unit_test(sum_of_squares_is_the_same_for_any_threads),
         cmocka_unit_test(dropout_keeps_the_right_share),
+        cmocka_unit_test(dropout_is_made_of_random_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -203,6 +203,34 @@ static void what_is_not_finite_is_not_hidden(void **state) {
         }
 }
 
+/* ---------------------------------------------------------------- matmul_mixed's products */
+
+/* The numbers are tested with matmul_mixed; here, that the library makes them itself, and declines what it cannot. */
+static void bfloat16_matrices_are_multiplied(void **state) {
+    (void)state;
+    need(PRECISION_BF16);
+    enum { M = 64, N = 96, K = 128 };
+    limn_error error = {0};
+    const size_t bytes = onednn_matmul_scratch_bytes(M, N, K);
+    limn_arena *arena = limn_arena_create(bytes, &error);
+    uint16_t *ones = malloc((M + N) * K * sizeof *ones);
+    for (size_t i = 0; i < (M + N) * K; i++) ones[i] = limn_bf16_from_float(1);
+    float *out = floats_filled(M * N, 1);
+    for (unsigned i = 0; i < 8; i++) {
+        const bool transpose_a = i & 1, transpose_b = i & 2, accumulate = i & 4;
+        const float before = out[M * N - 1];
+        assert_true(onednn_matmul(numbers_f32(out), N, ones, transpose_a ? M : K, transpose_a, ones + M * K,
+                                  transpose_b ? K : N, transpose_b, M, N, K, accumulate, limn_arena_bytes(arena, bytes),
+                                  bytes));
+        assert_true(out[M * N - 1] == (accumulate ? before : 0) + K);
+        limn_arena_release(arena, 0);
+    }
+    assert_false(onednn_matmul(numbers_f32(out), N, ones, K, false, ones + M * K, N, false, M, N, 0, false, NULL, 0));
+    limn_arena_destroy(arena);
+    free(ones);
+    free(out);
+}
+
 /* ---------------------------------------------------------------- convolutions */
 
 static void check_convolution(const convolution_shape *s, nn_precision precision) {
@@ -365,6 +393,7 @@ static void the_description_names_the_library(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bfloat16_matrices_are_multiplied),
         cmocka_unit_test(the_description_names_the_library),
         cmocka_unit_test(errors_say_what_to_do),
         cmocka_unit_test(impossible_sizes_are_errors),

@@ -203,6 +203,105 @@ static void test_checkpointing_is_the_same(void **state) {
     }
 }
 
+/* ---------------------------------------------------------------- mixed precision */
+
+/* The length of a − b, relative to that of b. */
+static double distance(const float *a, const float *b, size_t n) {
+    double difference = 0, length = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        length += (double)b[i] * (double)b[i];
+    }
+    return sqrt(difference / length);
+}
+
+static float *gradients_of(run *r, nn_precision precision) {
+    parameters *set = seq2seq_get_parameters(r->model);
+    parameters_zero_grads(set);
+    r->options.precision = precision;
+    r->arena = planned_arena_in(seq2seq_get_config(r->model), TINY_B, precision);
+    loss_of(r);
+    limn_arena_destroy(r->arena);
+    float *grads = malloc(set->size * sizeof *grads);
+    memcpy(grads, set->grads, set->size * sizeof *grads);
+    return grads;
+}
+
+/* In bfloat16 the gradient is that of float32, but for its rounding. How much rounding matters to a model is seen from the
+ * gradient of its weights rounded to bfloat16. */
+static void test_bfloat16(void **state) {
+    (void)state;
+    limn_set_threads(1);
+    size_t measured = 0;
+    for (size_t index = 0; index < 2 * COMBINATIONS; index++) {
+        seq2seq_config config = combination(index % COMBINATIONS, index >= COMBINATIONS);
+        run r = {.model = tiny_model(&config, index), .data = make_batch(&config, TINY_B, index)};
+        r.options = (seq2seq_step_options){.grad_scale = 1, .seed = 5, .step = 7};
+        parameters *set = seq2seq_get_parameters(r.model);
+        float *exact = gradients_of(&r, PRECISION_FP32), *half = gradients_of(&r, PRECISION_BF16);
+        for (size_t i = 0; i < set->size; i++) set->storage[i] = limn_bf16_to_float(limn_bf16_from_float(set->storage[i]));
+        float *rounded = gradients_of(&r, PRECISION_FP32);
+        double sensitivity = distance(rounded, exact, set->size), error = distance(half, exact, set->size);
+        if (sensitivity < 0.05) {
+            measured++;
+            if (!(error <= sensitivity + 0.03))
+                fail_msg("relative error %.3g, of rounded weights %.3g: %s", error, sensitivity, describe(&config));
+        }
+        free(exact);
+        free(half);
+        free(rounded);
+        free_batch(&r.data);
+        seq2seq_free(r.model);
+        seq2seq_config_free(&config);
+    }
+    assert_true(measured > COMBINATIONS); /* of twice as many */
+}
+
+/* ---------------------------------------------------------------- gradients_ready */
+
+typedef struct {
+    const parameters *set;
+    float *at_the_call; /* as parameters' grads */
+    size_t *calls;      /* for each parameter */
+} readiness;
+
+static void note_ready(void *self, size_t first, size_t count) {
+    readiness *r = self;
+    for (size_t i = first; i < first + count; i++) {
+        const parameter *p = &r->set->list[i];
+        r->calls[i]++;
+        memcpy(r->at_the_call + (p->grad - r->set->grads), p->grad, p->size * sizeof(float));
+    }
+}
+
+/* Each gradient is announced once, and when it is, it is what it is at the end. */
+static void test_gradients_ready(void **state) {
+    (void)state;
+    for (size_t index = 0; index < 2 * COMBINATIONS; index++) {
+        const nn_precision precision = index < COMBINATIONS ? PRECISION_FP32 : PRECISION_BF16;
+        seq2seq_config config = combination(index % COMBINATIONS, false);
+        run r = {.model = tiny_model(&config, index), .data = make_batch(&config, TINY_B, index)};
+        r.arena = planned_arena_in(&config, TINY_B, precision);
+        parameters *set = seq2seq_get_parameters(r.model);
+        readiness ready = {.set = set};
+        ready.at_the_call = malloc(set->size * sizeof(float));
+        ready.calls = calloc(set->count, sizeof *ready.calls);
+        r.options =
+            (seq2seq_step_options){.grad_scale = 1, .precision = precision, .gradients_ready = note_ready, .self = &ready};
+        loss_of(&r);
+        for (size_t i = 0; i < set->count; i++)
+            if (ready.calls[i] != 1)
+                fail_msg("%s: announced %zu times: %s", set->list[i].name, ready.calls[i], describe(&config));
+        assert_memory_equal(ready.at_the_call, set->grads, set->size * sizeof(float));
+        free(ready.at_the_call);
+        free(ready.calls);
+        limn_arena_destroy(r.arena);
+        free_batch(&r.data);
+        seq2seq_free(r.model);
+        seq2seq_config_free(&config);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients),
@@ -210,6 +309,8 @@ int main(void) {
         cmocka_unit_test(test_accumulation),
         cmocka_unit_test(test_dropout_is_reproducible),
         cmocka_unit_test(test_checkpointing_is_the_same),
+        cmocka_unit_test(test_bfloat16),
+        cmocka_unit_test(test_gradients_ready),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,14 +2,14 @@
 #include "tests/seq2seq/tiny.h"
 
 /* Returns the peak in bytes of a training step and an evaluation in an arena that is exactly as large as planned. */
-static size_t peak_of(const seq2seq_config *config, size_t B) {
+static size_t peak_of(const seq2seq_config *config, size_t B, nn_precision precision) {
     seq2seq *model = tiny_model(config, 1);
     tiny_batch data = make_batch(config, B, 1);
-    limn_arena *arena = planned_arena(config, B);
-    seq2seq_step_options options = {.grad_scale = 1};
+    limn_arena *arena = planned_arena_in(config, B, precision);
+    seq2seq_step_options options = {.grad_scale = 1, .precision = precision};
     seq2seq_forward_backward(model, &data.batch, &options, arena);
     assert_int_equal(limn_arena_mark(arena), 0);
-    seq2seq_evaluate(model, &data.batch, PRECISION_FP32, NULL, NULL, NULL, arena);
+    seq2seq_evaluate(model, &data.batch, precision, NULL, NULL, NULL, arena);
     assert_int_equal(limn_arena_mark(arena), 0);
     size_t peak = limn_arena_peak(arena);
     limn_arena_destroy(arena);
@@ -19,8 +19,13 @@ static size_t peak_of(const seq2seq_config *config, size_t B) {
 }
 
 static void check(const seq2seq_config *config, size_t B) {
-    size_t plan = seq2seq_activation_floats(config, B, PRECISION_FP32) * sizeof(float), peak = peak_of(config, B);
-    if (peak > plan || plan > peak + peak / 4) fail_msg("B %zu: planned %zu, took %zu: %s", B, plan, peak, describe(config));
+    static const nn_precision precisions[] = {PRECISION_FP32, PRECISION_BF16};
+    for (size_t i = 0; i < 2; i++) {
+        const size_t plan = seq2seq_activation_floats(config, B, precisions[i]) * sizeof(float);
+        const size_t peak = peak_of(config, B, precisions[i]);
+        if (peak > plan || plan > peak + peak / 4)
+            fail_msg("B %zu, %s: planned %zu, took %zu: %s", B, nn_precision_name(precisions[i]), plan, peak, describe(config));
+    }
 }
 
 static void test_tiny(void **state) {
@@ -58,6 +63,7 @@ static void test_mini_fits(void **state) {
     (void)state;
     seq2seq_config config = config_from("{'encoder_ffn_dim': 2730, 'decoder_ffn_dim': 2730, 'gradient_checkpointing': false}");
     assert_in_range(seq2seq_activation_floats(&config, 8, PRECISION_FP32) * sizeof(float), (size_t)1 << 30, (size_t)5 << 30);
+    assert_in_range(seq2seq_activation_floats(&config, 8, PRECISION_BF16) * sizeof(float), (size_t)1 << 30, (size_t)4 << 30);
     double attention, products = seq2seq_training_flops(&config, 1, &attention);
     assert_true(fabs(products / 1e9 - 364) < 1); /* the design's figures, counted by hand */
     assert_true(fabs((products + attention) / 1e9 - 377) < 1);

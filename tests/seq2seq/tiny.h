@@ -110,11 +110,14 @@ static inline void free_batch(tiny_batch *made) {
 }
 
 /* As large as the plan says and no larger. */
-static inline limn_arena *planned_arena(const seq2seq_config *config, size_t B) {
+static inline limn_arena *planned_arena_in(const seq2seq_config *config, size_t B, nn_precision precision) {
     limn_error error = {0};
-    limn_arena *arena = limn_arena_create(seq2seq_activation_floats(config, B, PRECISION_FP32) * sizeof(float), &error);
+    limn_arena *arena = limn_arena_create(seq2seq_activation_floats(config, B, precision) * sizeof(float), &error);
     if (arena == NULL) fail_msg("%s", error.message);
     return arena;
+}
+static inline limn_arena *planned_arena(const seq2seq_config *config, size_t B) {
+    return planned_arena_in(config, B, PRECISION_FP32);
 }
 
 #endif
