@@ -2,6 +2,8 @@
 #include "nn/nn.h"
 #include "train/train.h"
 
+#include <string.h>
+
 static const limn_program PROGRAM = {
     .name = "limn-train",
     .summary = "Trains the model that turns captions into picture tokens. The same command goes on where it stopped.",
@@ -10,6 +12,8 @@ static const limn_program PROGRAM = {
         "             --vqgan vqgan/model --output run\n"
         "      trains, with checkpoints under run/checkpoints, figures for TensorBoard and in run/metrics.jsonl; run/model is "
         "the newest\n"
+        "$ limn-train --plan --config configs/mini.json --set train.seq2seq.precision=bf16\n"
+        "      what that needs: weights, gradients, optimizer, activations, and the largest batch for this machine\n"
         "$ limn-train … --minutes 5\n"
         "      as many steps as fit in five minutes on this machine\n"
         "$ limn-train … --force --set train.seq2seq.learning_rate=1e-4\n"
@@ -22,7 +26,36 @@ static const limn_program PROGRAM = {
         "      LoRA adapters beside frozen weights; limn-convert tuned/model merged makes one model of both\n",
 };
 
+static bool asks_for_plan(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--plan") == 0) return true;
+    return false;
+}
+
+/* Without data: of all options only those that say what is trained. */
+static int plan(int argc, char **argv, limn_error *error) {
+    train_options train = {0};
+    limn_strings set = {0};
+    bool planned = false, json = false;
+    const limn_option options[] = {
+        {"plan", LIMN_OPTION_FLAG, &planned, NULL, "prints what the training needs of this machine, and ends", true},
+        {"config", LIMN_OPTION_STRING, &train.config, "FILE", "JSON or YAML with the sections seq2seq and train.seq2seq", true},
+        {"train", LIMN_OPTION_STRING, &train.train, "NAMES", "these parts alone would be trained", false},
+        {"set", LIMN_OPTION_STRINGS, &set, "KEY=VALUE", "changes the configuration, as in train.seq2seq.batch_size=16", false},
+        {"json", LIMN_OPTION_FLAG, &json, NULL, "prints it as JSON", false},
+        {NULL},
+    };
+    int status = limn_options_parse(&PROGRAM, options, argc, argv, NULL, error);
+    if (status == 0) {
+        train.set = set;
+        status = train_plan(&train, json, error);
+    }
+    limn_strings_free(&set);
+    return status < 0 ? -1 : 0;
+}
+
 static int run(int argc, char **argv, limn_error *error) {
+    if (asks_for_plan(argc, argv)) return plan(argc, argv, error);
     train_options train = {0};
     limn_strings set = {0}, data = {0}, valid = {0};
     const limn_option options[] = {

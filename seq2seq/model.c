@@ -287,11 +287,20 @@ static int freeze(seq2seq *model, const seq2seq_tuning *tuning, limn_error *erro
     return status;
 }
 
-seq2seq *seq2seq_create_tuned(const seq2seq_config *config, uint64_t seed, const seq2seq_tuning *tuning, limn_error *error) {
+seq2seq *seq2seq_describe_tuned(const seq2seq_config *config, const seq2seq_tuning *tuning, limn_error *error) {
     seq2seq *model = seq2seq_describe(config, error);
     if (model == NULL) return NULL;
-    if ((tuning->lora.rank > 0 && adapters_describe(model, &tuning->lora, error) != 0) || freeze(model, tuning, error) != 0 ||
-        parameters_allocate(&model->parameters, true, error) != 0) {
+    if ((tuning->lora.rank > 0 && adapters_describe(model, &tuning->lora, error) != 0) || freeze(model, tuning, error) != 0) {
+        seq2seq_free(model);
+        return NULL;
+    }
+    return model;
+}
+
+seq2seq *seq2seq_create_tuned(const seq2seq_config *config, uint64_t seed, const seq2seq_tuning *tuning, limn_error *error) {
+    seq2seq *model = seq2seq_describe_tuned(config, tuning, error);
+    if (model == NULL) return NULL;
+    if (parameters_allocate(&model->parameters, true, error) != 0) {
         seq2seq_free(model);
         return NULL;
     }

@@ -50,6 +50,7 @@ typedef struct {
 /* As seq2seq_create for training; the adapters' weights stand behind the model's in the list of parameters, named
  * KERNEL.lora_A.weight and KERNEL.lora_B.weight. */
 seq2seq *seq2seq_create_tuned(const seq2seq_config *config, uint64_t seed, const seq2seq_tuning *tuning, limn_error *error);
+seq2seq *seq2seq_describe_tuned(const seq2seq_config *config, const seq2seq_tuning *tuning, limn_error *error);
 /* The model's parameters, their names and shapes, without memory for their values. */
 seq2seq *seq2seq_describe(const seq2seq_config *config, limn_error *error);
 /* A folder with config.json and weights in any form that tensor_folder_open knows and under any of the names below. Ours in

@@ -98,6 +98,9 @@ json_t *train_section(const json_t *config, const char *file, const char *sectio
  * says must agree with them. */
 int train_complete_seq2seq(json_t *section, const char *file, size_t words, size_t codes, size_t tokens, limn_error *error);
 
+/* The section as a configuration, where tokenizer and VQGAN need not exist yet: `json` has their sections. */
+int train_complete_config(json_t *json, json_t *section, const char *path, seq2seq_config *config, limn_error *error);
+
 /* Reads --data and --valid (files, folders of files that end so, patterns) through the model's own reader, which says how many samples
  * it found; the counts go into `inputs`, since they decide the run. Without --data it is a usage error. */
 typedef int (*train_set_reader)(void *self, bool valid, const limn_strings *paths, size_t *count, limn_error *error);

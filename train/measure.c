@@ -54,7 +54,7 @@ static void run_steps(bench *self, size_t batch, size_t steps, nn_precision prec
     }
 }
 
-static int complete_config(json_t *json, json_t *section, const char *path, seq2seq_config *config, limn_error *error) {
+int train_complete_config(json_t *json, json_t *section, const char *path, seq2seq_config *config, limn_error *error) {
     json_t *pictures = json_object_get(json, "vqgan"), *words = json_object_get(json, "tokenizer");
     if (json_is_object(pictures) && json_is_object(words)) {
         vqgan_config of_pictures;
@@ -73,7 +73,7 @@ int train_read_seq2seq(const char *path, seq2seq_config *config, limn_error *err
     train_options options = {.config = path};
     json_t *json = train_configuration(&options, error);
     json_t *section = json ? train_section(json, path, "seq2seq", NULL, error) : NULL;
-    int status = section ? complete_config(json, section, path, config, error) : -1;
+    int status = section ? train_complete_config(json, section, path, config, error) : -1;
     json_decref(json);
     return status;
 }

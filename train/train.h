@@ -35,6 +35,10 @@ int train_vqgan(const train_options *options, limn_error *error);
 /* Trains seq2seq on token shards. */
 int train_seq2seq(const train_options *options, limn_error *error);
 
+/* Prints what a training by this configuration needs of this machine: weights, gradients, optimizer, activations, the largest batch.
+ * Reads config, set and train of the options alone. */
+int train_plan(const train_options *options, bool json, limn_error *error);
+
 /* ---------------------------------------------------------------- measuring */
 
 typedef struct {
