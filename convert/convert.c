@@ -135,11 +135,32 @@ static int convert_opened(const convert_options *options, const model_source *mo
     return status;
 }
 
+/* A model with LoRA adapters is converted as the sum of both, which is written beside the output and stays mapped when it is
+ * removed again. */
+static int merge_adapters(model_source *model, const char *output, limn_error *error) {
+    char folder[PATH_MAX], path[PATH_MAX];
+    if (!model->seq2seq || !seq2seq_has_adapters(model->folder)) return 0;
+    if ((size_t)snprintf(folder, sizeof folder, "%s.merging", output) >= sizeof folder ||
+        limn_path_join(path, sizeof path, folder, "model.safetensors", error))
+        return limn_fail(error, "%s: the path is too long", output);
+    seq2seq *merged = seq2seq_load(model->folder, false, error);
+    int status = merged ? seq2seq_save(merged, folder, error) : -1;
+    seq2seq_free(merged);
+    tensor_file *file = status == 0 ? safetensors_open(path, error) : NULL;
+    (void)limn_remove_tree(folder, NULL);
+    if (!file) return -1;
+    tensor_file_close(model->file);
+    model->file = file;
+    model->seq2seq_naming = SEQ2SEQ_LIMN;
+    model->prefix[0] = '\0';
+    return 0;
+}
+
 int convert_model(const convert_options *options, limn_error *error) {
     model_source model, pictures = {0};
     if (model_source_open(&model, options->source, options->pixel_range, error)) return -1;
-    int status = 0;
-    if (model.vqgan && options->vqgan)
+    int status = merge_adapters(&model, options->output, error);
+    if (status == 0 && model.vqgan && options->vqgan)
         status = limn_fail_usage(error, "%s is a VQGAN itself; --vqgan goes with a model that draws", options->source);
     if (status == 0 && model.seq2seq) status = open_pictures(options, &model, &pictures, error);
     if (status == 0) status = convert_opened(options, &model, &pictures, error);

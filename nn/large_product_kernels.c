@@ -169,7 +169,7 @@ TARGET INLINE const void *at(const word_source *from, size_t index) {
     }
 #define UNROLL _Pragma("GCC unroll 16")
 enum { AHEAD = 512 }; /* bytes of a run that are fetched before they are needed */
-PACK_RUNS(pack_float_runs, TARGET, 1, load_floats(run, K - k))
+PACK_RUNS(pack_float_runs, TARGET, 1, load_floats((const float *)(const void *)run, K - k))
 PACK_RUNS(pack_pair_runs, TARGET_PAIRS, 2, load_pairs(run, from->bf16, K - k))
 
 TARGET static void pack_floats(uint32_t *to, size_t to_stride, const word_source *from, size_t K, size_t columns) {
@@ -182,13 +182,13 @@ TARGET static void pack_floats(uint32_t *to, size_t to_stride, const word_source
 
 /* 32 words of two whole rows. Rows lie too far apart for the processor to foresee them. */
 TARGET_PAIRS INLINE void interleave_rows(uint32_t *to, const word_source *from, size_t k, size_t n) {
-    enum { AHEAD = 16 };
+    enum { ROWS_AHEAD = 16 };
     const __m512i order_low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
                                                5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
     const __m512i order_high = _mm512_add_epi16(order_low, _mm512_set1_epi16(16));
     const void *even = at(from, k * from->k_stride + n), *odd = at(from, (k + 1) * from->k_stride + n);
-    _mm_prefetch(at(from, (k + AHEAD) * from->k_stride + n), _MM_HINT_T0);
-    _mm_prefetch(at(from, (k + AHEAD + 1) * from->k_stride + n), _MM_HINT_T0);
+    _mm_prefetch(at(from, (k + ROWS_AHEAD) * from->k_stride + n), _MM_HINT_T0);
+    _mm_prefetch(at(from, (k + ROWS_AHEAD + 1) * from->k_stride + n), _MM_HINT_T0);
     const __m512i a = load_pairs(even, from->bf16, 32), b = load_pairs(odd, from->bf16, 32);
     _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, order_low, b));
     _mm512_storeu_si512(to + 16, _mm512_permutex2var_epi16(a, order_high, b));

@@ -255,11 +255,33 @@ static int normalize(int argc, char **argv, limn_error *error) {
     return status;
 }
 
+static int add(int argc, char **argv, limn_error *error) {
+    const char *directory = NULL, *output = NULL;
+    limn_strings tokens = {0};
+    const limn_program program = {
+        .name = "limn-tokenizer add",
+        .summary = "Adds special tokens to a tokenizer, for fine-tuning: limn-train --init then gives the model more words.",
+        .examples = "$ limn-tokenizer add --tokenizer mini --token '<sketch>' '<photo>' --output mini-styles\n",
+    };
+    const limn_option options[] = {
+        {"tokenizer", LIMN_OPTION_STRING, &directory, "DIR", "folder with tokenizer.json, or vocab.json and merges.txt", true},
+        {"token", LIMN_OPTION_STRINGS, &tokens, "TEXT", "found as it is in a caption; normalize_text would lower its case and take "
+         "out what looks like a tag", true},
+        {"output", LIMN_OPTION_STRING, &output, "DIR", "folder for the new tokenizer", true},
+        {0},
+    };
+    int status = limn_options_parse(&program, options, argc, argv, NULL, error);
+    if (status == 0) status = tokenizer_add_tokens(directory, &tokens, output, error);
+    limn_strings_free(&tokens);
+    return status < 0 ? -1 : 0;
+}
+
 int main(int argc, char **argv) {
     static const limn_subcommand subcommands[] = {
         {"train", "train a tokenizer on captions", train},
         {"encode", "text to token ids", encode},
         {"decode", "token ids to text", decode},
+        {"add", "further special tokens", add},
         {"normalize", "captions to the text that is encoded", normalize},
         {0},
     };

@@ -75,7 +75,7 @@ size_t seq2seq_adapter_floats(const seq2seq *model, size_t B, nn_precision preci
     return most;
 }
 
-bool adapters_in_folder(const char *directory) {
+bool seq2seq_has_adapters(const char *directory) {
     char path[PATH_MAX];
     return limn_path_join(path, sizeof path, directory, CONFIG_FILE, NULL) == 0 && limn_file_exists(path);
 }

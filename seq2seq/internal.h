@@ -112,7 +112,6 @@ static inline float *parameter_grad(const seq2seq *model, long slot) {
 /* Adds A (r,C) and B (OC,r) for every kernel that is targeted; before the parameters are allocated. */
 int adapters_describe(seq2seq *model, const seq2seq_lora *lora, limn_error *error);
 void adapters_initialise(seq2seq *model, uint64_t seed);
-bool adapters_in_folder(const char *directory);
 /* Adds the folder's adapters to the model's own weights, which must be writable. */
 int adapters_merge_folder(seq2seq *model, const char *directory, limn_error *error);
 int adapters_load(seq2seq *model, const char *directory, limn_error *error);

@@ -102,7 +102,7 @@ static seq2seq *load_plain(const char *directory, bool writable, bool training, 
 }
 
 seq2seq *seq2seq_load(const char *directory, bool training, limn_error *error) {
-    const bool adapted = adapters_in_folder(directory);
+    const bool adapted = seq2seq_has_adapters(directory);
     seq2seq *model = load_plain(directory, adapted, training, error);
     if (model != NULL && adapted && adapters_merge_folder(model, directory, error) != 0) {
         seq2seq_free(model);
@@ -128,7 +128,7 @@ static int copy_from(seq2seq *model, const seq2seq *source, const char *director
 }
 
 int seq2seq_load_into(seq2seq *model, const char *directory, limn_error *error) {
-    const bool adapted = adapters_in_folder(directory), adapts = model->adapters != NULL;
+    const bool adapted = seq2seq_has_adapters(directory), adapts = model->adapters != NULL;
     /* A model without adapters of its own starts from the sum. */
     seq2seq *source = adapts ? load_plain(directory, false, false, error) : seq2seq_load(directory, false, error);
     if (source == NULL) return -1;

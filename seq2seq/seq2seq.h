@@ -63,6 +63,7 @@ int seq2seq_load_into(seq2seq *model, const char *directory, limn_error *error);
 /* Writes config.json and model.safetensors, and adapters as Hugging Face's PEFT lays them out: adapter_config.json and
  * adapter_model.safetensors. seq2seq_load adds these to the weights. */
 int seq2seq_save(const seq2seq *model, const char *directory, limn_error *error);
+bool seq2seq_has_adapters(const char *directory); /* whether a folder has some */
 /* The same of other weights (parameters_with_values); only reads the model. */
 int seq2seq_save_values(const seq2seq *model, const float *values, const char *directory, limn_error *error);
 void seq2seq_free(seq2seq *model);

@@ -26,6 +26,8 @@ tokenizer *tokenizer_load(const char *directory, limn_error *error);
  * names. */
 int tokenizer_save(const tokenizer *self, const char *directory, limn_error *error);
 void tokenizer_free(tokenizer *self); /* NULL allowed */
+/* The tokenizer of a folder with further special tokens behind its vocabulary, into another folder, which must not hold one. */
+int tokenizer_add_tokens(const char *directory, const limn_strings *texts, const char *output, limn_error *error);
 
 size_t tokenizer_vocabulary_size(const tokenizer *self);
 int32_t tokenizer_bos(const tokenizer *self); /* <s> */

@@ -1,0 +1,78 @@
+# Fine-tuning: parts of a model, LoRA adapters, more words than it had; and what --plan says of it.
+. "$(dirname "$0")/support.sh"
+make_tars
+config="$configs/micro.json"
+quietly limn-tokenizer train --input pictures/train --config "$config" --output tokenizer
+quietly limn-vqgan train --data pictures/train --config "$config" --steps 3 --output vqgan
+quietly limn-encode --input 'pictures/train/*.tar' --vqgan vqgan/model --output tokens/train
+
+train() {
+    limn-train --data tokens/train --tokenizer "${vocabulary:-tokenizer}" --vqgan vqgan/model "$@"
+}
+quietly train --config "$config" --steps 3 --output first
+
+# The section train alone: the model is --init's.
+/usr/bin/python3 - "$config" >tune.json <<'EOF'
+import json, sys
+print(json.dumps({"train": {"seq2seq": json.load(open(sys.argv[1]))["train"]["seq2seq"]}}))
+EOF
+cat >changed.py <<'EOF'
+import json, struct, sys
+def read(path):
+    with open(path, 'rb') as f:
+        head = json.loads(f.read(struct.unpack('<Q', f.read(8))[0]))
+        data = f.read()
+    return {k: data[v['data_offsets'][0]:v['data_offsets'][1]] for k, v in head.items() if k != '__metadata__'}
+a, b = (read(f"{folder}/model.safetensors") for folder in sys.argv[1:])
+print(*sorted(k for k in b if a.get(k) != b[k]))
+EOF
+changed() { /usr/bin/python3 changed.py "$1" "$2"; }
+
+# Named parts are trained, all else stays bit for bit, also with weight decay.
+quietly train --config tune.json --init first/model --steps 3 --output embeddings --train embed_tokens,lm_head
+got=$(changed first/model embeddings/model)
+[ "$got" = "lm_head.weight model.decoder.embed_tokens.weight model.encoder.embed_tokens.weight" ] || fail "changed: $got"
+expect 2 "no weight's name holds 'embed_token'" train --config tune.json --init first/model --output typo --train embed_token
+expect 2 'inputs.train' train --config tune.json --init first/model --steps 5 --output embeddings --train lm_head
+
+# LoRA: the model's weights stay, the adapters' do not; drawing and converting take both together; a kill changes nothing.
+lora='train.seq2seq.lora_rank=4 train.seq2seq.checkpoint_every=2'
+quietly train --config tune.json --init first/model --steps 6 --output lora --set $lora
+[ -z "$(changed first/model lora/model)" ] || fail "LoRA changed the model's own weights"
+[ -s lora/model/adapter_model.safetensors ] || fail "no adapters are saved"
+killed_until_done 0.05 limn-train --data tokens/train --tokenizer tokenizer --vqgan vqgan/model --config tune.json \
+    --init first/model --steps 6 --output lora-killed --set $lora
+cmp lora/model/adapter_model.safetensors lora-killed/model/adapter_model.safetensors || fail "adapters differ after kills"
+quietly limn-convert lora/model merged
+[ -n "$(changed first/model merged)" ] || fail "merging changed nothing"
+[ ! -e merged/adapter_config.json ] || fail "a merged model has adapters"
+quietly limn-sample --model lora/model --prompt "a red square" --count 1 --seed 3 --output adapted.png
+quietly limn-sample --model merged --prompt "a red square" --count 1 --seed 3 --output merged.png
+[ -s adapted.png ] && [ -s merged.png ] || fail "nothing is drawn"
+expect 2 'lora_targets' train --config tune.json --init first/model --output none \
+    --set train.seq2seq.lora_rank=2 train.seq2seq.lora_targets=q_proi
+echo '{}' >lora/model/adapter_config.json
+expect 1 'adapter_config.json' limn-sample --model lora/model --prompt x --count 1 --output never.png
+
+# A word more than the model knew.
+quietly limn-tokenizer add --tokenizer tokenizer --token '<sketch>' --output more
+expect 2 'has it already' limn-tokenizer add --tokenizer more --token '<sketch>' --output twice
+[ ! -e twice ] || fail "a refused tokenizer is there"
+vocabulary=more
+quietly train --config tune.json --init first/model --steps 2 --output wider
+/usr/bin/python3 - <<'EOF'
+import json
+before, after = (json.load(open(f"{f}/model/config.json"))["encoder_vocab_size"] for f in ("first", "wider"))
+assert after == before + 1, (before, after)
+EOF
+[ "$(echo '<sketch>' | limn-tokenizer encode --tokenizer wider/model | /usr/bin/python3 -c '
+import json, sys
+print(len(json.loads(sys.stdin.readline())["ids"]))')" = 3 ] || fail "the new word is not one token"
+
+# --plan needs no data.
+limn-train --plan --config "$config" --set train.seq2seq.precision=bf16 >plan.txt || fail "--plan"
+grep -q 'largest batch_size here' plan.txt || fail "the plan names no largest batch"
+limn-train --plan --config "$config" --json | /usr/bin/python3 -c '
+import json, sys
+assert json.load(sys.stdin)["total_bytes"] > 0' || fail "--plan --json"
+expect 2 'precision' limn-train --plan --config "$config" --set train.seq2seq.precision=fp8
