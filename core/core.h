@@ -311,6 +311,8 @@ size_t limn_utf8_encode(uint32_t code_point, char out[4]); /* returns the bytes 
 /* The number of OpenMP threads: --threads, else LIMN_THREADS, else the CPUs this process may use (affinity and cgroup). */
 void limn_set_threads(size_t threads);
 size_t limn_get_threads(void);
+/* So many processes use these CPUs: each takes its share of the threads, unless --threads or LIMN_THREADS says how many. */
+void limn_share_threads(size_t processes);
 
 /* Threads beside OpenMP's team, for what waits (disks, the network) while the team computes. Zero-initialise. */
 typedef struct {

@@ -39,7 +39,7 @@ static const char *base_name(const char *path) {
 static int run_and_report(int argc, char **argv, limn_main_function function) {
     limn_error error = {0};
     install_signals();
-    limn_set_threads(limn_get_threads());
+    (void)limn_get_threads(); /* decides, and tells OpenMP */
     int result = function(argc, argv, &error);
     if (result == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         result = limn_fail(&error, "cannot write to standard output: %s", strerror(errno));

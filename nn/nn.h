@@ -86,6 +86,7 @@ static inline numbers numbers_f32(float *x) {
 /* To the nearest bfloat16, ties to even; a NaN stays one. And back. By the calling thread alone. */
 void round_to_bf16(uint16_t *out, const float *in, size_t n);
 void expand_bf16(float *out, const uint16_t *in, size_t n);
+void add_bf16(float *out, const uint16_t *in, size_t n); /* out += in */
 /* From the i-th on. */
 static inline numbers numbers_from(numbers x, size_t i) {
     return (numbers){x.f32 != NULL ? x.f32 + i : NULL, x.bf16 != NULL ? x.bf16 + i : NULL};
