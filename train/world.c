@@ -87,15 +87,15 @@ int world_finish(world *self, int status, limn_error *error) {
 }
 
 size_t world_rank(const world *self) {
-    return self->link.rank;
+    return self ? self->link.rank : 0;
 }
 
 size_t world_size(const world *self) {
-    return self->link.size;
+    return self ? self->link.size : 1;
 }
 
 size_t world_neighbours(const world *self) {
-    return self->link.neighbours;
+    return self ? self->link.neighbours : 1;
 }
 
 /* ---------------------------------------------------------------- everybody, at once */
@@ -106,7 +106,7 @@ static int do_now(world *self, const transport_order *order, limn_error *error) 
 }
 
 int world_sum(world *self, double *values, size_t count, limn_error *error) {
-    if (self->link.size == 1) return 0;
+    if (world_size(self) == 1) return 0;
     transport_order order = {.kind = ORDER_GATHER, .mine = values, .bytes = self->room, .size = count * sizeof *values};
     if (do_now(self, &order, error)) return -1;
     for (size_t i = 0; i < count; i++) {
@@ -117,7 +117,7 @@ int world_sum(world *self, double *values, size_t count, limn_error *error) {
 }
 
 int world_broadcast(world *self, size_t from, void *bytes, size_t size, limn_error *error) {
-    if (self->link.size == 1) return 0;
+    if (world_size(self) == 1) return 0;
     const size_t most = (size_t)1 << 30; /* MPI counts in int */
     for (size_t start = 0; start < size; start += most) {
         size_t piece = size - start < most ? size - start : most;
@@ -128,7 +128,7 @@ int world_broadcast(world *self, size_t from, void *bytes, size_t size, limn_err
 }
 
 int world_same(world *self, const char *what, const void *bytes, size_t size, limn_error *error) {
-    if (self->link.size == 1) return 0;
+    if (world_size(self) == 1) return 0;
     char mine[65];
     limn_sha256(bytes, size, mine);
     _Static_assert(sizeof mine <= WORLD_SUMS_MAX * sizeof(double), "the hashes use the sums' room");
@@ -155,31 +155,31 @@ size_t transport_slice(size_t count, size_t size, size_t rank) {
 }
 
 size_t world_bucket(const world *self) {
-    return transport_bucket(self->link.size);
+    return transport_bucket(world_size(self));
 }
 
 size_t world_slice(const world *self, size_t count, size_t rank) {
-    return transport_slice(count, self->link.size, rank);
+    return transport_slice(count, world_size(self), rank);
 }
 
 world_ticket world_reduce(world *self, float *values, size_t count, size_t owner, nn_precision wire) {
-    if (self->link.size == 1) return 0;
+    if (world_size(self) == 1) return 0;
     transport_order order = {.kind = ORDER_REDUCE, .values = values, .count = count, .owner = owner, .wire = wire};
     return self->link.post(self->link.self, WORLD_TRAINING, &order);
 }
 
 world_ticket world_share(world *self, float *values, size_t count, size_t owner) {
-    if (self->link.size == 1) return 0;
+    if (world_size(self) == 1) return 0;
     transport_order order = {.kind = ORDER_SHARE, .values = values, .count = count, .owner = owner};
     return self->link.post(self->link.self, WORLD_TRAINING, &order);
 }
 
 world_ticket world_move(world *self, void *bytes, size_t size, size_t from, size_t to) {
-    if (self->link.size == 1) return 0;
+    if (world_size(self) == 1) return 0;
     transport_order order = {.kind = ORDER_MOVE, .bytes = bytes, .size = size, .from = from, .to = to};
     return self->link.post(self->link.self, WORLD_SAVING, &order);
 }
 
 int world_wait(world *self, world_lane lane, world_ticket ticket, limn_error *error) {
-    return self->link.size == 1 ? 0 : self->link.wait(self->link.self, lane, ticket, error);
+    return world_size(self) == 1 ? 0 : self->link.wait(self->link.self, lane, ticket, error);
 }

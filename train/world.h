@@ -1,11 +1,10 @@
 /* world: the processes ("ranks") of one job, on one machine or many, by MPI where Limn was built with it. Data parallelism in
  * the manner of ZeRO-1 (Rajbhandari and others, arXiv 1910.02054): every rank has all weights and all gradients; each is in
- * charge of
- * ("owns") a part of them. Internal to train/.
+ * charge of a part of them, which it "owns". Internal to train/.
  *
- * A program that was not started as one of several is a world of one rank, in which everything below is done at once and
- * nothing of MPI is touched. In a larger one a thread of its own talks to the others, so that a step goes on computing
- * meanwhile.
+ * A program that was not started as one of several is a world of one rank, and so is NULL: everything below is then done at
+ * once, and nothing of MPI is touched. In a larger one a thread of its own talks to the others, so that a step goes on
+ * computing meanwhile.
  *
  * Every rank makes the same calls in the same order on a lane; each lane belongs to one thread at a time. A rank that ends
  * without world_finish ends the whole job. */
