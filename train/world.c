@@ -7,9 +7,11 @@
 
 #include "train/transport.h"
 
+enum { SUMS_AT_ONCE = 256 };
+
 struct world {
     transport link; /* size 1: there is none */
-    double *room;   /* (size, WORLD_SUMS_MAX) */
+    double *room;   /* (size, SUMS_AT_ONCE) */
 };
 
 /* How many processes the launcher started, by what it leaves in the environment; 1 where there was none. The first that is
@@ -55,7 +57,7 @@ world *world_start(limn_error *error) {
     size_t launched = launched_ranks(&launcher);
     self->link = (transport){.size = 1, .neighbours = 1};
     if (launched > 1 && (join(&self->link, launched, launcher, error) ||
-                         !(self->room = limn_allocate(self->link.size * WORLD_SUMS_MAX, sizeof *self->room, error)))) {
+                         !(self->room = limn_allocate(self->link.size * SUMS_AT_ONCE, sizeof *self->room, error)))) {
         free(self);
         return NULL;
     }
@@ -107,11 +109,15 @@ static int do_now(world *self, const transport_order *order, limn_error *error) 
 
 int world_sum(world *self, double *values, size_t count, limn_error *error) {
     if (world_size(self) == 1) return 0;
-    transport_order order = {.kind = ORDER_GATHER, .mine = values, .bytes = self->room, .size = count * sizeof *values};
-    if (do_now(self, &order, error)) return -1;
-    for (size_t i = 0; i < count; i++) {
-        values[i] = 0;
-        for (size_t rank = 0; rank < self->link.size; rank++) values[i] += self->room[rank * count + i];
+    for (size_t start = 0; start < count; start += SUMS_AT_ONCE) {
+        double *part = values + start;
+        size_t size = count - start < SUMS_AT_ONCE ? count - start : SUMS_AT_ONCE;
+        transport_order order = {.kind = ORDER_GATHER, .mine = part, .bytes = self->room, .size = size * sizeof *part};
+        if (do_now(self, &order, error)) return -1;
+        for (size_t i = 0; i < size; i++) {
+            part[i] = 0;
+            for (size_t rank = 0; rank < self->link.size; rank++) part[i] += self->room[rank * size + i];
+        }
     }
     return 0;
 }
@@ -131,7 +137,7 @@ int world_same(world *self, const char *what, const void *bytes, size_t size, li
     if (world_size(self) == 1) return 0;
     char mine[65];
     limn_sha256(bytes, size, mine);
-    _Static_assert(sizeof mine <= WORLD_SUMS_MAX * sizeof(double), "the hashes use the sums' room");
+    _Static_assert(sizeof mine <= SUMS_AT_ONCE * sizeof(double), "the hashes use the sums' room");
     char *all = (char *)self->room;
     transport_order order = {.kind = ORDER_GATHER, .mine = mine, .bytes = all, .size = sizeof mine};
     if (do_now(self, &order, error)) return -1;

@@ -28,9 +28,7 @@ size_t world_neighbours(const world *self);
 
 /* ---------------------------------------------------------------- everybody, at once */
 
-enum { WORLD_SUMS_MAX = 64 };
-/* Replaces each of `count` values (at most WORLD_SUMS_MAX) by its sum over the ranks, added in their order: the same bits on
- * all. */
+/* Replaces each of `count` values by its sum over the ranks, added in their order: the same bits on all. */
 int world_sum(world *self, double *values, size_t count, limn_error *error);
 /* Gives the bytes of rank `from` to all. */
 int world_broadcast(world *self, size_t from, void *bytes, size_t size, limn_error *error);
