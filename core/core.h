@@ -32,7 +32,7 @@
 enum { LIMN_EXIT_DONE = 0, LIMN_EXIT_FAILED = 1, LIMN_EXIT_USAGE = 2, LIMN_EXIT_INTERRUPTED = 130 };
 
 typedef struct {
-    int exit_code;      /* LIMN_EXIT_FAILED or LIMN_EXIT_USAGE; 0 while there is no error */
+    int exit_code;      /* LIMN_EXIT_FAILED, …_USAGE or …_INTERRUPTED; 0 while there is no error */
     char message[1024]; /* one line, no trailing newline, no program name */
 } limn_error;
 

@@ -1,5 +1,5 @@
 # world_test.sh PROGRAMS WITH_MPI: jobs of several ranks on this machine, and how they end.
-programs=$1 with_mpi=$2
+programs=$1 with_mpi=$2 tests=$(cd "$(dirname "$0")/.." && pwd)
 . "$(dirname "$0")/../shell.sh"
 PATH=$programs:$PATH
 
@@ -14,28 +14,14 @@ if ! command -v mpirun >/dev/null; then
     echo "no mpirun: jobs of several ranks are not tested"
     exit 0
 fi
-# MPI libraries leave memory behind that the address sanitizer would report; ours is looked at in the world of one rank.
-export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
+. "$tests/ranks.sh"
 expect 1 'srun started 3 processes, but MPI sees 1' env SLURM_STEP_NUM_TASKS=3 world-end
 
-# OpenMPI's mpirun refuses root and more ranks than cores, unless told; MPICH's does neither and knows no such options.
-options=
-if mpirun --version 2>&1 | grep -q 'Open MPI'; then
-    options="--oversubscribe --bind-to none"
-    [ "$(id -u)" != 0 ] || options="$options --allow-run-as-root"
-fi
-# job RANKS COMMAND…
-job() {
-    ranks=$1
-    shift
-    # Word splitting is meant.
-    # shellcheck disable=SC2086
-    timeout 60 mpirun -n "$ranks" $options "$@"
-}
-
 for ranks in 1 2 3 4; do
-    job $ranks test-train-world >log 2>&1 || fail "$ranks ranks: $(grep -v '\[ *\(RUN\|OK\) *\]' log | head -n 20)"
-    [ "$(grep -c '  PASSED  ' log)" = $ranks ] || fail "not all of $ranks ranks have passed: $(cat log)"
+    for subject in world exchange shared_state; do
+        job $ranks test-train-$subject >log 2>&1 || fail "$subject, $ranks ranks: $(grep -v '\[ *\(RUN\|OK\) *\]' log | head -n 20)"
+        [ "$(grep -c '  PASSED  ' log)" = $ranks ] || fail "$subject: not all of $ranks ranks have passed: $(cat log)"
+    done
     [ "$(job $ranks world-end 2>/dev/null)" = $((ranks * ranks)) ] || fail "$ranks ranks do not sum to the end"
 done
 
