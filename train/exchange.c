@@ -268,8 +268,10 @@ static size_t find_bucket(const exchange *self, size_t number) {
     size_t low = 0, high = self->bucket_count;
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
-        if (self->buckets[middle].start <= number) low = middle;
-        else high = middle;
+        if (self->buckets[middle].start <= number)
+            low = middle;
+        else
+            high = middle;
     }
     return low;
 }

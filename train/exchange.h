@@ -1,9 +1,11 @@
-/* exchange: what the ranks of a job tell each other in a training step, and who is in charge of what (ZeRO-1, arXiv 1910.02054).
+/* exchange: what the ranks of a job tell each other in a training step, and who is in charge of what (ZeRO-1, arXiv
+ * 1910.02054).
  *
- * Gradients are cut into buckets, which are summed over the ranks as soon as the backward has finished them. Each rank's optimizer has
- * only what that rank owns: with AdamW, which takes any piece of a tensor, its slice of every bucket; with optimizers that need whole
- * tensors, some of them. After its step the new weights go to all. Owners depend on shapes, the optimizer's kind and the number of
- * ranks alone. In a world of one rank that rank owns everything and nothing is exchanged. Internal to train/. */
+ * Gradients are cut into buckets, which are summed over the ranks as soon as the backward has finished them. Each rank's
+ * optimizer has only what that rank owns: with AdamW, which takes any piece of a tensor, its slice of every bucket; with
+ * optimizers that need whole tensors, some of them. After its step the new weights go to all. Owners depend on shapes, the
+ * optimizer's kind and the number of ranks alone. In a world of one rank that rank owns everything and nothing is exchanged.
+ * Internal to train/. */
 #ifndef LIMN_TRAIN_EXCHANGE_H
 #define LIMN_TRAIN_EXCHANGE_H
 
@@ -19,7 +21,8 @@ exchange *exchange_create(world *all, const optimizer_tensor *tensors, size_t co
 void exchange_free(exchange *self); /* NULL allowed */
 /* What this rank's optimizer is to be created with; may be none. The exchange's own. */
 size_t exchange_owned(const exchange *self, const optimizer_tensor **out);
-/* All numbers of the tensors that are not frozen, in their order, by who owns them. None is empty. Returns how many there are. */
+/* All numbers of the tensors that are not frozen, in their order, by who owns them. None is empty. Returns how many there are.
+ */
 typedef struct {
     size_t start, count, owner;
 } exchange_part;
@@ -29,8 +32,8 @@ bool exchange_is_frozen(const exchange *self, size_t tensor);
 
 /* A step: nothing is ready yet. */
 void exchange_begin(exchange *self);
-/* The gradients of tensors first … first+count−1 are final on this rank: sends those buckets that are full. On all ranks in the same
- * order; each tensor once a step. */
+/* The gradients of tensors first … first+count−1 are final on this rank: sends those buckets that are full. On all ranks in the
+ * same order; each tensor once a step. */
 void exchange_ready(exchange *self, size_t first, size_t count);
 /* Sends what is left and waits: what is owned has the sum of all ranks' gradients, the rest is undefined. */
 int exchange_sum(exchange *self, limn_error *error);

@@ -17,7 +17,8 @@ static shared_array *add_array(shared_state *self, const char *name, size_t size
         return NULL;
     }
     shared_array *array = &self->arrays[self->count];
-    *array = (shared_array){.name = name, .count = size, .own = own, .parts = limn_allocate(parts + 1, sizeof *array->parts, error)};
+    *array =
+        (shared_array){.name = name, .count = size, .own = own, .parts = limn_allocate(parts + 1, sizeof *array->parts, error)};
     if (!array->parts) return NULL;
     self->count++;
     return array;
@@ -34,7 +35,8 @@ static int add_elementwise(shared_state *self, const char *name, float *own, con
 }
 
 /* Values in the array of this name that an optimizer keeps of one tensor. */
-static int kept_of(const optimizer_options *options, const optimizer_tensor *of, const char *name, size_t *out, limn_error *error) {
+static int kept_of(const optimizer_options *options, const optimizer_tensor *of, const char *name, size_t *out,
+                   limn_error *error) {
     optimizer_array arrays[OPTIMIZER_ARRAYS_MAX];
     size_t count;
     *out = 0;
@@ -96,8 +98,8 @@ size_t shared_state_arrays(const shared_state *self, state_array out[SHARED_STAT
 
 /* ---------------------------------------------------------------- to rank 0 and back */
 
-/* Values start … start+count−1 of an array, which rank 0 wants or has in `piece`: each rank's part of them goes there, or comes from it.
- * All ranks walk through the same parts, so that their calls of world_move meet. */
+/* Values start … start+count−1 of an array, which rank 0 wants or has in `piece`: each rank's part of them goes there, or comes
+ * from it. All ranks walk through the same parts, so that their calls of world_move meet. */
 static int move(shared_state *self, const shared_array *array, size_t start, size_t count, float *piece, limn_error *error) {
     size_t rank = world_rank(self->all), kept = 0;
     world_ticket last = 0;
@@ -110,7 +112,8 @@ static int move(shared_state *self, const shared_array *array, size_t start, siz
             float *there = piece + (from - start);
             size_t bytes = (to - from) * sizeof *piece;
             if (part->owner) {
-                last = world_move(self->all, rank ? here : there, bytes, self->saves ? part->owner : 0, self->saves ? 0 : part->owner);
+                last = world_move(self->all, rank ? here : there, bytes, self->saves ? part->owner : 0,
+                                  self->saves ? 0 : part->owner);
             } else if (rank == 0) {
                 memcpy(self->saves ? there : here, self->saves ? here : there, bytes);
             }

@@ -64,11 +64,16 @@ world *world_start(limn_error *error) {
     return self;
 }
 
+static void wait_to_be_ended(void) {
+    double begin = limn_seconds();
+    while (limn_seconds() - begin < 10) nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+}
+
 /* Where all ranks fail alike, rank 0 speaks for all: it ends the job, and the signal that ends this process comes meanwhile.
  * The handler of limn_main only notes SIGTERM; what follows it after a while cannot be caught. */
 static void let_rank_0_speak(void) {
-    const struct timespec moment = {.tv_nsec = 500000000}, while_being_ended = {.tv_sec = 10};
-    if (nanosleep(&moment, NULL)) nanosleep(&while_being_ended, NULL);
+    const struct timespec moment = {.tv_nsec = 500000000};
+    if (nanosleep(&moment, NULL)) wait_to_be_ended();
 }
 
 int world_finish(world *self, int status, limn_error *error) {
@@ -118,6 +123,20 @@ int world_sum(world *self, double *values, size_t count, limn_error *error) {
             part[i] = 0;
             for (size_t rank = 0; rank < self->link.size; rank++) part[i] += self->room[rank * size + i];
         }
+    }
+    return 0;
+}
+
+int world_agree(world *self, int status, limn_error *error) {
+    if (world_size(self) == 1) return status;
+    double failed = status ? 1 : 0;
+    transport_order order = {.kind = ORDER_GATHER, .mine = &failed, .bytes = self->room, .size = sizeof failed};
+    if (do_now(self, &order, status ? NULL : error)) return -1;
+    for (size_t rank = 0; rank < self->link.size; rank++) {
+        if (!(self->room[rank] > 0)) continue;
+        if (rank == self->link.rank) return -1;
+        wait_to_be_ended();
+        return limn_fail(error, "rank %zu has failed and did not end the job", rank);
     }
     return 0;
 }

@@ -30,6 +30,9 @@ size_t world_neighbours(const world *self);
 
 /* Replaces each of `count` values by its sum over the ranks, added in their order: the same bits on all. */
 int world_sum(world *self, double *values, size_t count, limn_error *error);
+/* Each rank says whether it could do what all were to do. Where one could not, the first such gets -1 and its error, to say it
+ * and end, and the others wait to be ended; else 0. */
+int world_agree(world *self, int status, limn_error *error);
 /* Gives the bytes of rank `from` to all. */
 int world_broadcast(world *self, size_t from, void *bytes, size_t size, limn_error *error);
 /* An error on all ranks, naming the first rank whose bytes (any number) are not rank 0's: "rank 2 has another `what` than rank

@@ -1,5 +1,5 @@
-/* A training step's exchange: run alone, and by world_test.sh as several ranks. Gradients are small whole numbers, so that their sums are
- * exact in any order and in bfloat16 too. */
+/* A training step's exchange: run alone, and by world_test.sh as several ranks. Gradients are small whole numbers, so that
+ * their sums are exact in any order and in bfloat16 too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +12,8 @@
 #include "train/exchange.h"
 
 enum { TENSORS = 9, FROZEN = 3 };
-static const size_t SHAPES[TENSORS][2] = {{7, 3}, {1, 19}, {1200, 1000}, {50, 50}, {1, 1}, {64, 2048}, {5, 5}, {300, 1000}, {1, 40}};
+static const size_t SHAPES[TENSORS][2] = {{7, 3},     {1, 19}, {1200, 1000}, {50, 50}, {1, 1},
+                                          {64, 2048}, {5, 5},  {300, 1000},  {1, 40}};
 
 static world *all;
 static size_t ranks, own;
@@ -96,8 +97,10 @@ static void everything_has_one_owner(void **state) {
         double sum = (double)mine;
         assert_int_equal(world_sum(all, &sum, 1, &error), 0);
         assert_true((size_t)sum == m.trained);
-        if (!whole) assert_true(mine <= m.trained / ranks + 16 * TENSORS * ranks);
-        else assert_true(mine <= m.trained / ranks + largest); /* shared out by cost */
+        if (!whole)
+            assert_true(mine <= m.trained / ranks + 16 * TENSORS * ranks);
+        else
+            assert_true(mine <= m.trained / ranks + largest); /* shared out by cost */
         exchange_free(e);
         parameters_free(&m.set);
     }
@@ -130,8 +133,8 @@ static void a_step_moves_all_weights_everywhere(void **state) {
         for (int halves = 0; halves < 2; halves++) {
             model m;
             make_model(&m);
-            exchange *e = exchange_create(all, m.tensors, TENSORS, whole ? m.costs : NULL, halves ? PRECISION_BF16 : PRECISION_FP32,
-                                          &error);
+            exchange *e = exchange_create(all, m.tensors, TENSORS, whole ? m.costs : NULL,
+                                          halves ? PRECISION_BF16 : PRECISION_FP32, &error);
             assert_non_null(e);
             step(&m, e);
             /* And again with the same exchange. */

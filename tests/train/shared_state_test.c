@@ -1,5 +1,5 @@
-/* The training state of several ranks in one file: run alone, and by world_test.sh as several ranks, in a folder that all see. Every value
- * says where it belongs, so that the file can be compared with one that was never shared out. */
+/* The training state of several ranks in one file: run alone, and by world_test.sh as several ranks, in a folder that all see.
+ * Every value says where it belongs, so that the file can be compared with one that was never shared out. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,14 +39,16 @@ static void begin_run(run *self, optimizer_kind kind) {
     optimizer_tensors_of(self->tensors, &self->set);
     self->tensors[FROZEN].grad = NULL;
     for (size_t t = 0; t < TENSORS; t++) costs[t] = (double)self->set.list[t].size;
-    self->exchange = exchange_create(all, self->tensors, TENSORS, kind == OPTIMIZER_ADAMW ? NULL : costs, PRECISION_FP32, &error);
+    self->exchange =
+        exchange_create(all, self->tensors, TENSORS, kind == OPTIMIZER_ADAMW ? NULL : costs, PRECISION_FP32, &error);
     assert_non_null(self->exchange);
     const optimizer_tensor *owned;
     size_t count = exchange_owned(self->exchange, &owned);
     self->optimizer = optimizer_create(&self->options, owned, count, &error);
     assert_non_null(self->optimizer);
-    assert_int_equal(shared_state_add(&self->state, all, self->exchange, &self->options, self->tensors, TENSORS, self->optimizer, &error),
-                     0);
+    assert_int_equal(
+        shared_state_add(&self->state, all, self->exchange, &self->options, self->tensors, TENSORS, self->optimizer, &error),
+        0);
 }
 
 static void end_run(run *self) {
@@ -70,7 +72,8 @@ static void each_kept(run *self, bool sets, float factor) {
             if (part->owner != own) continue;
             for (size_t i = 0; i < part->count; i++, kept++) {
                 float value = factor * value_at(a, part->start + i);
-                if (sets) array->own[kept] = value;
+                if (sets)
+                    array->own[kept] = value;
                 else if (memcmp(&array->own[kept], &value, sizeof value) != 0)
                     fail_msg("rank %zu: %s[%zu] is %g, not %g", own, array->name, part->start + i, (double)array->own[kept],
                              (double)value);

@@ -136,6 +136,11 @@ static void scalars_are_the_same_everywhere(void **state) {
     assert_memory_equal(values, expected, sizeof values);
 }
 
+static void all_agree(void **state) {
+    (void)state; /* where one does not, world_test.sh looks at how the job ends */
+    assert_int_equal(world_agree(all, 0, &error), 0);
+}
+
 static void bytes_of_one_reach_all(void **state) {
     (void)state;
     for (size_t from = 0; from < ranks; from++) {
@@ -225,11 +230,12 @@ int main(void) {
     ranks = world_size(all);
     own = world_rank(all);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(slices_cover_everything_once),     cmocka_unit_test(gradients_are_summed_in_the_ranks_order),
-        cmocka_unit_test(weights_reach_everybody),          cmocka_unit_test(more_orders_than_there_is_room_for),
-        cmocka_unit_test(scalars_are_the_same_everywhere),  cmocka_unit_test(bytes_of_one_reach_all),
-        cmocka_unit_test(another_configuration_is_named),   cmocka_unit_test(saving_goes_on_beside_training),
-        cmocka_unit_test(who_waits_leaves_the_cores_alone), cmocka_unit_test(neighbours_share_the_cpus),
+        cmocka_unit_test(slices_cover_everything_once),    cmocka_unit_test(gradients_are_summed_in_the_ranks_order),
+        cmocka_unit_test(weights_reach_everybody),         cmocka_unit_test(more_orders_than_there_is_room_for),
+        cmocka_unit_test(scalars_are_the_same_everywhere), cmocka_unit_test(all_agree),
+        cmocka_unit_test(bytes_of_one_reach_all),          cmocka_unit_test(another_configuration_is_named),
+        cmocka_unit_test(saving_goes_on_beside_training),  cmocka_unit_test(who_waits_leaves_the_cores_alone),
+        cmocka_unit_test(neighbours_share_the_cpus),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     return failed ? failed : world_finish(all, 0, &error) != 0;

@@ -40,5 +40,6 @@ ends() {
 }
 ends one "rank 1 of 3: shard 7 is gone"
 ends all "rank 0 of 3: shard 7 is gone"
+ends disagree "rank 1 of 3: shard 1 is gone"
 ends killed ""
 echo done
