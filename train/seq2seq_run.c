@@ -358,9 +358,10 @@ int train_seq2seq(const train_options *options, limn_error *error) {
     if (status == 0) {
         limn_share_threads(world_neighbours(run.all));
         if (world_rank(run.all) && limn_get_log_level() < LIMN_LOG_ERROR) limn_set_log_level(LIMN_LOG_ERROR); /* rank 0 speaks */
-        status = world_agree(run.all, read_settings(&run, config, options->config, error), error);
+        status = read_settings(&run, config, options->config, error);
+        if (status == 0 && options->backend != NULL) status = nn_choose_backend(options->backend, run.precision, error);
+        status = world_agree(run.all, status, error);
     }
-    if (status == 0 && options->backend != NULL) status = nn_choose_backend(options->backend, run.precision, error);
     if (status == 0) status = world_agree(run.all, prepare(&run, options, config, decides, error), error);
     if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings, run.all, error);
     if (status == 0) {
