@@ -32,7 +32,7 @@
 enum { LIMN_EXIT_DONE = 0, LIMN_EXIT_FAILED = 1, LIMN_EXIT_USAGE = 2, LIMN_EXIT_INTERRUPTED = 130 };
 
 typedef struct {
-    int exit_code;      /* LIMN_EXIT_FAILED or LIMN_EXIT_USAGE; 0 while there is no error */
+    int exit_code;      /* LIMN_EXIT_FAILED, …_USAGE or …_INTERRUPTED; 0 while there is no error */
     char message[1024]; /* one line, no trailing newline, no program name */
 } limn_error;
 
@@ -311,6 +311,8 @@ size_t limn_utf8_encode(uint32_t code_point, char out[4]); /* returns the bytes 
 /* The number of OpenMP threads: --threads, else LIMN_THREADS, else the CPUs this process may use (affinity and cgroup). */
 void limn_set_threads(size_t threads);
 size_t limn_get_threads(void);
+/* So many processes use these CPUs: each takes its share of the threads, unless --threads or LIMN_THREADS says how many. */
+void limn_share_threads(size_t processes);
 
 /* Threads beside OpenMP's team, for what waits (disks, the network) while the team computes. Zero-initialise. */
 typedef struct {

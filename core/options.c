@@ -240,7 +240,7 @@ static int apply_common(limn_error *error) {
     if (common_quiet) limn_set_log_level(LIMN_LOG_QUIET);
     if (common_threads > THREADS_MAX)
         return limn_fail_usage(error, "--threads is %zu but must be from 1 to %d", common_threads, THREADS_MAX);
-    limn_set_threads(common_threads ? common_threads : limn_get_threads());
+    if (common_threads) limn_set_threads(common_threads);
     return 0;
 }
 

@@ -39,7 +39,7 @@ static const char *base_name(const char *path) {
 static int run_and_report(int argc, char **argv, limn_main_function function) {
     limn_error error = {0};
     install_signals();
-    limn_set_threads(limn_get_threads());
+    (void)limn_get_threads(); /* decides, and tells OpenMP */
     int result = function(argc, argv, &error);
     if (result == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         result = limn_fail(&error, "cannot write to standard output: %s", strerror(errno));
@@ -49,7 +49,7 @@ static int run_and_report(int argc, char **argv, limn_main_function function) {
         limn_progress_hide();
         fprintf(stderr, "%s: %s\n", limn_program_name(), error.message);
         pthread_mutex_unlock(&limn_terminal_lock);
-        if (error.exit_code == LIMN_EXIT_USAGE) return LIMN_EXIT_USAGE;
+        if (error.exit_code == LIMN_EXIT_USAGE || error.exit_code == LIMN_EXIT_INTERRUPTED) return error.exit_code;
         return stop_requested ? LIMN_EXIT_INTERRUPTED : LIMN_EXIT_FAILED; /* a run says where it stopped by an error */
     }
     return stop_requested ? LIMN_EXIT_INTERRUPTED : LIMN_EXIT_DONE;

@@ -8,6 +8,7 @@
 #include <time.h>
 
 static size_t chosen_threads; /* 0: not decided yet */
+static bool threads_given;    /* by the user */
 
 static size_t affinity_cpus(void) {
     /* The kernel refuses a mask smaller than the machine: grow it until it fits. */
@@ -66,7 +67,8 @@ static size_t default_threads(void) {
     if (given) {
         char *end;
         long threads = strtol(given, &end, 10);
-        if (*given && !*end && threads > 0 && threads <= 4096) return (size_t)threads;
+        threads_given = *given && !*end && threads > 0 && threads <= 4096;
+        if (threads_given) return (size_t)threads;
         limn_log(LIMN_LOG_WARNING, "LIMN_THREADS is '%s', not a number from 1 to 4096: it is ignored", given);
     }
     size_t cpus = affinity_cpus();
@@ -79,6 +81,7 @@ static size_t default_threads(void) {
 }
 
 void limn_set_threads(size_t threads) {
+    threads_given = threads > 0;
     chosen_threads = threads ? threads : default_threads();
     omp_set_num_threads((int)chosen_threads);
 }
@@ -86,6 +89,13 @@ void limn_set_threads(size_t threads) {
 size_t limn_get_threads(void) {
     if (!chosen_threads) limn_set_threads(0);
     return chosen_threads;
+}
+
+void limn_share_threads(size_t processes) {
+    size_t share = limn_get_threads() / processes;
+    if (threads_given) return;
+    chosen_threads = share ? share : 1;
+    omp_set_num_threads((int)chosen_threads);
 }
 
 /* ---------------------------------------------------------------- threads of one's own */

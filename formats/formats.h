@@ -260,6 +260,18 @@ int train_state_write(const char *path, const state_array *arrays, size_t array_
                       size_t counter_count, limn_error *error);
 int train_state_read(const char *path, state_array *arrays, size_t array_count, state_counter *counters, size_t counter_count,
                      limn_error *error);
+/* For arrays that are not in this process's memory as a whole: of those whose `values` are NULL the mover is asked for one piece
+ * after another when writing, and given them when reading. Pieces are of STATE_PIECE values, the last of less. The file's bytes are
+ * those of train_state_write. */
+enum { STATE_PIECE = 1 << 20 };
+typedef struct {
+    int (*move)(void *context, const state_array *array, size_t start, size_t count, float *piece, limn_error *error);
+    void *context;
+} state_mover;
+int train_state_write_pieces(const char *path, const state_array *arrays, size_t array_count, const state_counter *counters,
+                             size_t counter_count, const state_mover *mover, limn_error *error);
+int train_state_read_pieces(const char *path, state_array *arrays, size_t array_count, state_counter *counters,
+                            size_t counter_count, const state_mover *mover, limn_error *error);
 
 /* ---------------------------------------------------------------- TensorBoard's event files */
 

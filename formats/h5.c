@@ -96,25 +96,57 @@ static hid_t creation_list(h5_layout layout, size_t rank, const hsize_t *shape, 
     return -1;
 }
 
-int h5_write(hid_t file, const char *path, const char *name, h5_layout layout, hid_t file_type, hid_t memory_type, size_t rank,
-             const size_t *shape, const void *data, limn_error *error) {
+static int fail_writing(const char *path, const char *name, limn_error *error) {
+    return limn_fail(error, "%s: cannot write '%s': the disk is full, or the name is taken", path, name);
+}
+
+hid_t h5_create_dataset(hid_t file, const char *path, const char *name, h5_layout layout, hid_t file_type, size_t rank,
+                        const size_t *shape, limn_error *error) {
     hsize_t dimensions[2];
-    size_t count = 1;
-    for (size_t i = 0; i < rank; i++) {
-        dimensions[i] = shape[i];
-        count *= shape[i];
-    }
+    for (size_t i = 0; i < rank; i++) dimensions[i] = shape[i];
     hid_t creation = creation_list(layout, rank, dimensions, H5Tget_size(file_type));
     hid_t space = H5Screate_simple((int)rank, dimensions, NULL);
     hid_t dataset = -1;
     if (creation >= 0 && space >= 0 && make_groups(file, name))
         dataset = H5Dcreate2(file, name, file_type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
-    bool ok = dataset >= 0;
-    if (ok && count > 0) ok = H5Dwrite(dataset, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
-    if (dataset >= 0 && H5Dclose(dataset) < 0) ok = false;
     if (space >= 0) H5Sclose(space);
     if (creation >= 0) H5Pclose(creation);
-    return ok ? 0 : limn_fail(error, "%s: cannot write '%s': the disk is full, or the name is taken", path, name);
+    if (dataset < 0) fail_writing(path, name, error);
+    return dataset;
+}
+
+int h5_write(hid_t file, const char *path, const char *name, h5_layout layout, hid_t file_type, hid_t memory_type, size_t rank,
+             const size_t *shape, const void *data, limn_error *error) {
+    size_t count = 1;
+    for (size_t i = 0; i < rank; i++) count *= shape[i];
+    hid_t dataset = h5_create_dataset(file, path, name, layout, file_type, rank, shape, error);
+    if (dataset < 0) return -1;
+    bool ok = count == 0 || H5Dwrite(dataset, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+    if (H5Dclose(dataset) < 0) ok = false;
+    return ok ? 0 : fail_writing(path, name, error);
+}
+
+/* The elements start … start+count−1 of a dataset of rank 1, there and in memory; false when there are not so many. */
+static bool select_part(hid_t dataset, size_t start, size_t count, hid_t *in_file, hid_t *in_memory) {
+    hsize_t first = start, size = count;
+    *in_file = H5Dget_space(dataset);
+    *in_memory = H5Screate_simple(1, &size, NULL);
+    return *in_file >= 0 && *in_memory >= 0 &&
+           H5Sselect_hyperslab(*in_file, H5S_SELECT_SET, &first, NULL, &size, NULL) >= 0 && H5Sselect_valid(*in_file) > 0;
+}
+
+static void close_spaces(hid_t in_file, hid_t in_memory) {
+    if (in_file >= 0) H5Sclose(in_file);
+    if (in_memory >= 0) H5Sclose(in_memory);
+}
+
+int h5_write_part(hid_t dataset, const char *path, const char *name, hid_t memory_type, size_t start, size_t count,
+                  const void *data, limn_error *error) {
+    hid_t in_file, in_memory;
+    bool ok = select_part(dataset, start, count, &in_file, &in_memory) &&
+              H5Dwrite(dataset, memory_type, in_memory, in_file, H5P_DEFAULT, data) >= 0;
+    close_spaces(in_file, in_memory);
+    return ok ? 0 : fail_writing(path, name, error);
 }
 
 int h5_write_u64(hid_t object, const char *path, const char *name, uint64_t value, limn_error *error) {
@@ -319,6 +351,18 @@ int h5_read_and_close(hid_t dataset, const char *path, const char *name, hid_t m
     if (type >= 0) H5Tclose(type);
     if (list >= 0) H5Pclose(list);
     H5Dclose(dataset);
+    return ok ? 0 : limn_fail(error, "%s: '%s' cannot be read: the file is damaged or cut short; make it again", path, name);
+}
+
+int h5_read_part(hid_t dataset, const char *path, const char *name, hid_t memory_type, size_t start, size_t count, void *out,
+                 limn_error *error) {
+    hid_t in_file = -1, in_memory = -1, list = H5Dget_create_plist(dataset), type = H5Dget_type(dataset);
+    bool ok = list >= 0 && type >= 0 && H5Pget_layout(list) == H5D_CONTIGUOUS && H5Tequal(type, memory_type) > 0 &&
+              select_part(dataset, start, count, &in_file, &in_memory) &&
+              H5Dread(dataset, memory_type, in_memory, in_file, H5P_DEFAULT, out) >= 0;
+    close_spaces(in_file, in_memory);
+    if (type >= 0) H5Tclose(type);
+    if (list >= 0) H5Pclose(list);
     return ok ? 0 : limn_fail(error, "%s: '%s' cannot be read: the file is damaged or cut short; make it again", path, name);
 }
 

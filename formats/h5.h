@@ -23,6 +23,14 @@ int h5_publish(hid_t file, limn_atomic_file *atomic, int failed, limn_error *err
 typedef enum { H5_PLAIN, H5_COMPRESSED } h5_layout;
 int h5_write(hid_t file, const char *path, const char *name, h5_layout layout, hid_t file_type, hid_t memory_type, size_t rank,
              const size_t *shape, const void *data, limn_error *error);
+/* The same in two steps, for data that is never in memory at once: makes the dataset (a negative id with an error), which the caller
+ * closes; and moves elements start … start+count−1 of a plain dataset of rank 1 in or out. */
+hid_t h5_create_dataset(hid_t file, const char *path, const char *name, h5_layout layout, hid_t file_type, size_t rank,
+                        const size_t *shape, limn_error *error);
+int h5_write_part(hid_t dataset, const char *path, const char *name, hid_t memory_type, size_t start, size_t count,
+                  const void *data, limn_error *error);
+int h5_read_part(hid_t dataset, const char *path, const char *name, hid_t memory_type, size_t start, size_t count, void *out,
+                 limn_error *error);
 int h5_write_u64(hid_t object, const char *path, const char *name, uint64_t value, limn_error *error);
 
 /* Opens a file for reading; a negative id with an error when it is no HDF5 file or was cut short. */

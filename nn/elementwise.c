@@ -61,3 +61,7 @@ LIMN_CLONES void round_to_bf16(uint16_t *restrict out, const float *restrict in,
 LIMN_CLONES void expand_bf16(float *restrict out, const uint16_t *restrict in, size_t n) {
     for (size_t i = 0; i < n; i++) out[i] = limn_bf16_to_float(in[i]);
 }
+
+LIMN_CLONES void add_bf16(float *restrict out, const uint16_t *restrict in, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] += limn_bf16_to_float(in[i]);
+}

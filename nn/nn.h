@@ -86,6 +86,7 @@ static inline numbers numbers_f32(float *x) {
 /* To the nearest bfloat16, ties to even; a NaN stays one. And back. By the calling thread alone. */
 void round_to_bf16(uint16_t *out, const float *in, size_t n);
 void expand_bf16(float *out, const uint16_t *in, size_t n);
+void add_bf16(float *out, const uint16_t *in, size_t n); /* out += in */
 /* From the i-th on. */
 static inline numbers numbers_from(numbers x, size_t i) {
     return (numbers){x.f32 != NULL ? x.f32 + i : NULL, x.bf16 != NULL ? x.bf16 + i : NULL};
@@ -418,6 +419,11 @@ typedef struct {
     bool elementwise; /* has a number for each of the tensors' numbers, in their order */
 } optimizer_array;
 size_t optimizer_arrays(const optimizer *self, const optimizer_array **out);
+/* The arrays that optimizer_create would make, with `data` NULL, into `out`. An array's part of one tensor has the size that this
+ * gives for that tensor alone; 0, and not among them, where nothing is kept there. */
+enum { OPTIMIZER_ARRAYS_MAX = 5 };
+int optimizer_describe(const optimizer_options *options, const optimizer_tensor *tensors, size_t count,
+                       optimizer_array out[OPTIMIZER_ARRAYS_MAX], size_t *out_count, limn_error *error);
 /* Zeroes what is kept one by one for the elements start … start+count−1 of a tensor: for weights that were put elsewhere. What is
  * kept of whole rows or blocks stays. */
 void optimizer_forget(optimizer *self, size_t tensor, size_t start, size_t count);

@@ -202,6 +202,18 @@ size_t optimizer_arrays(const optimizer *self, const optimizer_array **out) {
     return self->array_count;
 }
 
+int optimizer_describe(const optimizer_options *options, const optimizer_tensor *tensors, size_t count,
+                       optimizer_array out[OPTIMIZER_ARRAYS_MAX], size_t *out_count, limn_error *error) {
+    optimizer_plan plan;
+    optimizer_member *members = make_members(options, tensors, count, &plan, error);
+    if (members == NULL) return -1;
+    free(members);
+    for (size_t i = 0; i < plan.array_count; i++)
+        out[i] = (optimizer_array){plan.arrays[i].name, plan.arrays[i].size, NULL, plan.arrays[i].elementwise};
+    *out_count = plan.array_count;
+    return 0;
+}
+
 void optimizer_forget(optimizer *self, size_t tensor, size_t start, size_t count) {
     const optimizer_member *member = &self->members[tensor];
     if (member->grad == NULL) return;

@@ -16,13 +16,11 @@ typedef struct {
 typedef struct adafactor adafactor;
 typedef struct shampoo shampoo;
 
-enum { OPTIMIZER_MOST_ARRAYS = 5 };
-
 struct optimizer {
     optimizer_options options;
     size_t count;
     optimizer_member *members; /* (count) */
-    optimizer_array arrays[OPTIMIZER_MOST_ARRAYS];
+    optimizer_array arrays[OPTIMIZER_ARRAYS_MAX];
     size_t array_count;
     struct adamw_piece *pieces; /* AdamW */
     size_t piece_count;
@@ -37,7 +35,7 @@ typedef struct {
         const char *name;
         size_t size;
         bool elementwise;
-    } arrays[OPTIMIZER_MOST_ARRAYS];
+    } arrays[OPTIMIZER_ARRAYS_MAX];
     size_t array_count;
     size_t sums; /* doubles */
     size_t scratch;

@@ -98,7 +98,7 @@ static int bench_train(int argc, char **argv, limn_error *error) {
         {"config", LIMN_OPTION_STRING, &config, "FILE", "JSON or YAML with the section seq2seq", true},
         {"precision", LIMN_OPTION_STRING, &precision_name, "fp32|bf16", "precision of the numbers that are multiplied", false},
         {"backend", LIMN_OPTION_STRING, &backend, "NAME", "who multiplies: auto, limn, onednn or openblas", false},
-        {"batch", LIMN_OPTION_SIZE, &batch, "N", "pairs of a step", false},
+        {"batch", LIMN_OPTION_SIZE, &batch, "N", "pairs of a step; under mpirun, of all ranks together", false},
         {"steps", LIMN_OPTION_SIZE, &steps, "N", "steps that are measured, after one that is not; the fastest counts", false},
         {"optimizer", LIMN_OPTION_STRING, &optimizer_name, "adamw|adafactor|shampoo", "who moves the weights", false},
         {"global-batch", LIMN_OPTION_SIZE, &global_batch, "N", "for shampoo: pairs of a step, by accumulation", false},
@@ -123,7 +123,8 @@ static int bench_train(int argc, char **argv, limn_error *error) {
                               error) ||
         (shampoo && train_measure_shampoo(config, &cost, error)) || nn_measure_peak(precision, &peak_after, error))
         return -1;
-    double peak = peak_before > peak_after ? peak_before : peak_after;
+    if (measured.rank) return 0; /* the first speaks */
+    double peak = (double)measured.ranks * (peak_before > peak_after ? peak_before : peak_after);
     if (shampoo) {
         print_shampoo(&measured, &cost, (double)global_batch, root_steps);
         return 0;

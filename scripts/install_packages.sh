@@ -1,13 +1,14 @@
 #!/bin/sh
 # Installs the Debian packages that are missing: those that Limn is built and tested with, with `pictures` also those that the
 # quickstart's pictures are made from, and with `fuzz` the clang that fuzzing needs. Asks for no input; says what to do when it may
-# not install. Those that Limn is only faster with (`optional`) are no reason to stop.
+# not install. Those that Limn
+# is only faster with, and MPI for many machines (`optional`), are no reason to stop.
 set -eu
 
 packages="build-essential cmake pkg-config libopenblas-pthread-dev libhdf5-dev libjansson-dev libyaml-dev libzimg-dev
 libcurl4-openssl-dev libarchive-dev libjpeg62-turbo-dev libpng-dev libwebp-dev zlib1g-dev libssl-dev libpcre2-dev libcmocka-dev
 libutf8proc-dev unicode-data libtext-unidecode-perl"
-optional=libdnnl-dev
+optional="libdnnl-dev libopenmpi-dev openmpi-bin"
 if [ "${1:-}" = pictures ]; then
     packages="$packages python3-pil fonts-noto-color-emoji unicode-cldr-core tuxpaint-stamps-default"
 fi

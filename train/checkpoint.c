@@ -123,17 +123,32 @@ static void gather(train_checkpoints *self) {
     self->counters[COUNTER_BEST] = (state_counter){"best_step", 0};
 }
 
-static int load_checkpoint(train_checkpoints *self, train_guard *guard, uint64_t step, limn_error *error) {
+static state_mover mover_of(const train_task *task) {
+    return task->shared ? shared_state_mover(task->shared) : (state_mover){NULL, NULL};
+}
+
+/* Rank 0 reads the file, and the others get their part of it. */
+static int read_checkpoint(train_checkpoints *self, uint64_t step, limn_error *error) {
     train_task *task = self->task;
     char path[4096], file[4096];
     if (checkpoint_path(self->directory, step, "", path, sizeof path, error) ||
         limn_path_join(file, sizeof file, path, "train_state.h5", error) || task->load(task->self, path, error))
         return -1;
-    gather(self);
-    if (train_state_read(file, self->arrays, self->array_count, self->counters, 2, error)) return -1;
+    state_mover mover = mover_of(task);
+    if (train_state_read_pieces(file, self->arrays, self->array_count, self->counters, 2, mover.move ? &mover : NULL, error)) return -1;
     if (self->counters[COUNTER_STEP].value != step)
         return limn_fail(error, "%s: holds step %llu; remove this checkpoint", file,
                          (unsigned long long)self->counters[COUNTER_STEP].value);
+    return 0;
+}
+
+static int load_checkpoint(train_checkpoints *self, train_guard *guard, uint64_t step, limn_error *error) {
+    train_task *task = self->task;
+    gather(self);
+    if (task->shared) shared_state_begin(task->shared, false);
+    int status = read_checkpoint(self, step, error);
+    if (task->shared && shared_state_end(task->shared, status ? NULL : error)) status = -1;
+    if (status) return -1;
     for (size_t i = 0; i < task->metric_count; i++) task->metrics[i].sum = self->sums[i];
     *guard = (train_guard){.first = self->loop[LOOP_FIRST_LOSS], .smoothed = self->loop[LOOP_SMOOTHED_LOSS]};
     self->best_value = self->loop[LOOP_BEST_VALUE];
@@ -141,12 +156,45 @@ static int load_checkpoint(train_checkpoints *self, train_guard *guard, uint64_t
     return 0;
 }
 
+/* What every rank knows of a checkpoint besides weights and arrays. */
+typedef struct {
+    bool tries, loaded; /* rank 0 tries one (the next); it was read */
+    uint64_t step, best;
+    float best_value, sums[TRAIN_MAX_METRICS];
+    train_guard guard;
+} checkpoint_news;
+
+static int tell(train_checkpoints *self, const train_guard *guard, uint64_t step, bool tries, bool loaded, limn_error *error) {
+    checkpoint_news news = {.tries = tries, .loaded = loaded, .step = step, .best = self->best, .best_value = self->best_value, .guard = *guard};
+    for (size_t i = 0; i < self->task->metric_count; i++) news.sums[i] = self->task->metrics[i].sum;
+    return world_broadcast(self->task->all, 0, &news, sizeof news, error);
+}
+
+/* The other ranks: as rank 0 tries one checkpoint after another. Where none can be read it ends the job. */
+static int follow_load(train_checkpoints *self, train_guard *guard, uint64_t *step, limn_error *error) {
+    train_task *task = self->task;
+    checkpoint_news news = {.tries = true};
+    while (news.tries) {
+        if (world_broadcast(task->all, 0, &news, sizeof news, error)) return -1;
+        if (news.tries && task->shared && shared_state_follow(task->shared, false, error)) return -1;
+    }
+    if (!news.loaded) return 0;
+    for (size_t i = 0; i < task->metric_count; i++) task->metrics[i].sum = news.sums[i];
+    *step = self->newest = news.step;
+    self->best = news.best;
+    self->best_value = news.best_value;
+    *guard = news.guard;
+    return task->spread ? task->spread(task->self, error) : 0;
+}
+
 int train_checkpoints_load(train_checkpoints *self, train_guard *guard, uint64_t *step, limn_error *error) {
+    if (world_rank(self->task->all)) return follow_load(self, guard, step, error);
     uint64_t *steps;
     size_t count;
     if (list_checkpoints(self->directory, &steps, &count, error)) return -1;
     int status = 0;
     for (size_t i = count; i-- > 0;) {
+        if (tell(self, guard, 0, true, false, error)) return -1;
         status = load_checkpoint(self, guard, steps[i], error);
         if (status == 0) {
             *step = self->newest = steps[i];
@@ -157,7 +205,8 @@ int train_checkpoints_load(train_checkpoints *self, train_guard *guard, uint64_t
     }
     if (status) limn_fail_context(error, "no checkpoint can be read (--restart begins anew)");
     free(steps);
-    return status;
+    if (status || tell(self, guard, *step, false, count > 0, error)) return -1;
+    return count && self->task->spread ? self->task->spread(self->task->self, error) : 0;
 }
 
 bool train_checkpoints_note(train_checkpoints *self, uint64_t step, double value) {
@@ -175,12 +224,13 @@ bool train_checkpoints_note(train_checkpoints *self, uint64_t step, double value
 
 static int write_folder(train_checkpoints *self, const char *partial, limn_error *error) {
     const train_task *task = self->task;
+    const state_mover mover = mover_of(task);
     char file[4096];
     const parameter *bad = layer_first_without_number(task->weights);
     if (bad) return limn_fail(error, "%s holds what is no number: such a model is not saved", bad->name);
     return limn_make_directories(partial, error) || task->save(task->self, partial, error) ||
                    limn_path_join(file, sizeof file, partial, "train_state.h5", error) ||
-                   train_state_write(file, self->arrays, self->array_count, self->counters, 2, error) ||
+                   train_state_write_pieces(file, self->arrays, self->array_count, self->counters, 2, mover.move ? &mover : NULL, error) ||
                    sync_directory(partial, error)
                ? -1
                : 0;
@@ -192,7 +242,7 @@ static int write_checkpoint(train_checkpoints *self, limn_error *error) {
         checkpoint_path(self->directory, self->step, "", path, sizeof path, error) ||
         limn_path_join(folder, sizeof folder, self->directory, "checkpoints", error))
         return -1;
-    if (!limn_file_exists(path)) {
+    if (!self->is_there) {
         (void)limn_remove_tree(partial, NULL);
         int status = write_folder(self, partial, error);
         if (status == 0 && rename(partial, path))
@@ -206,14 +256,27 @@ static int write_checkpoint(train_checkpoints *self, limn_error *error) {
     return drop_old(self, error);
 }
 
+/* Rank 0 writes; the others give it what they keep, to the end, also where the disk is full. */
+static int work_together(train_checkpoints *self, limn_error *error) {
+    train_task *task = self->task;
+    bool gives = task->shared && !self->is_there;
+    if (gives && task->collect && task->collect(task->self, error)) return -1;
+    if (world_rank(task->all)) return gives ? shared_state_follow(task->shared, true, error) : 0;
+    if (gives) shared_state_begin(task->shared, true);
+    int status = write_checkpoint(self, error);
+    return gives && shared_state_end(task->shared, status ? NULL : error) ? -1 : status;
+}
+
 static void *work(void *context) {
     train_checkpoints *self = context;
-    self->status = write_checkpoint(self, &self->error);
+    self->status = work_together(self, &self->error);
     return NULL;
 }
 
-void train_checkpoints_begin(train_checkpoints *self, const train_guard *guard, uint64_t step) {
+int train_checkpoints_begin(train_checkpoints *self, const train_guard *guard, uint64_t step, limn_error *error) {
     assert(!self->begun);
+    self->is_there = world_rank(self->task->all) == 0 && is_there(self, step);
+    if (world_broadcast(self->task->all, 0, &self->is_there, sizeof self->is_there, error)) return -1;
     gather(self);
     for (size_t i = 0; i < self->task->metric_count; i++) self->sums[i] = self->task->metrics[i].sum;
     self->loop[LOOP_FIRST_LOSS] = guard->first;
@@ -224,6 +287,7 @@ void train_checkpoints_begin(train_checkpoints *self, const train_guard *guard, 
     self->error = (limn_error){0};
     self->begun = true;
     if (limn_threads_start(&self->thread, 1, work, self, NULL)) work(self); /* no thread to be had: right here */
+    return 0;
 }
 
 int train_checkpoints_wait(train_checkpoints *self, limn_error *error) {

@@ -19,6 +19,7 @@ typedef struct train_checkpoints {
 
     /* the one being written, or written last */
     bool begun; /* and not yet waited for */
+    bool is_there; /* a run that goes on from an earlier one has it already */
     limn_threads thread;
     uint64_t step, best_before;
     float best_value_before;
@@ -37,7 +38,7 @@ int train_checkpoints_load(train_checkpoints *self, train_guard *guard, uint64_t
 bool train_checkpoints_note(train_checkpoints *self, uint64_t step, double value);
 /* Begins to write the state after `step`; what was begun before must have been waited for. Weights and state must not change
  * before the next train_checkpoints_wait. Weights that are no numbers are not written. */
-void train_checkpoints_begin(train_checkpoints *self, const train_guard *guard, uint64_t step);
+int train_checkpoints_begin(train_checkpoints *self, const train_guard *guard, uint64_t step, limn_error *error);
 /* Waits until what was begun is written; -1 with its error when it could not be: nothing is left of it then. */
 int train_checkpoints_wait(train_checkpoints *self, limn_error *error);
 

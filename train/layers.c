@@ -74,7 +74,8 @@ static void measure_gradients(layer_norms *self) {
     for (size_t g = 0; g < self->count; g++) self->groups[g].gradient = 0;
     for (size_t i = 0; i < self->weights->count; i++) {
         const parameter *p = &self->weights->list[i];
-        if (p->grad) self->groups[self->group_of[i]].gradient += sum_of_squares(p->grad, p->size);
+        if (p->grad)
+            self->groups[self->group_of[i]].gradient += self->squares ? self->squares[i] : sum_of_squares(p->grad, p->size);
     }
     for (size_t g = 0; g < self->count; g++) self->groups[g].gradient = sqrt(self->groups[g].gradient);
 }

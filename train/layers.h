@@ -18,6 +18,7 @@ typedef struct layer_norms {
     size_t *group_of;    /* (weights->count) */
     size_t *first;       /* (weights->count + 1) into `kept` */
     float *kept;         /* some values of each parameter, from before an update */
+    const double *squares; /* (weights->count) of the gradients, where they are summed elsewhere; NULL: measured here */
 } layer_norms;
 
 /* The group of the parameter of this name: the name without "model." in front up to the first number in it, or else its first

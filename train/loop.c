@@ -54,8 +54,22 @@ typedef struct {
     train_checkpoints checkpoints;
     train_watch watch;
     train_guard guard;
+    bool stops;        /* a rank was asked to stop */
     char suspect[512]; /* where the loss began to rise: the layer that went first */
 } training;
+
+/* One rank of all writes files and speaks. */
+static bool leads(const training *self) {
+    return world_rank(self->task->all) == 0;
+}
+
+/* All ranks stop after the same step: when any of them has been asked to. */
+static int hear_stop(training *self, limn_error *error) {
+    double asked = limn_stop_requested() ? 1 : 0;
+    if (world_sum(self->task->all, &asked, 1, error)) return -1;
+    self->stops = asked > 0;
+    return 0;
+}
 
 static bool due(uint64_t step, size_t every, size_t last) {
     return step == last || (every && step % every == 0);
@@ -124,7 +138,11 @@ static int log_and_validate(training *self, uint64_t step, bool *best, limn_erro
         return -1;
     }
     const json_t *value = valid_due ? json_object_get(line, task->valid_key) : NULL;
-    *best = json_is_number(value) && train_checkpoints_note(&self->checkpoints, step, json_number_value(value));
+    if (leads(self)) *best = json_is_number(value) && train_checkpoints_note(&self->checkpoints, step, json_number_value(value));
+    if (valid_due && world_broadcast(task->all, 0, best, sizeof *best, error)) {
+        json_decref(line);
+        return -1;
+    }
     return train_watch_write(&self->watch, line, log_due, step, error);
 }
 
@@ -149,7 +167,7 @@ static int save(training *self, uint64_t step, bool ends, limn_error *error) {
         return 0;
     }
     settle(&self->checkpoints);
-    train_checkpoints_begin(&self->checkpoints, &self->guard, step);
+    if (train_checkpoints_begin(&self->checkpoints, &self->guard, step, error)) return -1;
     return ends ? train_checkpoints_wait(&self->checkpoints, error) : 0;
 }
 
@@ -170,13 +188,15 @@ static int after_step(training *self, uint64_t step, limn_error *error) {
     size_t last = settings->schedule.steps;
     bool best = false;
     if (log_and_validate(self, step, &best, error)) return -1;
-    if (self->task->sample && settings->sample_every && due(step, settings->sample_every, last) &&
+    if (leads(self) && self->task->sample && settings->sample_every && due(step, settings->sample_every, last) &&
         draw_samples(self, step, error))
         return -1;
-    bool stops = limn_stop_requested();
+    if (hear_stop(self, error)) return -1;
+    bool stops = self->stops;
     if (due(step, settings->checkpoint_every, last) || (best && settings->keep_best) || stops)
         if (save(self, step, step == last || stops, error)) return -1;
-    if (stops && step < last)
+    self->run->stopped = stops && step < last;
+    if (self->run->stopped)
         return limn_fail(error, "%s: stopped after step %llu of %zu, all saved; the same command goes on from there",
                          self->run->directory, (unsigned long long)step, last);
     return 0;
@@ -187,7 +207,7 @@ static int do_step(training *self, uint64_t step, limn_error *error) {
     self->run->norms = with_norms ? &self->watch.norms : NULL;
     double begin = limn_seconds();
     if (self->task->step(self->task->self, step, error)) {
-        if (self->task->fails_before_change) save_step_before(self, step, error);
+        if (self->task->fails_before_change && world_size(self->task->all) == 1) save_step_before(self, step, error);
         return -1;
     }
     if (check_metrics(self, step, error)) return -1;
@@ -199,7 +219,7 @@ static int do_step(training *self, uint64_t step, limn_error *error) {
 static int run_steps(training *self, uint64_t from, limn_error *error) {
     size_t last = self->settings->schedule.steps;
     const train_metric *metrics = self->task->metrics;
-    limn_progress *progress = limn_progress_start("train", "steps", from, last);
+    limn_progress *progress = leads(self) ? limn_progress_start("train", "steps", from, last) : NULL;
     int status = 0;
     for (uint64_t step = from + 1; status == 0 && step <= last; step++) {
         status = do_step(self, step, error);
@@ -220,8 +240,12 @@ static int find_place(training *self, train_settings *settings, const train_opti
     if (run->resumes) {
         if (train_checkpoints_load(&self->checkpoints, &self->guard, step, error)) return -1;
     } else {
-        if (options->minutes > 0 && measure_steps(self->task, settings, options->minutes, error)) return -1;
+        train_task *task = self->task;
+        if (options->minutes > 0 && measure_steps(task, settings, options->minutes, error)) return -1;
         if (limn_stop_requested()) return limn_fail(error, "%s: stopped before the first step", run->directory);
+        if (world_broadcast(task->all, 0, &settings->schedule.steps, sizeof settings->schedule.steps, error) ||
+            (task->spread && task->spread(task->self, error)))
+            return -1;
         json_object_set_new(run->config, "steps", json_integer((json_int_t)settings->schedule.steps));
     }
     return train_run_write_config(run, *step, error);
@@ -241,9 +265,11 @@ int train_loop(train_run *run, train_task *task, train_settings *settings, const
     }
     if (step) limn_log(LIMN_LOG_INFO, "%s: going on from step %llu", run->directory, (unsigned long long)step);
     if (train_watch_open(&self.watch, run->directory, task, settings, run->config, step, error)) return -1;
+    self.watch.norms.squares = task->gradient_squares;
     limn_error trouble = {0};
-    if (task->flops_per_step > WORTH_A_PEAK && nn_measure_peak(task->precision, &self.watch.peak_gflops, &trouble))
+    if (leads(&self) && task->flops_per_step > WORTH_A_PEAK && nn_measure_peak(task->precision, &self.watch.peak_gflops, &trouble))
         limn_log(LIMN_LOG_WARNING, "the machine's peak was not measured: %s", trouble.message);
+    self.watch.peak_gflops *= (double)world_size(task->all); /* ranks are taken to be alike */
     run->checkpoints = &self.checkpoints;
     int status = run_steps(&self, step, error);
     run->checkpoints = NULL;

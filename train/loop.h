@@ -31,6 +31,12 @@ typedef struct {
     size_t metric_count;
     state_array state[TRAIN_MAX_STATE]; /* optimizer moments and the like: saved in and read from train_state.h5 */
     size_t state_count;
+    /* Of several ranks that do this together, all calling the same; all is NULL where this process is alone. */
+    world *all;
+    shared_state *shared;           /* arrays of `state`, the first of them, that lie on the ranks: their values are NULL */
+    const double *gradient_squares; /* each parameter's squared norm of the gradient, as each step leaves it */
+    int (*spread)(void *self, limn_error *error);  /* gives rank 0's weights to all */
+    int (*collect)(void *self, limn_error *error); /* before `save`, in its thread on every rank: what rank 0 needs for it */
     int (*rehearse)(void *self, limn_error *error); /* the work of one step that changes nothing: for measuring */
     /* Sets the metrics' values. Calls train_before_update once all gradients are there and before it changes anything that save and
      * `state` give; leaves the weights as they are where the gradients' norm is no number. */
@@ -67,16 +73,19 @@ int train_settings_read(train_settings *settings, const json_t *section, const c
 /* A run folder that is open: locked, its configuration compared with what is there. */
 typedef struct {
     char directory[4096];
+    world *all; /* whose rank 0 alone touches the folder */
     int lock;
     json_t *config; /* what decides the run, as saved */
     bool resumes;   /* config.json was there */
+    bool stopped;   /* all ranks have ended after the same step, since one was asked to */
     bool changed;   /* it said otherwise, and --force was given */
     /* while the loop runs, for train_before_update; else NULL */
     struct train_checkpoints *checkpoints;
     struct layer_norms *norms; /* where they are wanted of this step */
 } train_run;
 /* `config` is what decides the run; steps and minutes of the options are put into it. */
-int train_run_open(train_run *run, const train_options *options, json_t *config, train_settings *settings, limn_error *error);
+int train_run_open(train_run *run, const train_options *options, json_t *config, train_settings *settings, world *all,
+                   limn_error *error);
 void train_run_close(train_run *run);
 /* Writes config.json where there is none, or where it has changed: what was there becomes config.STEP.json. */
 int train_run_write_config(train_run *run, uint64_t step, limn_error *error);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 typedef struct {
+    world *all;
     seq2seq *model;
     train_optimizer optimizer;
     int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels;
@@ -23,7 +24,9 @@ static int allocate(bench *self, const seq2seq_config *config, size_t B, nn_prec
     self->arena = limn_arena_create(seq2seq_activation_floats(config, B, precision) * sizeof(float), error);
     if (!self->input_ids || !self->attention_mask || !self->decoder_input_ids || !self->labels || !self->arena) return -1;
     const optimizer_settings settings = {.options = optimizer_defaults(kind)};
-    if (train_optimizer_create(&self->optimizer, seq2seq_get_parameters(self->model), &settings, NULL, error)) return -1;
+    if (train_optimizer_create(&self->optimizer, seq2seq_get_parameters(self->model), &settings, NULL, self->all,
+                               precision, error))
+        return -1;
     for (size_t i = 0; i < text; i++) {
         self->input_ids[i] = (int32_t)limn_random_below(1, 0, i, config->encoder_vocab_size);
         self->attention_mask[i] = 1;
@@ -33,25 +36,38 @@ static int allocate(bench *self, const seq2seq_config *config, size_t B, nn_prec
     return 0;
 }
 
-static void run_steps(bench *self, size_t batch, size_t steps, nn_precision precision, train_measurement *out) {
+static void announce(void *self, size_t first, size_t count) {
+    train_optimizer_ready(&((bench *)self)->optimizer, first, count);
+}
+
+static int run_steps(bench *self, size_t batch, size_t steps, nn_precision precision, train_measurement *out, limn_error *error) {
     parameters *weights = seq2seq_get_parameters(self->model);
     const learning_rate_schedule schedule = {.learning_rate = 1e-4, .steps = steps};
     seq2seq_batch data = {batch, self->input_ids, self->attention_mask, self->decoder_input_ids, self->labels};
     for (uint64_t step = 1; step <= steps + 1 && !limn_stop_requested(); step++) {
         double begin = limn_seconds();
-        seq2seq_step_options options = {.grad_scale = 1.0f, .seed = 1, .step = step, .precision = precision};
+        seq2seq_step_options options = {.grad_scale = 1.0f / (float)world_size(self->all),
+                                        .seed = 1,
+                                        .step = step,
+                                        .precision = precision,
+                                        .gradients_ready = announce,
+                                        .self = self};
+        train_optimizer_begin(&self->optimizer);
         parameters_zero_grads(weights);
         double loss = seq2seq_forward_backward(self->model, &data, &options, self->arena);
         limn_arena_release(self->arena, 0);
-        double middle = limn_seconds();
-        train_optimizer_step(&self->optimizer, &schedule, 1, sqrt(sum_of_squares(weights->grads, weights->grad_size)), step, NULL);
+        double middle = limn_seconds(), norm;
+        if (train_optimizer_sum(&self->optimizer, &norm, error) ||
+            train_optimizer_step(&self->optimizer, &schedule, 1, norm, step, NULL, error))
+            return -1;
         double seconds = limn_seconds() - begin, moving = limn_seconds() - middle;
         /* The first step touches memory for the first time. */
-        limn_log(LIMN_LOG_INFO, "step %llu%s: %.3f s, loss %.4f", (unsigned long long)step, step == 1 ? " (warm-up)" : "",
+        limn_log(out->rank ? LIMN_LOG_DEBUG : LIMN_LOG_INFO, "step %llu%s: %.3f s, loss %.4f", (unsigned long long)step, step == 1 ? " (warm-up)" : "",
                  seconds, loss);
         if (step > 1 && (step == 2 || seconds < out->seconds)) out->seconds = seconds;
         if (step > 1 && (step == 2 || moving < out->optimizer_seconds)) out->optimizer_seconds = moving;
     }
+    return 0;
 }
 
 int train_complete_config(json_t *json, json_t *section, const char *path, seq2seq_config *config, limn_error *error) {
@@ -80,18 +96,23 @@ int train_read_seq2seq(const char *path, seq2seq_config *config, limn_error *err
 
 int train_measure_seq2seq(const char *path, nn_precision precision, size_t batch, size_t steps, optimizer_kind kind,
                           train_measurement *out, limn_error *error) {
-    *out = (train_measurement){.batch = batch};
+    bench self = {.all = world_start(error)};
+    if (!self.all) return -1;
+    size_t ranks = world_size(self.all), own = batch / ranks;
+    *out = (train_measurement){.batch = batch, .rank = world_rank(self.all), .ranks = ranks};
+    limn_share_threads(world_neighbours(self.all));
     seq2seq_config config;
-    bench self = {0};
-    int status = train_read_seq2seq(path, &config, error);
+    int status = batch % ranks == 0 ? 0 : limn_fail_usage(error, "--batch %zu cannot be shared evenly by %zu ranks", batch, ranks);
+    if (status == 0) status = train_read_seq2seq(path, &config, error);
     if (status == 0) {
         self.model = seq2seq_create(&config, 1, true, error);
-        status = self.model ? allocate(&self, &config, batch, precision, kind, error) : -1;
+        status = self.model ? allocate(&self, &config, own, precision, kind, error) : -1;
         out->flops = seq2seq_training_flops(&config, batch, NULL);
         seq2seq_config_free(&config);
     }
-    if (status == 0) run_steps(&self, batch, steps, precision, out);
+    if (status == 0) status = run_steps(&self, own, steps, precision, out, error);
     if (status == 0 && limn_stop_requested()) status = limn_fail(error, "stopped before it was measured");
+    status = world_finish(self.all, status, error);
     seq2seq_free(self.model);
     limn_arena_destroy(self.arena);
     train_optimizer_free(&self.optimizer);

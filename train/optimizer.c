@@ -177,40 +177,103 @@ bool train_decays(const parameter *p, decay_exclusion exclude) {
 
 /* ---------------------------------------------------------------- the optimizer */
 
-int train_optimizer_create(train_optimizer *self, parameters *weights, const optimizer_settings *settings, const bool *frozen,
-                           limn_error *error) {
-    self->weights = weights;
-    self->ema_decay = settings->ema_decay;
-    if (settings->ema_decay > 0) {
-        self->ema = limn_allocate(weights->size, sizeof *self->ema, error);
-        if (!self->ema) return limn_fail_context(error, "the moving average of the weights");
-        memcpy(self->ema, weights->storage, weights->size * sizeof *self->ema);
-    }
-    optimizer_tensor *tensors = limn_allocate(weights->count, sizeof *tensors, error);
-    if (!tensors) return -1;
+/* How much an optimizer of whole tensors has to do for one: its numbers once, and each number that is kept of rows or blocks, which
+ * products are made for, some eight times. */
+static int cost_of(const optimizer_options *options, const optimizer_tensor *of, double *out, limn_error *error) {
+    optimizer_array arrays[OPTIMIZER_ARRAYS_MAX];
+    size_t count;
+    if (optimizer_describe(options, of, 1, arrays, &count, error)) return -1;
+    *out = 1;
+    for (size_t i = 0; i < count; i++) *out += (arrays[i].elementwise ? 1.0 : 8.0) * (double)arrays[i].size;
+    return 0;
+}
+
+static int share_out(train_optimizer *self, const optimizer_options *options, const optimizer_tensor *tensors, nn_precision wire,
+                     limn_error *error) {
+    size_t count = self->weights->count;
+    bool whole = options->kind != OPTIMIZER_ADAMW;
+    double *costs = whole ? limn_allocate(count, sizeof *costs, error) : NULL;
+    int status = whole && !costs ? -1 : 0;
+    for (size_t i = 0; status == 0 && whole && i < count; i++)
+        if (tensors[i].grad) status = cost_of(options, &tensors[i], &costs[i], error);
+    if (status == 0) self->between = exchange_create(self->all, tensors, count, costs, wire, error);
+    free(costs);
+    return self->between ? 0 : -1;
+}
+
+static size_t size_of(const optimizer_tensor *of) {
+    size_t size = 1;
+    for (size_t i = 0; i < of->rank; i++) size *= of->shape[i];
+    return size;
+}
+
+/* Where a number of the weights has its average. */
+static float *average_of(const train_optimizer *self, const float *value) {
+    return self->ema + (value - self->weights->storage);
+}
+
+/* Address space for all; memory comes with what is touched. */
+static int begin_average(train_optimizer *self, limn_error *error) {
+    self->averages = limn_arena_create(self->weights->size * sizeof(float) + 64, error);
+    if (!self->averages) return limn_fail_context(error, "the moving average of the weights");
+    self->ema = limn_arena_floats(self->averages, self->weights->size);
+    return 0;
+}
+
+static int create(train_optimizer *self, optimizer_tensor *tensors, const optimizer_settings *settings, const bool *frozen,
+                  nn_precision wire, limn_error *error) {
+    optimizer_options options = settings->options;
+    const parameters *weights = self->weights;
+    if (settings->ema_decay > 0 && begin_average(self, error)) return -1;
     optimizer_tensors_of(tensors, weights);
     for (size_t i = 0; i < weights->count; i++) {
         tensors[i].decays = train_decays(&weights->list[i], settings->exclude);
-        if (self->ema) tensors[i].average = self->ema + (tensors[i].value - weights->storage);
+        if (self->ema) tensors[i].average = average_of(self, tensors[i].value);
         if (frozen && frozen[i]) tensors[i].grad = NULL;
+        /* Rank 0 has all of it: it is what saves it, and spreads it. */
+        if (self->ema && (!tensors[i].grad || world_rank(self->all) == 0))
+            memcpy(tensors[i].average, tensors[i].value, weights->list[i].size * sizeof(float));
     }
-    self->moves = optimizer_create(&settings->options, tensors, weights->count, error);
+    /* As if one optimizer had them all. */
+    if (options.kind == OPTIMIZER_SHAMPOO && !options.shampoo.padded_size)
+        options.shampoo.padded_size = optimizer_padded_size(&options, tensors, weights->count);
+    if (share_out(self, &options, tensors, wire, error)) return -1;
+    const optimizer_tensor *owned;
+    size_t count = exchange_owned(self->between, &owned);
+    for (size_t i = 0; self->ema && i < count; i++) memcpy(owned[i].average, owned[i].value, size_of(&owned[i]) * sizeof(float));
+    bool alone = world_size(self->all) == 1;
+    self->moves = alone ? optimizer_create(&options, tensors, weights->count, error) : optimizer_create(&options, owned, count, error);
+    if (!self->moves) return -1;
+    return shared_state_add(&self->state, self->all, self->between, &options, tensors, weights->count, self->moves, error);
+}
+
+int train_optimizer_create(train_optimizer *self, parameters *weights, const optimizer_settings *settings, const bool *frozen,
+                           world *all, nn_precision wire, limn_error *error) {
+    self->weights = weights;
+    self->all = all;
+    self->ema_decay = settings->ema_decay;
+    self->squares = limn_allocate(weights->count, sizeof *self->squares, error);
+    optimizer_tensor *tensors = limn_allocate(weights->count, sizeof *tensors, error);
+    int status = self->squares && tensors ? create(self, tensors, settings, frozen, wire, error) : -1;
     free(tensors);
-    return self->moves ? 0 : -1;
+    return status;
 }
 
 void train_optimizer_free(train_optimizer *self) {
+    shared_state_free(&self->state);
     optimizer_free(self->moves);
-    free(self->ema);
+    exchange_free(self->between);
+    limn_arena_destroy(self->averages);
+    free(self->squares);
     *self = (train_optimizer){0};
 }
 
 size_t train_optimizer_state(train_optimizer *self, const char *prefix, state_array *out) {
-    const optimizer_array *arrays;
-    size_t count = optimizer_arrays(self->moves, &arrays);
+    state_array arrays[SHARED_STATE_MAX];
+    size_t count = shared_state_arrays(&self->state, arrays);
     for (size_t i = 0; i < count; i++) {
         snprintf(self->names[i], sizeof self->names[i], "%s%s", prefix, arrays[i].name);
-        out[i] = (state_array){self->names[i], arrays[i].size, arrays[i].data};
+        out[i] = (state_array){self->names[i], arrays[i].count, arrays[i].values};
     }
     if (self->ema) {
         snprintf(self->names[count], sizeof self->names[count], "%sema", prefix);
@@ -220,9 +283,31 @@ size_t train_optimizer_state(train_optimizer *self, const char *prefix, state_ar
     return count;
 }
 
-void train_optimizer_step(train_optimizer *self, const learning_rate_schedule *schedule, double max_grad_norm, double grad_norm,
-                          uint64_t step, double *update_norms) {
-    if (!isfinite(grad_norm)) return;
+/* ---------------------------------------------------------------- a step */
+
+void train_optimizer_begin(train_optimizer *self) {
+    exchange_begin(self->between);
+}
+
+void train_optimizer_ready(train_optimizer *self, size_t first, size_t count) {
+    exchange_ready(self->between, first, count);
+}
+
+int train_optimizer_sum(train_optimizer *self, double *out_norm, limn_error *error) {
+    if (world_size(self->all) == 1) {
+        *out_norm = sqrt(sum_of_squares(self->weights->grads, self->weights->grad_size));
+        return 0;
+    }
+    if (exchange_sum(self->between, error) || exchange_squares(self->between, self->squares, error)) return -1;
+    double sum = 0;
+    for (size_t i = 0; i < self->weights->count; i++) sum += self->squares[i];
+    *out_norm = sqrt(sum);
+    return 0;
+}
+
+int train_optimizer_step(train_optimizer *self, const learning_rate_schedule *schedule, double max_grad_norm, double grad_norm,
+                         uint64_t step, double *update_norms, limn_error *error) {
+    if (!isfinite(grad_norm)) return 0;
     /* In the first steps the average is over few: the first weights, which are random, must not stay in it. */
     double early = (1.0 + (double)step) / (10.0 + (double)step);
     optimizer_step(self->moves, &(optimizer_pass){.learning_rate = learning_rate_at(schedule, step),
@@ -230,16 +315,57 @@ void train_optimizer_step(train_optimizer *self, const learning_rate_schedule *s
                                                   .grad_scale = clip_by_global_norm_scale(grad_norm, max_grad_norm),
                                                   .average_decay = early < self->ema_decay ? early : self->ema_decay,
                                                   .update_norms = update_norms});
+    return exchange_share(self->between, error);
 }
 
-void train_optimizer_exchange(train_optimizer *self) {
-    if (!self->ema) return;
-    float *values = self->weights->storage, *averages = self->ema;
-    const size_t n = self->weights->size;
+/* ---------------------------------------------------------------- the moving average */
+
+int train_optimizer_exchange(train_optimizer *self, limn_error *error) {
+    const optimizer_tensor *owned;
+    size_t count = exchange_owned(self->between, &owned);
+    if (!self->ema) return 0;
+    for (size_t t = 0; t < count; t++) {
+        float *values = owned[t].value, *averages = owned[t].average;
+        const size_t n = size_of(&owned[t]);
 #pragma omp parallel for simd schedule(static)
-    for (size_t i = 0; i < n; i++) {
-        float value = values[i];
-        values[i] = averages[i];
-        averages[i] = value;
+        for (size_t i = 0; i < n; i++) {
+            float value = values[i];
+            values[i] = averages[i];
+            averages[i] = value;
+        }
     }
+    return exchange_share(self->between, error);
+}
+
+/* Each rank's part of the average to rank 0, or back; all ranks walk through the same parts. Parts are of what is not frozen. */
+static int move_average(train_optimizer *self, bool to_rank_0, limn_error *error) {
+    const exchange_part *parts;
+    size_t count = exchange_parts(self->between, &parts), at_tensor = 0, start = 0; /* where this tensor begins among the parts */
+    world_ticket last = 0;
+    if (!self->ema || world_size(self->all) == 1) return 0;
+    for (size_t p = 0; p < count; p++)
+        for (size_t at = parts[p].start, end = at + parts[p].count; at < end;) {
+            const parameter *of = &self->weights->list[at_tensor];
+            size_t size = exchange_is_frozen(self->between, at_tensor) ? 0 : of->size;
+            if (at >= start + size) {
+                start += size;
+                at_tensor++;
+                continue;
+            }
+            const size_t most = (size_t)1 << 26;
+            size_t left = (start + size < end ? start + size : end) - at, owner = parts[p].owner;
+            if (left > most) left = most;
+            float *average = average_of(self, of->value) + (at - start);
+            if (owner) last = world_move(self->all, average, left * sizeof *average, to_rank_0 ? owner : 0, to_rank_0 ? 0 : owner);
+            at += left;
+        }
+    return world_wait(self->all, WORLD_SAVING, last, error);
+}
+
+int train_optimizer_collect(train_optimizer *self, limn_error *error) {
+    return move_average(self, true, error);
+}
+
+int train_optimizer_spread(train_optimizer *self, limn_error *error) {
+    return exchange_spread(self->between, error) || move_average(self, false, error) ? -1 : 0;
 }

@@ -5,6 +5,8 @@
 
 #include "formats/formats.h"
 #include "nn/nn.h"
+#include "train/exchange.h"
+#include "train/shared_state.h"
 #include "train/train.h"
 
 /* Which weights `weight_decay` leaves alone. */
@@ -32,26 +34,43 @@ bool train_decays(const parameter *p, decay_exclusion exclude);
 enum { TRAIN_OPTIMIZER_ARRAYS = 6 };
 typedef struct {
     parameters *weights;
-    optimizer *moves;
-    float *ema; /* (weights->size), or NULL */
+    world *all;        /* the ranks that train them together; NULL: this process alone */
+    exchange *between; /* … them */
+    optimizer *moves;  /* of what this rank owns */
+    limn_arena *averages;
+    float *ema; /* (weights->size), or NULL. Ranks but the first have what they own there, and memory for no more */
     double ema_decay;
+    double *squares; /* (weights->count) of the gradients, of several ranks, as train_optimizer_sum leaves them */
+    shared_state state;
     char names[TRAIN_OPTIMIZER_ARRAYS][64];
 } train_optimizer;
 
 /* For an allocated set with gradients whose values are those that the training begins with (the moving average begins there).
- * frozen (set->count), or NULL: parameters that stay as they are. Zero-initialise; free after an error too. */
+ * frozen (set->count), or NULL: parameters that stay as they are. Gradients travel between the ranks in `wire`. Zero-initialise;
+ * free after an error too. */
 int train_optimizer_create(train_optimizer *self, parameters *weights, const optimizer_settings *settings, const bool *frozen,
-                           limn_error *error);
+                           world *all, nn_precision wire, limn_error *error);
 void train_optimizer_free(train_optimizer *self);
 /* Puts its arrays, each name behind `prefix` ("" or "discriminator_"), into `out`; returns how many, at most
- * TRAIN_OPTIMIZER_ARRAYS. The names live as long as the optimizer. */
+ * TRAIN_OPTIMIZER_ARRAYS. The names live as long as the optimizer. Those of `state` come first; of several ranks their values are
+ * NULL. */
 size_t train_optimizer_state(train_optimizer *self, const char *prefix, state_array *out);
-/* One step at the schedule's rate, with gradients whose norm is grad_norm clipped to max_grad_norm (0: not); none where the norm is
- * no number. update_norms
- * (weights->count) receives the norm of each parameter's change; NULL: not wanted. */
-void train_optimizer_step(train_optimizer *self, const learning_rate_schedule *schedule, double max_grad_norm, double grad_norm,
-                          uint64_t step, double *update_norms);
-/* Exchanges weights and moving average, so that the model can be evaluated or saved with it; a second call changes back. */
-void train_optimizer_exchange(train_optimizer *self);
+
+/* A step, on all ranks: begin; ready, as exchange_ready, while the backward runs (it may be left out); sum, which waits until all
+ * gradients are summed and gives their norm; step, after which all have the new weights: at the schedule's rate, with gradients whose
+ * norm is grad_norm clipped to max_grad_norm (0: not); none where the norm is no number. update_norms (weights->count), where this
+ * process is alone, receives the norm of each parameter's change; NULL: not wanted. */
+void train_optimizer_begin(train_optimizer *self);
+void train_optimizer_ready(train_optimizer *self, size_t first, size_t count);
+int train_optimizer_sum(train_optimizer *self, double *out_norm, limn_error *error);
+int train_optimizer_step(train_optimizer *self, const learning_rate_schedule *schedule, double max_grad_norm, double grad_norm,
+                         uint64_t step, double *update_norms, limn_error *error);
+/* Exchanges weights and moving average, so that the model can be evaluated with it; a second call changes back. On all ranks. */
+int train_optimizer_exchange(train_optimizer *self, limn_error *error);
+
+/* On all ranks: rank 0 gets all of the moving average, to save it; or it gives everybody the weights, and each what that one owns of
+ * the average, once they are loaded. On the SAVING lane, but for the weights. */
+int train_optimizer_collect(train_optimizer *self, limn_error *error);
+int train_optimizer_spread(train_optimizer *self, limn_error *error);
 
 #endif

@@ -36,6 +36,22 @@ int pair_settings_read(pair_settings *settings, const json_t *section, const cha
     return 0;
 }
 
+/* ---------------------------------------------------------------- who reads what */
+
+/* Where the rank's part of `total` begins. */
+static uint64_t part_of(uint64_t total, size_t rank, size_t ranks) {
+    uint64_t each = total / ranks, left = total % ranks;
+    return each * rank + (rank < left ? rank : left);
+}
+
+int pair_share_of(pair_share *out, size_t rank, size_t ranks, size_t batch_size, size_t accumulation, limn_error *error) {
+    uint64_t stride = (uint64_t)batch_size * accumulation, first = part_of(stride, rank, ranks);
+    *out = (pair_share){rank, ranks, stride, first, part_of(stride, rank + 1, ranks) - first, batch_size};
+    if (stride >= ranks) return 0;
+    return limn_fail_usage(error, "a step of %llu pairs (batch_size × accumulation) cannot be shared by %zu ranks; raise "
+                           "train.seq2seq.accumulation or start fewer", (unsigned long long)stride, ranks);
+}
+
 /* ---------------------------------------------------------------- sets kept from training */
 
 /* Bytes of NAME in NAME=PATTERN; 0 when there is none, as with a file of such a name. */
@@ -54,8 +70,8 @@ static int metric_of(const char *given, char out[sizeof(((valid_set *)0)->metric
 }
 
 /* The patterns of all values with this metric's name. */
-static int open_valid(valid_set *self, const limn_strings *given, const pair_needs *needs, pair_stream_options *stream,
-                      json_t *inputs, limn_error *error) {
+static int open_valid(valid_set *self, const limn_strings *given, const pair_needs *needs, const pair_share *share,
+                      pair_stream_options *stream, json_t *inputs, limn_error *error) {
     limn_strings patterns = {.items = limn_allocate(given->count, sizeof *patterns.items, error)};
     if (!patterns.items) return -1;
     for (size_t i = 0; i < given->count; i++) {
@@ -69,12 +85,18 @@ static int open_valid(valid_set *self, const limn_strings *given, const pair_nee
     if (status) return -1;
     stream->set = &self->set;
     json_object_set_new(inputs, self->metric, json_integer((json_int_t)self->set.total));
+    self->first = part_of(self->set.total, share->rank, share->ranks);
+    self->count = part_of(self->set.total, share->rank + 1, share->ranks) - self->first;
+    if (!self->count) return 0; /* more ranks than pairs */
+    stream->stride = self->set.total;
+    stream->offset = self->first;
+    stream->rows = self->count;
     self->stream = pair_stream_open(stream, error);
     return self->stream ? 0 : -1;
 }
 
-static int open_valid_sets(pair_data *self, const limn_strings *given, const pair_needs *needs, pair_stream_options *stream,
-                           json_t *inputs, limn_error *error) {
+static int open_valid_sets(pair_data *self, const limn_strings *given, const pair_needs *needs, const pair_share *share,
+                           pair_stream_options *stream, json_t *inputs, limn_error *error) {
     self->valid = limn_allocate(given->count, sizeof *self->valid, error);
     if (!self->valid) return -1;
     for (size_t i = 0; i < given->count; i++) {
@@ -85,7 +107,7 @@ static int open_valid_sets(pair_data *self, const limn_strings *given, const pai
         if (known) continue;
         valid_set *set = &self->valid[self->valid_count++];
         memcpy(set->metric, metric, sizeof metric);
-        if (open_valid(set, given, needs, stream, inputs, error)) return -1;
+        if (open_valid(set, given, needs, share, stream, inputs, error)) return -1;
     }
     return 0;
 }
@@ -93,7 +115,7 @@ static int open_valid_sets(pair_data *self, const limn_strings *given, const pai
 /* ---------------------------------------------------------------- the whole */
 
 int pair_data_open(pair_data *self, const train_options *options, const pair_settings *settings, const pair_needs *needs,
-                   const caption_encoder *captions, size_t text_length, size_t rows, uint64_t seed, json_t *inputs,
+                   const caption_encoder *captions, size_t text_length, const pair_share *share, uint64_t seed, json_t *inputs,
                    limn_error *error) {
     if (!options->data.count) return limn_fail_usage(error, "--data: give at least one file of pairs");
     pair_needs filtered = *needs;
@@ -115,17 +137,17 @@ int pair_data_open(pair_data *self, const train_options *options, const pair_set
                                   .buffer = settings->shuffle_buffer,
                                   .seed = seed,
                                   .condition_dropout = settings->condition_dropout,
-                                  .stride = rows,
-                                  .rows = rows,
-                                  .ahead = PASSES_AHEAD * rows > ROWS_AHEAD ? PASSES_AHEAD * rows : ROWS_AHEAD};
+                                  .stride = share->stride,
+                                  .offset = share->first,
+                                  .rows = share->count,
+                                  .ahead = PASSES_AHEAD * share->at_once > ROWS_AHEAD ? PASSES_AHEAD * share->at_once : ROWS_AHEAD};
     self->stream = pair_stream_open(&stream, error);
     if (!self->stream) return -1;
     /* In the order of the files, one file after another in memory; the last batch may be a part. */
     stream.shuffled = false;
     stream.buffer = 0;
     stream.condition_dropout = 0;
-    stream.stride = stream.rows = 1;
-    if (open_valid_sets(self, &options->valid, needs, &stream, inputs, error)) return -1;
+    if (open_valid_sets(self, &options->valid, needs, share, &stream, inputs, error)) return -1;
     bool lines = self->set.has_lines;
     for (size_t i = 0; i < self->valid_count; i++) lines = lines || self->valid[i].set.has_lines;
     if (lines)

@@ -1,6 +1,7 @@
 /* A run folder: what decides the run is written once and compared ever after. */
 #include "train/loop.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -62,11 +63,33 @@ static int compare_saved(train_run *run, const char *path, const train_options *
     return status;
 }
 
-int train_run_open(train_run *run, const train_options *options, json_t *config, train_settings *settings, limn_error *error) {
-    *run = (train_run){.config = json_incref(config), .lock = -1};
-    snprintf(run->directory, sizeof run->directory, "%s", options->output);
-    if (options->steps) settings->schedule.steps = options->steps;
-    if (options->minutes > 0) json_object_set_new(config, "minutes", json_real(options->minutes));
+/* Every rank must do the same: says in what the first that does not differs from rank 0. */
+static int compare_ranks(world *all, const json_t *config, limn_error *error) {
+    if (world_size(all) == 1) return 0;
+    if (world_same(all, "version of Limn", LIMN_VERSION, sizeof LIMN_VERSION, error)) return -1;
+    char *own = json_dumps(config, JSON_SORT_KEYS | JSON_COMPACT);
+    size_t size = own ? strlen(own) + 1 : 0;
+    if (!own) return limn_fail(error, "no memory for the configuration as text");
+    if (world_broadcast(all, 0, &size, sizeof size, error)) {
+        free(own);
+        return -1;
+    }
+    char *first = limn_allocate(size, 1, error), where[512] = "";
+    int status = first ? 0 : -1;
+    if (first && world_rank(all) == 0) memcpy(first, own, size);
+    if (status == 0) status = world_broadcast(all, 0, first, size, error);
+    json_t *parsed = status == 0 ? json_loads(first, 0, NULL) : NULL;
+    double differs = parsed && first_difference(parsed, config, where, sizeof where);
+    if (status == 0 && differs > 0)
+        status = limn_fail_usage(error, "another configuration than rank 0's: \"%s\" differs; give all ranks the same", where);
+    json_decref(parsed);
+    free(first);
+    free(own);
+    /* Those that are right wait here while the other ends the job. */
+    return status == 0 ? world_sum(all, &differs, 1, error) : -1;
+}
+
+static int open_folder(train_run *run, const train_options *options, train_settings *settings, limn_error *error) {
     char path[4096];
     if (limn_make_directories(run->directory, error) || limn_lock(run->directory, &run->lock, error)) return -1;
     if (options->restart && forget_run(run->directory, error)) return -1;
@@ -78,9 +101,27 @@ int train_run_open(train_run *run, const train_options *options, json_t *config,
     return 0;
 }
 
+int train_run_open(train_run *run, const train_options *options, json_t *config, train_settings *settings, world *all,
+                   limn_error *error) {
+    *run = (train_run){.config = json_incref(config), .all = all, .lock = -1};
+    snprintf(run->directory, sizeof run->directory, "%s", options->output);
+    if (options->steps) settings->schedule.steps = options->steps;
+    if (options->minutes > 0) json_object_set_new(config, "minutes", json_real(options->minutes));
+    if (compare_ranks(all, config, error)) return -1;
+    if (world_rank(all) == 0 && open_folder(run, options, settings, error)) return -1;
+    struct {
+        bool resumes;
+        size_t steps;
+    } place = {run->resumes, settings->schedule.steps};
+    if (world_broadcast(all, 0, &place, sizeof place, error)) return -1;
+    run->resumes = place.resumes;
+    settings->schedule.steps = place.steps;
+    return 0;
+}
+
 int train_run_write_config(train_run *run, uint64_t step, limn_error *error) {
     char path[4096], old[4096], name[64];
-    if (run->resumes && !run->changed) return 0;
+    if ((run->resumes && !run->changed) || world_rank(run->all)) return 0;
     snprintf(name, sizeof name, "config.%08llu.json", (unsigned long long)step);
     if (limn_path_join(path, sizeof path, run->directory, "config.json", error) ||
         limn_path_join(old, sizeof old, run->directory, name, error))

@@ -15,14 +15,16 @@ static const char *const TOKENIZER_FILES[] = {"tokenizer.json", "special_tokens_
                                               TEXT_NORMALIZER_WORDS, NULL};
 static const char *const PLAIN_TOKENIZER_FILES[] = {"vocab.json", "merges.txt", "special_tokens_map.json",
                                                     "tokenizer_config.json", TEXT_NORMALIZER_WORDS, NULL};
-static const char *const OWN_KEYS[] = {"precision", "lora_rank", "lora_alpha", "lora_targets", "sample_prompts", "sample_guidance",
-                                       "sample_top_k", NULL};
+static const char *const OWN_KEYS[] = {"precision", "wire_precision", "lora_rank", "lora_alpha", "lora_targets", "sample_prompts",
+                                       "sample_guidance", "sample_top_k", NULL};
 static const char *const VQGAN_FILES[] = {"config.json", "model.safetensors", NULL};
 
 typedef struct {
     train_settings settings;
     pair_settings of_data;
-    nn_precision precision;
+    nn_precision precision, wire; /* of products; of gradients on their way between ranks */
+    world *all;
+    pair_share share; /* of each step, this rank's */
     seq2seq_tuning tuning;
     seq2seq *model;
     caption_encoder captions;
@@ -45,22 +47,39 @@ static seq2seq_batch batch_of(seq2seq_run *run, size_t B) {
     return (seq2seq_batch){B, run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
 }
 
-/* Adds the gradients of one step: `accumulation` forward passes of `batch_size` pairs. */
-static int accumulate(seq2seq_run *run, uint64_t step, limn_error *error) {
+/* Dropout is a function of this: of the place of a forward pass among those of all ranks where these are of the same pairs for any
+ * number of ranks, else of its first pair's. */
+static uint64_t pass_number(const seq2seq_run *run, uint64_t row) {
+    size_t B = run->settings.batch_size;
+    return run->share.stride % (B * run->share.ranks) == 0 ? row / B : row;
+}
+
+static void announce(void *self, size_t first, size_t count) {
+    train_optimizer_ready(&((seq2seq_run *)self)->optimizer, first, count);
+}
+
+/* Adds the gradients of this rank's pairs of one step, in forward passes of at most `batch_size`. With `announces` they are on their way
+ * to their owners as soon as the last pass has made them. */
+static int accumulate(seq2seq_run *run, uint64_t step, bool announces, limn_error *error) {
     const train_settings *settings = &run->settings;
-    size_t B = settings->batch_size;
+    const pair_share *share = &run->share;
     parameters_zero_grads(seq2seq_get_parameters(run->model));
     run->loss = 0;
-    for (size_t pass = 0; pass < settings->accumulation; pass++) {
-        uint64_t first = ((step - 1) * settings->accumulation + pass) * B;
-        if (pair_stream_fill(run->data.stream, first, B, run->input_ids, run->attention_mask, run->labels, error)) return -1;
-        seq2seq_batch batch = batch_of(run, B);
-        seq2seq_step_options options = {.grad_scale = 1.0f / (float)settings->accumulation,
+    for (uint64_t done = 0; done < share->count; done += settings->batch_size) {
+        uint64_t left = share->count - done, row = share->first + done;
+        size_t rows = left < settings->batch_size ? (size_t)left : settings->batch_size;
+        if (pair_stream_fill(run->data.stream, (step - 1) * share->stride + row, rows, run->input_ids, run->attention_mask,
+                             run->labels, error))
+            return -1;
+        seq2seq_batch batch = batch_of(run, rows);
+        seq2seq_step_options options = {.grad_scale = (float)rows / (float)share->stride,
                                         .seed = settings->seed,
                                         .step = step,
-                                        .micro_batch = pass,
-                                        .precision = run->precision};
-        run->loss += seq2seq_forward_backward(run->model, &batch, &options, run->arena) / (double)settings->accumulation;
+                                        .micro_batch = pass_number(run, row),
+                                        .precision = run->precision,
+                                        .gradients_ready = announces && rows == left ? announce : NULL,
+                                        .self = run};
+        run->loss += seq2seq_forward_backward(run->model, &batch, &options, run->arena) * (double)rows / (double)share->stride;
         limn_arena_release(run->arena, 0);
     }
     return 0;
@@ -68,37 +87,39 @@ static int accumulate(seq2seq_run *run, uint64_t step, limn_error *error) {
 
 static int rehearse(void *self, limn_error *error) {
     seq2seq_run *run = self;
-    return accumulate(run, ++run->rehearsals, error);
+    return accumulate(run, ++run->rehearsals, false, error);
 }
 
 static int step(void *self, uint64_t number, limn_error *error) {
     seq2seq_run *run = self;
-    double begin = limn_seconds(), waited = pair_stream_waited(run->data.stream);
-    if (accumulate(run, number, error)) return -1;
+    double begin = limn_seconds(), waited = pair_stream_waited(run->data.stream), norm;
+    train_optimizer_begin(&run->optimizer);
+    if (accumulate(run, number, true, error) || train_optimizer_sum(&run->optimizer, &norm, error) ||
+        world_sum(run->all, &run->loss, 1, error))
+        return -1;
     train_before_update(&run->folder);
-    const parameters *weights = seq2seq_get_parameters(run->model);
-    double norm = sqrt(sum_of_squares(weights->grads, weights->grad_size));
-    train_optimizer_step(&run->optimizer, &run->settings.schedule, run->settings.max_grad_norm, norm, number, NULL);
+    if (train_optimizer_step(&run->optimizer, &run->settings.schedule, run->settings.max_grad_norm, norm, number, NULL, error))
+        return -1;
     run->metrics[0].value = (float)run->loss;
     run->metrics[1].value = (float)norm;
     run->metrics[2].value = (float)((pair_stream_waited(run->data.stream) - waited) / (limn_seconds() - begin));
     return 0;
 }
 
-/* Mean loss over all pairs of a set kept from training, each with its first caption. */
+/* Mean loss over all pairs of a set kept from training, each with its first caption. Each rank takes its part. */
 static int measure_loss(seq2seq_run *run, valid_set *kept, double *out, limn_error *error) {
-    size_t B = run->settings.batch_size, count = (size_t)kept->set.total;
+    size_t B = run->settings.batch_size;
     double sum = 0;
-    uint64_t begin = kept->next - kept->next % count; /* every epoch of such a stream is the same */
-    for (size_t first = 0; first < count; first += B) {
-        size_t rows = count - first < B ? count - first : B;
-        if (pair_stream_fill(kept->stream, begin + first, rows, run->input_ids, run->attention_mask, run->labels, error)) return -1;
+    uint64_t begin = kept->epoch++ * kept->set.total + kept->first; /* every epoch of such a stream is the same */
+    for (uint64_t done = 0; done < kept->count; done += B) {
+        size_t rows = kept->count - done < B ? (size_t)(kept->count - done) : B;
+        if (pair_stream_fill(kept->stream, begin + done, rows, run->input_ids, run->attention_mask, run->labels, error)) return -1;
         seq2seq_batch batch = batch_of(run, rows);
         sum += (double)rows * seq2seq_evaluate(run->model, &batch, run->precision, NULL, NULL, NULL, run->arena);
         limn_arena_release(run->arena, 0);
     }
-    kept->next = begin + count;
-    *out = sum / (double)count;
+    if (world_sum(run->all, &sum, 1, error)) return -1;
+    *out = sum / (double)kept->set.total;
     return 0;
 }
 
@@ -113,10 +134,9 @@ static int validate(void *self, json_t *line, limn_error *error) {
     }
     if (!run->optimizer.ema) return 0;
     double mean;
-    train_optimizer_exchange(&run->optimizer);
+    if (train_optimizer_exchange(&run->optimizer, error)) return -1;
     int status = measure_loss(run, &run->data.valid[0], &mean, error);
-    train_optimizer_exchange(&run->optimizer);
-    if (status) return -1;
+    if (train_optimizer_exchange(&run->optimizer, status ? NULL : error) || status) return -1;
     json_object_set_new(line, "valid_loss_ema", isfinite(mean) ? json_real(mean) : json_null());
     return 0;
 }
@@ -172,6 +192,14 @@ static int save(void *self, const char *directory, limn_error *error) {
     return save_model(run, run->optimizer.ema, folder, error);
 }
 
+static int collect(void *self, limn_error *error) {
+    return train_optimizer_collect(&((seq2seq_run *)self)->optimizer, error);
+}
+
+static int spread(void *self, limn_error *error) {
+    return train_optimizer_spread(&((seq2seq_run *)self)->optimizer, error);
+}
+
 static int load(void *self, const char *directory, limn_error *error) {
     return seq2seq_load_into(((seq2seq_run *)self)->model, directory, error);
 }
@@ -186,7 +214,8 @@ static int allocate(seq2seq_run *run, limn_error *error) {
     size_t floats = seq2seq_activation_floats(config, B, run->precision), adapters = seq2seq_adapter_floats(run->model, B, run->precision);
     run->arena = limn_arena_create(floats == SIZE_MAX ? floats : (floats + adapters) * sizeof(float), error);
     if (!run->input_ids || !run->attention_mask || !run->decoder_input_ids || !run->labels || !run->arena) return -1;
-    return train_optimizer_create(&run->optimizer, seq2seq_get_parameters(run->model), &run->settings.optimizer, NULL, error);
+    return train_optimizer_create(&run->optimizer, seq2seq_get_parameters(run->model), &run->settings.optimizer, NULL, run->all,
+                                  run->wire, error);
 }
 
 static void release(seq2seq_run *run) {
@@ -223,7 +252,7 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
     seq2seq_lora *lora = &run->tuning.lora;
     lora->alpha = 16;
     lora->targets = "q_proj,v_proj";
-    const char *precision = "fp32", *keys[32];
+    const char *precision = "fp32", *wire = NULL, *keys[32];
     size_t count = 0;
     for (size_t i = 0; PAIR_KEYS[i]; i++) keys[count++] = PAIR_KEYS[i];
     for (size_t i = 0; OWN_KEYS[i]; i++) keys[count++] = OWN_KEYS[i];
@@ -234,11 +263,14 @@ static int read_settings(seq2seq_run *run, const json_t *config, const char *fil
         limn_json_get_size(section, file, "lora_rank", 0, 4096, &lora->rank, error) ||
         limn_json_get_float(section, file, "lora_alpha", 0, 1e6, &lora->alpha, error) ||
         limn_json_get_string(section, file, "lora_targets", NULL, &lora->targets, error) ||
+        limn_json_get_string(section, file, "wire_precision", "fp32|bf16", &wire, error) ||
+        pair_share_of(&run->share, world_rank(run->all), world_size(run->all), run->settings.batch_size, run->settings.accumulation,
+                      error) ||
         limn_json_get_float(section, file, "sample_guidance", -1e3, 1e3, &drawing->guidance, error) ||
         limn_json_get_size(section, file, "sample_top_k", 0, SIZE_MAX / 2, &drawing->top_k, error))
         return -1;
     drawing->seed = run->settings.seed; /* the same at every step: one sees what has changed */
-    return nn_precision_parse(&run->precision, precision, error);
+    return nn_precision_parse(&run->precision, precision, error) || nn_precision_parse(&run->wire, wire ? wire : precision, error) ? -1 : 0;
 }
 
 static int note_tokenizer(const char *directory, json_t *inputs, limn_error *error) {
@@ -299,23 +331,39 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
     pair_needs needs = {.length = vqgan_token_count(run->pictures),
                         .codebook_size = vqgan_get_config(run->pictures)->n_embed,
                         .vqgan_sha256 = vqgan_get_sha256(run->pictures)};
-    if (pair_data_open(&run->data, options, &run->of_data, &needs, &run->captions, text_length, run->settings.batch_size,
-                       run->settings.seed, inputs, error) == 0)
+    if (pair_data_open(&run->data, options, &run->of_data, &needs, &run->captions, text_length, &run->share, run->settings.seed,
+                       inputs, error) == 0)
         run->model = seq2seq_create_tuned(&model_config, run->settings.seed, &run->tuning, error);
     seq2seq_config_free(&model_config);
     if (!run->model || (options->init && load(run, options->init, error)) || allocate(run, error)) return -1;
     return choose_samples(run, train_section(config, options->config, "train", "seq2seq", error), options->config, error);
 }
 
+/* Where all ranks have stopped after the same step, they leave together, and rank 0 says so. */
+static int leave(world *all, int status, bool stopped, limn_error *error) {
+    bool leads = world_rank(all) == 0;
+    if (!stopped) return world_finish(all, status, error);
+    (void)world_finish(all, 0, NULL);
+    if (!leads) return 0;
+    if (error) error->exit_code = LIMN_EXIT_INTERRUPTED; /* the signal may have come to another rank */
+    return status;
+}
+
 int train_seq2seq(const train_options *options, limn_error *error) {
     json_t *config = train_configuration(options, error);
     if (!config) return -1;
-    seq2seq_run run = {.folder = {.lock = -1}};
+    seq2seq_run run = {.all = world_start(error), .folder = {.lock = -1}};
     json_t *decides = json_object();
-    int status = read_settings(&run, config, options->config, error);
-    if (status == 0 && options->backend != NULL) status = nn_choose_backend(options->backend, run.precision, error);
-    if (status == 0) status = prepare(&run, options, config, decides, error);
-    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings, error);
+    int status = run.all ? 0 : -1;
+    if (status == 0) {
+        limn_share_threads(world_neighbours(run.all));
+        if (world_rank(run.all) && limn_get_log_level() < LIMN_LOG_ERROR) limn_set_log_level(LIMN_LOG_ERROR); /* rank 0 speaks */
+        status = read_settings(&run, config, options->config, error);
+        if (status == 0 && options->backend != NULL) status = nn_choose_backend(options->backend, run.precision, error);
+        status = world_agree(run.all, status, error);
+    }
+    if (status == 0) status = world_agree(run.all, prepare(&run, options, config, decides, error), error);
+    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings, run.all, error);
     if (status == 0) {
         parameters *weights = seq2seq_get_parameters(run.model);
         train_task task = {.self = &run,
@@ -329,6 +377,11 @@ int train_seq2seq(const train_options *options, limn_error *error) {
                            .samples_per_step = run.settings.batch_size * run.settings.accumulation,
                            .metrics = {{.name = "train_loss"}, {.name = "grad_norm"}, {.name = "data_wait"}},
                            .metric_count = 3,
+                           .all = run.all,
+                           .shared = &run.optimizer.state,
+                           .gradient_squares = world_size(run.all) > 1 ? run.optimizer.squares : NULL,
+                           .spread = spread,
+                           .collect = collect,
                            .rehearse = rehearse,
                            .step = step,
                            .fails_before_change = true,
@@ -342,11 +395,15 @@ int train_seq2seq(const train_options *options, limn_error *error) {
         run.metrics = task.metrics;
         unsigned long long kept = 0;
         for (size_t i = 0; i < run.data.valid_count; i++) kept += run.data.valid[i].set.total;
-        limn_log(LIMN_LOG_INFO, "%.1f million weights, %llu pairs, %llu kept for validation, %s", (double)weights->size * 1e-6,
-                 (unsigned long long)run.data.set.total, kept, nn_backend_description());
+        char ranks[64] = "";
+        if (world_size(run.all) > 1) snprintf(ranks, sizeof ranks, ", %zu ranks", world_size(run.all));
+        limn_log(LIMN_LOG_INFO, "%.1f million weights, %llu pairs, %llu kept for validation, %s%s", (double)weights->size * 1e-6,
+                 (unsigned long long)run.data.set.total, kept, nn_backend_description(), ranks);
         status = train_loop(&run.folder, &task, &run.settings, options, error);
     }
+    bool stopped = run.folder.stopped;
     train_run_close(&run.folder);
+    status = leave(run.all, status, stopped, error);
     release(&run);
     json_decref(decides);
     json_decref(config);

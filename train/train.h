@@ -46,10 +46,12 @@ typedef struct {
     double optimizer_seconds; /* of the fastest pass of the optimizer, with the norm of the gradients */
     double flops;   /* of its matrix products; 0 when not counted */
     size_t batch;
+    size_t rank, ranks; /* of processes that did it together, started by mpirun */
 } train_measurement;
 /* The seq2seq of a configuration whose tokenizer and VQGAN need not exist yet: their sections say what follows from them. */
 int train_read_seq2seq(const char *config, seq2seq_config *out, limn_error *error);
-/* One training step (forward, backward, optimizer) of the configuration's seq2seq with random weights and data. */
+/* One training step (forward, backward, optimizer) of the configuration's seq2seq with random weights and data, by all ranks that were
+ * started together: each has its part of `batch`. */
 int train_measure_seq2seq(const char *config, nn_precision precision, size_t batch, size_t steps, optimizer_kind kind,
                           train_measurement *out, limn_error *error);
 

@@ -137,7 +137,7 @@ static int rehearse(void *self, limn_error *error) {
 /* Returns the gradients' norm. */
 static double move(train_optimizer *self, const train_settings *settings, uint64_t number) {
     double norm = sqrt(sum_of_squares(self->weights->grads, self->weights->grad_size));
-    train_optimizer_step(self, &settings->schedule, settings->max_grad_norm, norm, number, NULL);
+    (void)train_optimizer_step(self, &settings->schedule, settings->max_grad_norm, norm, number, NULL, NULL); /* alone it cannot fail */
     return norm;
 }
 
@@ -383,11 +383,12 @@ static int create_optimizers(vqgan_run *run, limn_error *error) {
     bool *frozen = limn_allocate(set->count, sizeof *frozen, error);
     if (!frozen) return -1;
     for (size_t i = 0; i < set->count; i++) frozen[i] = !run->trained[i];
-    int status = train_optimizer_create(&run->optimizer, set, &run->settings.generator.optimizer, frozen, error);
+    int status = train_optimizer_create(&run->optimizer, set, &run->settings.generator.optimizer, frozen, NULL,
+                                        PRECISION_FP32, error);
     free(frozen);
     if (status) return -1;
     return train_optimizer_create(&run->discriminator_optimizer, vqgan_discriminator_get_parameters(run->discriminator),
-                                  &run->settings.discriminator.optimizer, NULL, error);
+                                  &run->settings.discriminator.optimizer, NULL, NULL, PRECISION_FP32, error);
 }
 
 static int prepare(vqgan_run *run, const train_options *options, json_t *config, json_t *decides, limn_error *error) {
@@ -417,7 +418,7 @@ int train_vqgan(const train_options *options, limn_error *error) {
     json_t *decides = json_object();
     int status = vqgan_settings_read(&run.settings, config, options, error);
     if (status == 0) status = prepare(&run, options, config, decides, error);
-    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings.generator, error);
+    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings.generator, NULL, error);
     if (status == 0) {
         size_t statistics_count, n_embed = vqgan_get_config(run.model)->n_embed;
         float *statistics = vqgan_discriminator_statistics(run.discriminator, &statistics_count);

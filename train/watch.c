@@ -75,6 +75,8 @@ int train_watch_open(train_watch *self, const char *directory, train_task *task,
     *self = (train_watch){.directory = directory, .task = task, .settings = settings, .metrics = {.descriptor = -1}};
     char path[4096];
     self->last = json_object();
+    self->leads = world_rank(task->all) == 0;
+    if (!self->leads) return layer_norms_create(&self->norms, task->weights, error);
     if (limn_path_join(path, sizeof path, directory, "metrics.jsonl", error) || trim_metrics(self, path, step, error) ||
         limn_append_open(&self->metrics, path, error) || layer_norms_create(&self->norms, task->weights, error) ||
         !(self->events = event_file_create(directory, step + 1, error)) || add_texts(self, config, error) ||
@@ -144,6 +146,10 @@ static int add_norms(train_watch *self, limn_error *error) {
 }
 
 int train_watch_write(train_watch *self, json_t *line, bool with_norms, uint64_t step, limn_error *error) {
+    if (!self->leads) {
+        json_decref(line);
+        return 0;
+    }
     char *text = json_dumps(line, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(7));
     limn_buffer whole = {0};
     const char *key;

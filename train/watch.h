@@ -8,6 +8,7 @@
 
 typedef struct {
     const char *directory; /* RUN */
+    bool leads;            /* this rank writes; the others only take part in what all measure */
     train_task *task;
     const train_settings *settings;
     limn_append_file metrics;

@@ -133,6 +133,19 @@ static void test_threads(void **state) {
     assert_in_range(limn_get_threads(), 1, (size_t)CPU_COUNT(&all));
     limn_set_threads(7);
     assert_int_equal(limn_get_threads(), 7);
+    limn_share_threads(2); /* what the user has said stays */
+    assert_int_equal(limn_get_threads(), 7);
+    setenv("LIMN_THREADS", "5", 1);
+    limn_set_threads(0);
+    limn_share_threads(2);
+    assert_int_equal(limn_get_threads(), 5);
+    unsetenv("LIMN_THREADS");
+    limn_set_threads(0);
+    size_t own = limn_get_threads();
+    limn_share_threads(2);
+    assert_int_equal(limn_get_threads(), own > 1 ? own / 2 : 1);
+    limn_share_threads(1000000);
+    assert_int_equal(limn_get_threads(), 1);
 }
 
 int main(void) {

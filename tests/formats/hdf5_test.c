@@ -438,6 +438,63 @@ static void test_train_state(void **state) {
     assert_string_equal(one, two);
 }
 
+enum { PIECES_COUNT = 2 * STATE_PIECE + 12345 };
+
+/* A store that is asked for its values in order; from `fails_at` on it fails. */
+typedef struct {
+    float *values;
+    size_t next, fails_at;
+    bool writes;
+} piece_store;
+
+static int move_piece(void *context, const state_array *array, size_t start, size_t count, float *piece, limn_error *error) {
+    piece_store *store = context;
+    assert_string_equal(array->name, "elsewhere");
+    assert_int_equal(start, store->next);
+    store->next += count;
+    if (start + count > store->fails_at) return limn_fail(error, "the other machine is gone");
+    if (store->writes)
+        memcpy(piece, store->values + start, count * sizeof *piece);
+    else
+        memcpy(store->values + start, piece, count * sizeof *piece);
+    return 0;
+}
+
+static void test_state_in_pieces(void **state) {
+    (void)state;
+    limn_error error = {0};
+    float *values = malloc(PIECES_COUNT * sizeof *values), *back = calloc(PIECES_COUNT, sizeof *back), here[2] = {4, 5}, more[2];
+    assert_true(values && back);
+    for (size_t i = 0; i < PIECES_COUNT; i++) values[i] = (float)i * 0.5f - 7;
+    state_array arrays[] = {{"elsewhere", PIECES_COUNT, values}, {"here", 2, here}, {"none", 0, NULL}};
+    state_counter counter = {"step", 3};
+    assert_int_equal(train_state_write(scratch_path("whole.h5"), arrays, 3, &counter, 1, &error), 0);
+    piece_store store = {values, 0, SIZE_MAX, true};
+    const state_mover mover = {move_piece, &store};
+    arrays[0].values = NULL;
+    assert_int_equal(train_state_write_pieces(scratch_path("pieces.h5"), arrays, 3, &counter, 1, &mover, &error), 0);
+    char one[65], two[65];
+    limn_sha256_file(scratch_path("whole.h5"), one, NULL);
+    limn_sha256_file(scratch_path("pieces.h5"), two, NULL);
+    assert_string_equal(one, two);
+
+    store = (piece_store){back, 0, SIZE_MAX, false};
+    state_array into[] = {{"elsewhere", PIECES_COUNT, NULL}, {"here", 2, more}};
+    assert_int_equal(train_state_read_pieces(scratch_path("pieces.h5"), into, 2, &counter, 1, &mover, &error), 0);
+    assert_memory_equal(back, values, PIECES_COUNT * sizeof *values);
+    assert_memory_equal(more, here, sizeof here);
+
+    store = (piece_store){back, 0, STATE_PIECE, false};
+    assert_int_equal(train_state_read_pieces(scratch_path("pieces.h5"), into, 2, &counter, 1, &mover, &error), -1);
+    assert_string_equal(error.message, "the other machine is gone");
+    store = (piece_store){values, 0, STATE_PIECE, true};
+    assert_int_equal(train_state_write_pieces(scratch_path("broken.h5"), arrays, 3, &counter, 1, &mover, &error), -1);
+    assert_string_equal(error.message, "the other machine is gone");
+    assert_false(limn_file_exists(scratch_path("broken.h5")));
+    free(values);
+    free(back);
+}
+
 /* Runs in a child that leaves without the sanitizers' search for leaks: HDF5 itself loses some kilobytes when a close fails.
  * Often enough that a library left in disorder by the first failure would show it. */
 static void write_on_full_disks(void) {
@@ -492,6 +549,7 @@ int main(void) {
         cmocka_unit_test(test_shards_that_lie),
         cmocka_unit_test(test_cut_short),
         cmocka_unit_test(test_train_state),
+        cmocka_unit_test(test_state_in_pieces),
         cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

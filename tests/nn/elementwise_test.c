@@ -132,8 +132,34 @@ static void dropout_is_made_of_random_blocks(void **state) {
     }
 }
 
+static void bf16_rounds_to_even_and_is_added(void **state) {
+    (void)state;
+    enum { COUNT = 1003 };
+    float in[COUNT], sum[COUNT];
+    uint16_t rounded[COUNT];
+    for (size_t i = 0; i < COUNT; i++) in[i] = limn_random_normal(3, 0, i) * (i % 2 ? 1e-30f : 1e10f);
+    const uint32_t ties[] = {0x3f808000, 0x3f818000, 0x7f7fffff, 0x7f800001};
+    memcpy(in, ties, sizeof ties);
+    round_to_bf16(rounded, in, COUNT);
+    assert_int_equal(rounded[0], 0x3f80); /* to even */
+    assert_int_equal(rounded[1], 0x3f82);
+    assert_int_equal(rounded[2], 0x7f80); /* to infinity */
+    assert_int_equal(rounded[3], 0x7fc0); /* a NaN stays one */
+    for (size_t i = 4; i < COUNT; i++) {
+        sum[i] = in[i];
+        assert_int_equal(rounded[i], limn_bf16_from_float(in[i]));
+        assert_true(fabsf(limn_bf16_to_float(rounded[i]) - in[i]) <= fabsf(in[i]) / 256);
+    }
+    add_bf16(sum + 4, rounded + 4, COUNT - 4);
+    for (size_t i = 4; i < COUNT; i++) {
+        float expected = in[i] + limn_bf16_to_float(rounded[i]);
+        assert_memory_equal(&sum[i], &expected, sizeof expected);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bf16_rounds_to_even_and_is_added),
         cmocka_unit_test(sums_and_scales),
         cmocka_unit_test(sum_of_squares_is_the_same_for_any_threads),
         cmocka_unit_test(dropout_keeps_the_right_share),

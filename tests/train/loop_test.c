@@ -117,7 +117,7 @@ static int run(fake *f, const char *name, bool force, limn_error *error) {
     train_options options = {.output = scratch_path(name), .force = force};
     json_t *config = json_pack("{s:f}", "rate", f->settings.schedule.learning_rate);
     scratch_capture(2);
-    int status = train_run_open(&f->folder, &options, config, &f->settings, error);
+    int status = train_run_open(&f->folder, &options, config, &f->settings, NULL, error);
     if (status == 0) status = train_loop(&f->folder, &f->task, &f->settings, &options, error);
     train_run_close(&f->folder);
     char *said = scratch_captured(2);

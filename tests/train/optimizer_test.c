@@ -167,9 +167,9 @@ static void decay_leaves_out_what_it_is_told_to(void **state) {
         settings.exclude = (decay_exclusion)exclude;
         train_optimizer own = {0};
         limn_error error;
-        assert_int_equal(train_optimizer_create(&own, &set, &settings, NULL, &error), 0);
+        assert_int_equal(train_optimizer_create(&own, &set, &settings, NULL, NULL, PRECISION_FP32, &error), 0);
         const learning_rate_schedule schedule = {.learning_rate = 0.1, .steps = 10};
-        train_optimizer_step(&own, &schedule, 0, 1, 1, NULL);
+        assert_int_equal(train_optimizer_step(&own, &schedule, 0, 1, 1, NULL, &error), 0);
         for (size_t i = 0; i < COUNT; i++) {
             assert_true(train_decays(&set.list[i], (decay_exclusion)exclude) == decays[exclude][i]);
             assert_true((set.list[i].value[0] < 1) == decays[exclude][i]);
@@ -188,11 +188,11 @@ static void average_follows_the_weights_and_is_kept(void **state) {
     const bool frozen[COUNT] = {[TOKENS] = true};
     train_optimizer own = {0};
     limn_error error;
-    assert_int_equal(train_optimizer_create(&own, &set, &settings, frozen, &error), 0);
+    assert_int_equal(train_optimizer_create(&own, &set, &settings, frozen, NULL, PRECISION_FP32, &error), 0);
     const learning_rate_schedule schedule = {.learning_rate = 0.1, .steps = 20};
     double norms[COUNT], expected = 1;
     for (uint64_t step = 1; step <= 12; step++) {
-        train_optimizer_step(&own, &schedule, 1, 10, step, norms);
+        assert_int_equal(train_optimizer_step(&own, &schedule, 1, 10, step, norms, &error), 0);
         /* (1 + step)/(10 + step) until that is more than ema_decay. */
         double decay = fmin(0.5, (1 + (double)step) / (10 + (double)step));
         expected = decay * expected + (1 - decay) * (double)set.storage[3];
@@ -210,9 +210,9 @@ static void average_follows_the_weights_and_is_kept(void **state) {
     assert_true(arrays[0].count == set.size - 24 && arrays[2].count == set.size && arrays[2].values == own.ema);
 
     float average = own.ema[3];
-    train_optimizer_exchange(&own);
+    assert_int_equal(train_optimizer_exchange(&own, &error), 0);
     assert_true(set.storage[3] == average && own.ema[3] == trained_value && set.list[TOKENS].value[0] == 1);
-    train_optimizer_exchange(&own);
+    assert_int_equal(train_optimizer_exchange(&own, &error), 0);
     assert_true(set.storage[3] == trained_value && own.ema[3] == average);
     train_optimizer_free(&own);
     parameters_free(&set);
