@@ -34,8 +34,7 @@ enum {
     MOST_WORDS = 2048,           /* of K at a time, where sums can be added in the output */
     PANELS_BYTES = 12 << 20,     /* of B at a time, in the last cache */
     ROW_BLOCK_BYTES = 384 << 10, /* of A, in a thread's second cache */
-    LEAST_BLOCK_ROWS = 4 * TILE_ROWS,
-    BLOCKS_PER_THREAD = 4 /* at least, so that one that is held up can leave some to the others */
+    MOST_BLOCK_TILES = 64
 };
 
 static size_t group_of(const large_product_kernels *kernels) {
@@ -61,6 +60,23 @@ static size_t round_up(size_t n, size_t to) {
     return divide_up(n, to) * to;
 }
 
+/* Of how many tiles a block of rows is, at most `most`: of all sizes the one with which the thread that has most to do has
+ * least, when each takes the next block as it is done with one. A block by itself costs about a sixth of a tile. */
+static size_t choose_block(size_t tiles, size_t most, size_t threads) {
+    size_t best = 1;
+    double least = 0;
+    for (size_t size = smaller(most, MOST_BLOCK_TILES); size > 0; size--) {
+        const size_t whole = tiles / size, rest = tiles % size, each = whole / threads;
+        const size_t longest = whole % threads != 0 ? (each + 1) * size : each * size + rest;
+        const double cost = (double)longest + (double)divide_up(divide_up(tiles, size), threads) / 6;
+        if (least <= 0 || cost < least) {
+            best = size;
+            least = cost;
+        }
+    }
+    return best;
+}
+
 static division divide(size_t M, size_t N, size_t K, bool half_out, bool direct, const large_product_kernels *kernels) {
     const size_t word = sizeof(uint32_t), all = divide_up(K, group_of(kernels));
     division d = {.threads = omp_in_parallel() ? 1 : (size_t)omp_get_max_threads()};
@@ -68,15 +84,10 @@ static division divide(size_t M, size_t N, size_t K, bool half_out, bool direct,
     if (d.words == 0) d.words = 1;
     const size_t panels = PANELS_BYTES / word / TILE_COLUMNS / d.words, tiles = ROW_BLOCK_BYTES / word / TILE_ROWS / d.words;
     d.columns_at_once = smaller((panels ? panels : 1) * TILE_COLUMNS, round_up(N, TILE_COLUMNS));
-    d.block_rows = smaller((tiles ? tiles : 1) * TILE_ROWS, round_up(M, TILE_ROWS));
-    d.block_columns = d.columns_at_once;
-    const size_t wanted = d.threads > 1 ? BLOCKS_PER_THREAD * d.threads : 1;
-    if (divide_up(M, d.block_rows) < wanted) {
-        const size_t fewer = round_up(divide_up(M, wanted), TILE_ROWS);
-        d.block_rows = smaller(d.block_rows, fewer < LEAST_BLOCK_ROWS ? LEAST_BLOCK_ROWS : fewer);
-        const size_t beside = divide_up(wanted, divide_up(M, d.block_rows));
-        d.block_columns = round_up(divide_up(d.columns_at_once, beside), TILE_COLUMNS);
-    }
+    d.block_rows = choose_block(divide_up(M, TILE_ROWS), tiles ? tiles : 1, d.threads) * TILE_ROWS;
+    /* where there are fewer blocks than threads, parts of the columns */
+    const size_t beside = divide_up(d.threads, divide_up(M, d.block_rows));
+    d.block_columns = round_up(divide_up(d.columns_at_once, beside), TILE_COLUMNS);
     d.panels_bytes = round_up(d.columns_at_once * d.words * word, 64);
     d.block_bytes = direct ? 0 : round_up(d.block_rows * d.words * word, 64);
     return d;
