@@ -143,6 +143,7 @@ typedef struct {
     const seq2seq_step_options *options; /* NULL: no dropout */
     size_t B;
     keep_kind keep;
+    bool writes; /* the gradients of kernels, instead of adding to them */
     nn_precision precision; /* of the products; in BF16 what is multiplied is also kept in bfloat16 */
     step_memory *memory;
     bool few_rows; /* decoding: products are of few rows */

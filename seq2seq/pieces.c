@@ -190,7 +190,8 @@ void dense_backward(const pass *p, const dense_slot *dense, numbers din, numbers
     step_release(p->memory, mark);
     adapter_backward(p, dense, dout, in, N, C, OC);
     if (dweight != NULL)
-        matmul_mixed(numbers_f32(dweight), C, dout, OC, true, in, C, false, OC, C, N, true, p->precision, p->memory->arena);
+        matmul_mixed(numbers_f32(dweight), C, dout, OC, true, in, C, false, OC, C, N, !p->writes, p->precision,
+                     p->memory->arena);
     if (dbias != NULL) bias_do(p, dout, NULL, dbias, N, OC);
 }
 

@@ -107,10 +107,11 @@ void seq2seq_shift_right(const seq2seq_config *config, int32_t *decoder_input_id
  * names the array, the place and the bound. Arrays that are NULL are passed over. */
 int seq2seq_check_batch(const seq2seq_config *config, const seq2seq_batch *batch, limn_error *error);
 
-/* Mean cross-entropy over all B·T tokens. Gradients of grad_scale·loss are added to the parameters. Dropout, where the config
+/* Mean cross-entropy over all B·T tokens. Gradients of grad_scale·loss are added to the parameters', or begun anew when first. Dropout, where the config
  * has it, is a function of (seed, step, micro_batch). */
 typedef struct {
     float grad_scale; /* 1/number of micro-batches */
+    bool first;       /* of a step's micro-batches: gradients that are there already do not count */
     uint64_t seed, step, micro_batch;
     /* BF16: products of numbers rounded to bfloat16, and what is kept for the backward in bfloat16; weights, their gradients,
      * sums, norms, softmax and loss are float32. */

@@ -34,22 +34,42 @@ static double loss_head(const pass *p, float *dhidden, float *losses, float *log
         double share = (double)rows / (double)N;
         sum += share * softmax_cross_entropy(dhidden != NULL ? part : NULL, losses != NULL ? losses + start : NULL, part,
                                              labels + start, rows, V, (float)(share * (double)grad_scale));
+        pass of_slice = *p;
+        of_slice.writes = p->writes && start == 0; /* the slices' gradients add up */
         if (dhidden != NULL)
-            dense_backward(p, &head, numbers_f32(dhidden + start * C), numbers_f32(part), in, rows, C, V, false);
+            dense_backward(&of_slice, &head, numbers_f32(dhidden + start * C), numbers_f32(part), in, rows, C, V, false);
     }
     step_release(p->memory, mark);
     if (dhidden != NULL) gradients_ready(p, (parameter_range){(size_t)model->lm_head, 1});
     return sum;
 }
 
+/* Zeroes what is added to. The kernels' gradients, most of all, are written. */
+static void begin_gradients(seq2seq *model) {
+    for (size_t i = 0; i < model->parameters.count; i++) {
+        const parameter *p = &model->parameters.list[i];
+        if (p->grad == NULL || (i < model->own_count && model->notes[i].kind == LEAF_KERNEL)) continue;
+        const size_t piece = (size_t)1 << 16;
+#pragma omp parallel for schedule(static) if (p->size > 4 * piece)
+        for (size_t start = 0; start < p->size; start += piece)
+            memset(p->grad + start, 0, (p->size - start < piece ? p->size - start : piece) * sizeof(float));
+    }
+}
+
 double seq2seq_forward_backward(seq2seq *model, const seq2seq_batch *batch, const seq2seq_step_options *options,
                                 limn_arena *arena) {
     step_memory memory = {.arena = arena};
     keep_kind keep = model->config.gradient_checkpointing ? KEEP_INPUTS : KEEP_ALL;
-    pass p = {
-        .model = model, .options = options, .B = batch->B, .keep = keep, .precision = options->precision, .memory = &memory};
+    pass p = {.model = model,
+              .options = options,
+              .B = batch->B,
+              .keep = keep,
+              .writes = options->first,
+              .precision = options->precision,
+              .memory = &memory};
     size_t start = step_mark(&memory), C = model->config.d_model;
     size_t text_rows = batch->B * model->encoder.length, image_rows = batch->B * model->decoder.length;
+    if (options->first) begin_gradients(model);
 
     stack_activations encoder, decoder;
     stack_take(&p, &model->encoder, &encoder);

@@ -41,19 +41,18 @@ static void announce(void *self, size_t first, size_t count) {
 }
 
 static int run_steps(bench *self, size_t batch, size_t steps, nn_precision precision, train_measurement *out, limn_error *error) {
-    parameters *weights = seq2seq_get_parameters(self->model);
     const learning_rate_schedule schedule = {.learning_rate = 1e-4, .steps = steps};
     seq2seq_batch data = {batch, self->input_ids, self->attention_mask, self->decoder_input_ids, self->labels};
     for (uint64_t step = 1; step <= steps + 1 && !limn_stop_requested(); step++) {
         double begin = limn_seconds();
         seq2seq_step_options options = {.grad_scale = 1.0f / (float)world_size(self->all),
+                                        .first = true,
                                         .seed = 1,
                                         .step = step,
                                         .precision = precision,
                                         .gradients_ready = announce,
                                         .self = self};
         train_optimizer_begin(&self->optimizer);
-        parameters_zero_grads(weights);
         double loss = seq2seq_forward_backward(self->model, &data, &options, self->arena);
         limn_arena_release(self->arena, 0);
         double middle = limn_seconds(), norm;

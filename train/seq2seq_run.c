@@ -63,8 +63,8 @@ static void announce(void *self, size_t first, size_t count) {
 static int accumulate(seq2seq_run *run, uint64_t step, bool announces, limn_error *error) {
     const train_settings *settings = &run->settings;
     const pair_share *share = &run->share;
-    parameters_zero_grads(seq2seq_get_parameters(run->model));
     run->loss = 0;
+    if (share->count == 0) parameters_zero_grads(seq2seq_get_parameters(run->model)); /* more ranks than pairs */
     for (uint64_t done = 0; done < share->count; done += settings->batch_size) {
         uint64_t left = share->count - done, row = share->first + done;
         size_t rows = left < settings->batch_size ? (size_t)left : settings->batch_size;
@@ -73,6 +73,7 @@ static int accumulate(seq2seq_run *run, uint64_t step, bool announces, limn_erro
             return -1;
         seq2seq_batch batch = batch_of(run, rows);
         seq2seq_step_options options = {.grad_scale = (float)rows / (float)share->stride,
+                                        .first = done == 0,
                                         .seed = settings->seed,
                                         .step = step,
                                         .micro_batch = pass_number(run, row),
