@@ -56,6 +56,7 @@ static int plan(int argc, char **argv, limn_error *error) {
 
 static int run(int argc, char **argv, limn_error *error) {
     if (asks_for_plan(argc, argv)) return plan(argc, argv, error);
+    bool planned = false; /* for --help; what asks for it has gone another way */
     train_options train = {0};
     limn_strings set = {0}, data = {0}, valid = {0};
     const limn_option options[] = {
@@ -73,6 +74,8 @@ static int run(int argc, char **argv, limn_error *error) {
         {"backend", LIMN_OPTION_STRING, &train.backend, "NAME", "who multiplies: auto, limn, onednn or openblas", false},
         {"steps", LIMN_OPTION_SIZE, &train.steps, "N", "number of steps, instead of the configuration's", false},
         {"minutes", LIMN_OPTION_FLOAT, &train.minutes, "M", "at most as many steps as fit in this time on this machine", false},
+        {"plan", LIMN_OPTION_FLAG, &planned, NULL, "only prints what the training needs of this machine; of the other options it takes "
+         "config, set and train", false},
         {"restart", LIMN_OPTION_FLAG, &train.restart, NULL, "throws away what the run folder holds", false},
         {"force", LIMN_OPTION_FLAG, &train.force, NULL, "goes on with a changed configuration", false},
         {NULL},

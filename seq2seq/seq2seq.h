@@ -127,7 +127,7 @@ double seq2seq_forward_backward(seq2seq *model, const seq2seq_batch *batch, cons
 double seq2seq_evaluate(const seq2seq *model, const seq2seq_batch *batch, nn_precision precision, float *encoder_hidden,
                         float *logits, float *losses, limn_arena *arena);
 /* The limit, in floats, of an arena in which training steps and evaluations of B pairs are run with the present number of
- * threads; an upper bound within a quarter of what they take. SIZE_MAX where B is beyond any memory. With
+ * threads; an upper bound within a quarter (and a megabyte) of what they take. SIZE_MAX where B is beyond any memory. With
  * gradient_checkpointing each layer's forward is run again in the backward, and only its input is kept. */
 size_t seq2seq_activation_floats(const seq2seq_config *config, size_t B, nn_precision precision);
 /* What adapters take of it on top. */

@@ -12,26 +12,13 @@ train() {
 quietly train --config "$config" --steps 3 --output first
 
 # The section train alone: the model is --init's.
-/usr/bin/python3 - "$config" >tune.json <<'EOF'
-import json, sys
-print(json.dumps({"train": {"seq2seq": json.load(open(sys.argv[1]))["train"]["seq2seq"]}}))
-EOF
-cat >changed.py <<'EOF'
-import json, struct, sys
-def read(path):
-    with open(path, 'rb') as f:
-        head = json.loads(f.read(struct.unpack('<Q', f.read(8))[0]))
-        data = f.read()
-    return {k: data[v['data_offsets'][0]:v['data_offsets'][1]] for k, v in head.items() if k != '__metadata__'}
-a, b = (read(f"{folder}/model.safetensors") for folder in sys.argv[1:])
-print(*sorted(k for k in b if a.get(k) != b[k]))
-EOF
-changed() { /usr/bin/python3 changed.py "$1" "$2"; }
+echo '{"train": {"seq2seq": {"batch_size": 4, "steps": 10, "learning_rate": 1e-3, "warmup_steps": 0, "log_every": 1}}}' >tune.json
+changed() { compare-weights "$1/model.safetensors" "$2/model.safetensors" | tr '\n' ' '; }
 
 # Named parts are trained, all else stays bit for bit, also with weight decay.
 quietly train --config tune.json --init first/model --steps 3 --output embeddings --train embed_tokens,lm_head
 got=$(changed first/model embeddings/model)
-[ "$got" = "lm_head.weight model.decoder.embed_tokens.weight model.encoder.embed_tokens.weight" ] || fail "changed: $got"
+[ "$got" = "lm_head.weight model.decoder.embed_tokens.weight model.encoder.embed_tokens.weight " ] || fail "changed: $got"
 expect 2 "no weight's name holds 'embed_token'" train --config tune.json --init first/model --output typo --train embed_token
 expect 2 'inputs.train' train --config tune.json --init first/model --steps 5 --output embeddings --train lm_head
 
@@ -60,19 +47,13 @@ expect 2 'has it already' limn-tokenizer add --tokenizer more --token '<sketch>'
 [ ! -e twice ] || fail "a refused tokenizer is there"
 vocabulary=more
 quietly train --config tune.json --init first/model --steps 2 --output wider
-/usr/bin/python3 - <<'EOF'
-import json
-before, after = (json.load(open(f"{f}/model/config.json"))["encoder_vocab_size"] for f in ("first", "wider"))
-assert after == before + 1, (before, after)
-EOF
-[ "$(echo '<sketch>' | limn-tokenizer encode --tokenizer wider/model | /usr/bin/python3 -c '
-import json, sys
-print(len(json.loads(sys.stdin.readline())["ids"]))')" = 3 ] || fail "the new word is not one token"
+words() { sed -n 's/.*"encoder_vocab_size": *\([0-9]*\).*/\1/p' "$1/config.json"; }
+[ "$(words wider/model)" = $(($(words first/model) + 1)) ] || fail "the wider model has $(words wider/model) words"
+ids=$(echo '<sketch>' | limn-tokenizer encode --tokenizer wider/model)
+[ "$(echo "$ids" | tr -cd , | wc -c)" = 2 ] || fail "the new word is not one token: $ids"
 
 # --plan needs no data.
 limn-train --plan --config "$config" --set train.seq2seq.precision=bf16 >plan.txt || fail "--plan"
 grep -q 'largest batch_size here' plan.txt || fail "the plan names no largest batch"
-limn-train --plan --config "$config" --json | /usr/bin/python3 -c '
-import json, sys
-assert json.load(sys.stdin)["total_bytes"] > 0' || fail "--plan --json"
+limn-train --plan --config "$config" --json | grep -q '"total_bytes": [1-9]' || fail "--plan --json"
 expect 2 'precision' limn-train --plan --config "$config" --set train.seq2seq.precision=fp8
