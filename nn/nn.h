@@ -28,7 +28,6 @@ typedef struct {
     size_t size;          /* product of shape */
     const float *value;   /* where the weights are: a mapping, or the set's own memory (then writable through mutable_value) */
     float *mutable_value; /* NULL when the weights are mapped read-only */
-    const uint16_t *half; /* where `value` is NULL: rounded weights that stand in for it in mixed precision; else NULL */
     float *grad;          /* NULL unless allocated for training */
     bool frozen;          /* set before the set is allocated: it is not trained and gets no gradient */
 } parameter;

@@ -100,8 +100,7 @@ static inline const float *parameter_value(const seq2seq *model, long slot) {
     return slot == ABSENT ? NULL : model->parameters.list[slot].value;
 }
 static inline numbers parameter_numbers(const seq2seq *model, long slot) {
-    const parameter *p = &model->parameters.list[slot];
-    return (numbers){.f32 = (float *)(uintptr_t)p->value, .bf16 = p->value == NULL ? (uint16_t *)(uintptr_t)p->half : NULL};
+    return numbers_f32((float *)(uintptr_t)parameter_value(model, slot)); /* only read */
 }
 static inline float *parameter_grad(const seq2seq *model, long slot) {
     return slot == ABSENT ? NULL : model->parameters.list[slot].grad;
