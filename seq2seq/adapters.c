@@ -69,7 +69,7 @@ size_t seq2seq_adapter_floats(const seq2seq *model, size_t B, nn_precision preci
                                    matmul_mixed_bytes(N, rank, C, precision), matmul_mixed_bytes(OC, rank, N, precision)};
         size_t product = 0;
         for (size_t k = 0; k < 4; k++) product = products[k] > product ? products[k] : product;
-        const size_t floats = OC * C + OC * rank + N * rank + product / sizeof(float) + rounding;
+        const size_t floats = OC * C + N * rank + product / sizeof(float) + rounding;
         most = floats > most ? floats : most;
     }
     return most;
@@ -83,33 +83,18 @@ bool seq2seq_has_adapters(const char *directory) {
 int adapters_save(const seq2seq *model, const char *directory, limn_error *error) {
     char path[PATH_MAX];
     const parameters *set = &model->parameters;
-    const size_t count = set->count - model->own_count;
-    tensor *tensors = limn_allocate(count, sizeof *tensors, error);
-    json_t *metadata = json_pack("{s:s}", "format", "pt"), *targets = json_array();
-    int status = tensors != NULL && metadata != NULL && targets != NULL
-                     ? limn_path_join(path, sizeof path, directory, WEIGHTS_FILE, error)
-                     : limn_fail(error, "%s: no memory for the list of adapters", directory);
-    for (size_t i = 0; i < count && status == 0; i++) {
-        const parameter *p = &set->list[model->own_count + i];
-        tensors[i] = (tensor){.name = p->name,
-                              .type = TENSOR_F32,
-                              .rank = 2,
-                              .shape = {p->shape[0], p->shape[1]},
-                              .count = p->size,
-                              .data = p->value};
-        if (i % 2 == 0) json_array_append_new(targets, json_stringn(p->name, strlen(p->name) - strlen(".lora_A.weight")));
-    }
-    if (status == 0) status = safetensors_write(path, tensors, count, metadata, error);
-    const size_t rank = set->list[model->own_count].shape[0];
-    json_t *config = json_pack("{s:s, s:i, s:f, s:O}", "peft_type", "LORA", "r", (int)rank, "lora_alpha",
+    const parameter *adapters = set->list + model->own_count;
+    const size_t count = set->count - model->own_count, rank = adapters[0].shape[0];
+    if (save_weights(adapters, count, directory, WEIGHTS_FILE, error) != 0 ||
+        limn_path_join(path, sizeof path, directory, CONFIG_FILE, error) != 0)
+        return -1;
+    json_t *targets = json_array();
+    for (size_t i = 0; i < count; i += 2)
+        json_array_append_new(targets, json_stringn(adapters[i].name, strlen(adapters[i].name) - strlen(".lora_A.weight")));
+    json_t *config = json_pack("{s:s, s:i, s:f, s:o}", "peft_type", "LORA", "r", (int)rank, "lora_alpha",
                                (double)model->adapter_scale * (double)rank, "target_modules", targets);
-    if (status == 0) status = limn_path_join(path, sizeof path, directory, CONFIG_FILE, error);
-    if (status == 0)
-        status = config != NULL ? limn_json_save(config, path, error) : limn_fail(error, "%s: no memory for it", path);
+    const int status = config != NULL ? limn_json_save(config, path, error) : limn_fail(error, "%s: no memory for it", path);
     json_decref(config);
-    json_decref(targets);
-    json_decref(metadata);
-    free(tensors);
     return status;
 }
 
@@ -135,21 +120,6 @@ static tensor_file *open_weights(const char *directory, limn_error *error) {
     return limn_path_join(path, sizeof path, directory, WEIGHTS_FILE, error) == 0 ? safetensors_open(path, error) : NULL;
 }
 
-/* The tensor of this name and shape. */
-static const tensor *need(const tensor_file *file, const char *name, size_t rows, size_t columns, limn_error *error) {
-    const tensor *t = tensor_file_find(file, name);
-    if (t == NULL) {
-        limn_fail(error, "%s: has no %s; these adapters are of another run", tensor_file_path(file), name);
-        return NULL;
-    }
-    if (t->rank != 2 || t->shape[0] != rows || t->shape[1] != columns) {
-        limn_fail(error, "%s: %s is not %zu × %zu; these adapters are another model's", tensor_file_path(file), name, rows,
-                  columns);
-        return NULL;
-    }
-    return t;
-}
-
 int adapters_load(seq2seq *model, const char *directory, limn_error *error) {
     size_t rank;
     double alpha;
@@ -159,7 +129,7 @@ int adapters_load(seq2seq *model, const char *directory, limn_error *error) {
     int status = 0;
     for (size_t i = model->own_count; i < model->parameters.count && status == 0; i++) {
         parameter *p = &model->parameters.list[i];
-        const tensor *t = need(file, p->name, p->shape[0], p->shape[1], error);
+        const tensor *t = tensor_file_need(file, p->name, p->rank, p->shape, error);
         if (t == NULL)
             status = -1;
         else
@@ -177,7 +147,8 @@ static int merge_kernel(parameter *kernel, const tensor_file *file, size_t rank,
     *found = tensor_file_find(file, names[0]) != NULL;
     if (!*found) return 0;
     const size_t OC = kernel->shape[0], C = kernel->shape[1];
-    const tensor *a = need(file, names[0], rank, C, error), *b = a != NULL ? need(file, names[1], OC, rank, error) : NULL;
+    const tensor *a = tensor_file_need(file, names[0], 2, (size_t[]){rank, C}, error);
+    const tensor *b = a != NULL ? tensor_file_need(file, names[1], 2, (size_t[]){OC, rank}, error) : NULL;
     if (b == NULL) return -1;
     float *values = limn_allocate(rank * (C + OC), sizeof *values, error); /* as many as the file has */
     if (values == NULL) return -1;

@@ -38,13 +38,11 @@ static void middle_forward(const row_block *rows, const void *context) {
 
 void feed_forward_core_forward(const pass *p, const feed_forward_block *block, feed_forward_activations *acts, numbers out,
                                numbers in, size_t N, size_t site) {
-    const size_t C = p->model->config.d_model, F = block->F, mark = step_mark(p->memory);
+    const size_t C = p->model->config.d_model, F = block->F;
     acts->in = in;
     const dense_output outputs[] = {{&block->in, acts->a, F}, {&block->gate, acts->b, F}};
     dense_forward_many(p, outputs, block->glu ? 2 : 1, in, N, C);
-    const row_blocks rows = rows_take(p, N, F, false);
-    rows_do(&rows, middle_forward, &(middle_work){.p = p, .block = block, .acts = acts, .site = site});
-    step_release(p->memory, mark);
+    rows_each(p, N, F, middle_forward, &(middle_work){.p = p, .block = block, .acts = acts, .site = site});
     dense_forward(p, &block->out, out, acts->normed, N, F, C);
 }
 
@@ -88,7 +86,7 @@ void feed_forward_core_backward(const pass *p, const feed_forward_block *block, 
     take_gradients(p, block, &g, N);
     dense_backward(p, &block->out, g.dnormed, dout, acts->normed, N, F, C, false);
     const size_t rows_mark = step_mark(p->memory);
-    const row_blocks rows = rows_take(p, N, F, true);
+    const row_blocks rows = rows_take(p, N, F);
     rows_do(&rows, middle_backward,
             &(middle_work){.p = p, .block = block, .acts = acts, .dnormed = g.dnormed, .da = g.da, .db = g.db, .site = site});
     if (block->middle.present) norm_add_sums(p, &block->middle, &rows);

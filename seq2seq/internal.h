@@ -114,6 +114,8 @@ void adapters_initialise(seq2seq *model, uint64_t seed);
 /* Adds the folder's adapters to the model's own weights, which must be writable. */
 int adapters_merge_folder(seq2seq *model, const char *directory, limn_error *error);
 int adapters_load(seq2seq *model, const char *directory, limn_error *error);
+/* Parameters as a safetensors file of that name in the folder (load_save.c). */
+int save_weights(const parameter *list, size_t count, const char *directory, const char *name, limn_error *error);
 int adapters_save(const seq2seq *model, const char *directory, limn_error *error);
 
 /* ---------------------------------------------------------------- memory of a step (memory.c) */
@@ -142,7 +144,7 @@ typedef struct {
     const seq2seq_step_options *options; /* NULL: no dropout */
     size_t B;
     keep_kind keep;
-    bool writes; /* the gradients of kernels, instead of adding to them */
+    bool writes;            /* the gradients of kernels, instead of adding to them */
     nn_precision precision; /* of the products; in BF16 what is multiplied is also kept in bfloat16 */
     step_memory *memory;
     bool few_rows; /* decoding: products are of few rows */
@@ -164,10 +166,10 @@ typedef struct {
     size_t parts, part_rows; /* of all N rows */
     size_t block_rows;       /* that a room holds */
     float *rooms;            /* MOST_ROOMS for each thread, (block_rows,width) */
-    float *sums;             /* (parts, 2, width): dscale and dbias; NULL: not wanted */
+    float *sums;             /* (parts, 2, width): dscale and dbias; NULL in rows_each */
 } row_blocks;
 
-row_blocks rows_take(const pass *p, size_t N, size_t width, bool with_sums);
+row_blocks rows_take(const pass *p, size_t N, size_t width);
 void rows_plan(const pass *p, size_t N, size_t width); /* takes and releases the most of it */
 /* Calls `work` for all blocks: rows [n, n + count). */
 typedef struct {
@@ -178,6 +180,8 @@ typedef struct {
 } row_block;
 typedef void row_work(const row_block *block, const void *context);
 void rows_do(const row_blocks *blocks, row_work *work, const void *context);
+/* The same where nothing is summed over the rows: takes what it needs, and releases it. */
+void rows_each(const pass *p, size_t N, size_t width, row_work *work, const void *context);
 /* Adds the parts' sums to dscale and dbias (width); each may be NULL. */
 void rows_add_sums(const row_blocks *blocks, float *dscale, float *dbias);
 /* The block's rows of an array (N,width) as float32: where they are, or expanded into this room. */

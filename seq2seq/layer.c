@@ -85,11 +85,8 @@ static void leave_block(const row_block *block, const void *context) {
 }
 
 void branch_leave(const pass *p, const stack *s, const branch_norms *norms, branch_activations *acts, size_t site, size_t N) {
-    const size_t mark = step_mark(p->memory);
-    const row_blocks blocks = rows_take(p, N, p->model->config.d_model, false);
-    rows_do(&blocks, leave_block,
-            &(branch_work){.p = p, .norms = norms, .acts = acts, .residual_gain = s->residual_gain, .site = site});
-    step_release(p->memory, mark);
+    rows_each(p, N, p->model->config.d_model, leave_block,
+              &(branch_work){.p = p, .norms = norms, .acts = acts, .residual_gain = s->residual_gain, .site = site});
 }
 
 typedef struct {
@@ -129,7 +126,7 @@ static void leave_block_backward(const row_block *block, const void *context) {
 static numbers branch_leave_backward(const pass *p, const branch_norms *norms, const branch_activations *acts,
                                      const branch_gradients *g, float *dx, size_t site, size_t N) {
     const size_t mark = step_mark(p->memory);
-    const row_blocks blocks = rows_take(p, N, p->model->config.d_model, true);
+    const row_blocks blocks = rows_take(p, N, p->model->config.d_model);
     const branch_work work = {.p = p, .norms = norms, .acts = acts, .site = site, .dx = dx, .dcore = g->dcore};
     if (norms->after_residual.present) {
         rows_do(&blocks, after_residual_backward, &work);
@@ -157,7 +154,7 @@ static void enter_block_backward(const row_block *block, const void *context) {
 static void branch_enter_backward(const pass *p, const stack *s, const branch_norms *norms, const branch_activations *acts,
                                   const branch_gradients *g, float *dx, size_t N) {
     const size_t mark = step_mark(p->memory);
-    const row_blocks blocks = rows_take(p, N, p->model->config.d_model, true);
+    const row_blocks blocks = rows_take(p, N, p->model->config.d_model);
     rows_do(&blocks, enter_block_backward,
             &(branch_work){
                 .p = p, .norms = norms, .acts = acts, .residual_gain = s->residual_gain, .dx = dx, .dentered = g->dentered});

@@ -137,26 +137,32 @@ int seq2seq_load_into(seq2seq *model, const char *directory, limn_error *error) 
     return status == 0 && adapted && adapts ? adapters_load(model, directory, error) : status;
 }
 
-int seq2seq_save(const seq2seq *model, const char *directory, limn_error *error) {
+int save_weights(const parameter *list, size_t count, const char *directory, const char *name, limn_error *error) {
     char path[PATH_MAX];
-    if (limn_make_directories(directory, error) != 0) return -1;
-    if (limn_path_join(path, sizeof path, directory, "model.safetensors", error) != 0) return -1;
-    const parameters *set = &model->parameters;
-    tensor *tensors = limn_allocate(model->own_count, sizeof *tensors, error);
+    if (limn_path_join(path, sizeof path, directory, name, error) != 0) return -1;
+    tensor *tensors = limn_allocate(count, sizeof *tensors, error);
     json_t *metadata = json_pack("{s:s}", "format", "pt"); /* Hugging Face's loaders ask for it */
     int status = tensors != NULL && metadata != NULL ? 0 : limn_fail(error, "%s: no memory for the list of tensors", path);
     if (status == 0) {
-        for (size_t i = 0; i < model->own_count; i++) {
-            const parameter *p = &set->list[i];
+        for (size_t i = 0; i < count; i++) {
+            const parameter *p = &list[i];
             tensors[i] = (tensor){.name = p->name, .type = TENSOR_F32, .rank = p->rank, .count = p->size, .data = p->value};
             memcpy(tensors[i].shape, p->shape, p->rank * sizeof *p->shape);
         }
-        status = safetensors_write(path, tensors, model->own_count, metadata, error);
+        status = safetensors_write(path, tensors, count, metadata, error);
     }
     json_decref(metadata);
     free(tensors);
-    if (status != 0 || (model->adapters != NULL && adapters_save(model, directory, error) != 0)) return -1;
-    if (limn_path_join(path, sizeof path, directory, "config.json", error) != 0) return -1;
+    return status;
+}
+
+int seq2seq_save(const seq2seq *model, const char *directory, limn_error *error) {
+    char path[PATH_MAX];
+    if (limn_make_directories(directory, error) != 0 ||
+        save_weights(model->parameters.list, model->own_count, directory, "model.safetensors", error) != 0 ||
+        (model->adapters != NULL && adapters_save(model, directory, error) != 0) ||
+        limn_path_join(path, sizeof path, directory, "config.json", error) != 0)
+        return -1;
     return limn_json_save(model->config.json, path, error);
 }
 

@@ -264,17 +264,6 @@ static void initialise(seq2seq *model, uint64_t seed) {
     }
 }
 
-seq2seq *seq2seq_create(const seq2seq_config *config, uint64_t seed, bool training, limn_error *error) {
-    seq2seq *model = seq2seq_describe(config, error);
-    if (model == NULL) return NULL;
-    if (parameters_allocate(&model->parameters, training, error) != 0) {
-        seq2seq_free(model);
-        return NULL;
-    }
-    initialise(model, seed);
-    return model;
-}
-
 /* With adapters nothing else is trained unless it is named. */
 static int freeze(seq2seq *model, const seq2seq_tuning *tuning, limn_error *error) {
     parameters *set = &model->parameters;
@@ -297,16 +286,25 @@ seq2seq *seq2seq_describe_tuned(const seq2seq_config *config, const seq2seq_tuni
     return model;
 }
 
-seq2seq *seq2seq_create_tuned(const seq2seq_config *config, uint64_t seed, const seq2seq_tuning *tuning, limn_error *error) {
+static seq2seq *create(const seq2seq_config *config, uint64_t seed, const seq2seq_tuning *tuning, bool training,
+                       limn_error *error) {
     seq2seq *model = seq2seq_describe_tuned(config, tuning, error);
     if (model == NULL) return NULL;
-    if (parameters_allocate(&model->parameters, true, error) != 0) {
+    if (parameters_allocate(&model->parameters, training, error) != 0) {
         seq2seq_free(model);
         return NULL;
     }
     initialise(model, seed);
     adapters_initialise(model, seed);
     return model;
+}
+
+seq2seq *seq2seq_create(const seq2seq_config *config, uint64_t seed, bool training, limn_error *error) {
+    return create(config, seed, &(seq2seq_tuning){0}, training, error);
+}
+
+seq2seq *seq2seq_create_tuned(const seq2seq_config *config, uint64_t seed, const seq2seq_tuning *tuning, limn_error *error) {
+    return create(config, seed, tuning, true, error);
 }
 
 void seq2seq_free(seq2seq *model) {

@@ -1,6 +1,8 @@
 /* The small operations that blocks are made of. */
 #include "seq2seq/internal.h"
 
+#include <string.h>
+
 enum { MOST_OUTPUTS = 3 /* that are made of one input: queries, keys and values */ };
 
 numbers take_multiplied(const pass *p, size_t count) {
@@ -52,10 +54,7 @@ static void norm_forward_work(const row_block *block, const void *context) {
 }
 
 void norm_forward(const pass *p, const norm_slot *norm, numbers out, float *saved, numbers in, size_t N, size_t C) {
-    const size_t mark = step_mark(p->memory);
-    const row_blocks blocks = rows_take(p, N, C, false);
-    rows_do(&blocks, norm_forward_work, &(norm_work){.p = p, .norm = norm, .out = out, .saved = saved, .in = in});
-    step_release(p->memory, mark);
+    rows_each(p, N, C, norm_forward_work, &(norm_work){.p = p, .norm = norm, .out = out, .saved = saved, .in = in});
 }
 
 static void norm_backward_work(const row_block *block, const void *context) {
@@ -68,7 +67,7 @@ static void norm_backward_work(const row_block *block, const void *context) {
 void norm_backward(const pass *p, const norm_slot *norm, numbers din, numbers dout, numbers in, const float *saved, size_t N,
                    size_t C, bool accumulate) {
     const size_t mark = step_mark(p->memory);
-    const row_blocks blocks = rows_take(p, N, C, true);
+    const row_blocks blocks = rows_take(p, N, C);
     const norm_work work = {.p = p, .norm = norm, .din = din, .dout = dout, .in = in, .kept = saved, .accumulate = accumulate};
     rows_do(&blocks, norm_backward_work, &work);
     norm_add_sums(p, norm, &blocks);
@@ -96,11 +95,16 @@ static void bias_backward_work(const row_block *block, const void *context) {
         add_scaled(block->dbias, rows + n * block->blocks->width, 1, block->blocks->width);
 }
 
-static void bias_do(const pass *p, numbers rows, const float *bias, float *dbias, size_t N, size_t OC) {
+static void bias_forward(const pass *p, numbers rows, const float *bias, size_t N, size_t OC) {
+    if (bias != NULL) rows_each(p, N, OC, bias_forward_work, &(bias_work){rows, bias});
+}
+
+static void bias_backward(const pass *p, numbers rows, float *dbias, size_t N, size_t OC) {
+    if (dbias == NULL) return;
     const size_t mark = step_mark(p->memory);
-    const row_blocks blocks = rows_take(p, N, OC, dbias != NULL);
-    rows_do(&blocks, dbias != NULL ? bias_backward_work : bias_forward_work, &(bias_work){rows, bias});
-    if (dbias != NULL) rows_add_sums(&blocks, NULL, dbias);
+    const row_blocks blocks = rows_take(p, N, OC);
+    rows_do(&blocks, bias_backward_work, &(bias_work){.rows = rows});
+    rows_add_sums(&blocks, NULL, dbias);
     step_release(p->memory, mark);
 }
 
@@ -117,10 +121,9 @@ numbers dense_weight(const pass *p, const dense_slot *dense, size_t C, size_t OC
     if (a == NULL) return parameter_numbers(p->model, dense->weight);
     const parameter *b = a + 1;
     const size_t rank = a->shape[0];
-    float *sum = step_take(p->memory, OC * C), *scaled = step_take(p->memory, OC * rank);
-    scale_forward(scaled, b->value, p->model->adapter_scale, OC * rank);
-    scale_forward(sum, parameter_value(p->model, dense->weight), 1, OC * C);
-    matmul(sum, C, scaled, rank, false, a->value, C, false, OC, C, rank, 1, 1);
+    float *sum = step_take(p->memory, OC * C);
+    memcpy(sum, parameter_value(p->model, dense->weight), OC * C * sizeof *sum);
+    matmul(sum, C, b->value, rank, false, a->value, C, false, OC, C, rank, p->model->adapter_scale, 1);
     return numbers_f32(sum);
 }
 
@@ -177,13 +180,13 @@ void dense_forward_many(const pass *p, const dense_output *outputs, size_t count
         matmul_mixed(out, OC, in, C, false, dense_weight(p, dense, C, OC), C, true, N, OC, C, false, p->precision,
                      p->memory->arena);
         step_release(p->memory, mark);
-        if (bias != NULL) bias_do(p, out, bias, NULL, N, OC);
+        bias_forward(p, out, bias, N, OC);
     }
 }
 
 void dense_backward(const pass *p, const dense_slot *dense, numbers din, numbers dout, numbers in, size_t N, size_t C,
                     size_t OC, bool accumulate) {
-    float *dweight = parameter_grad(p->model, dense->weight), *dbias = parameter_grad(p->model, dense->bias);
+    float *dweight = parameter_grad(p->model, dense->weight);
     const size_t mark = step_mark(p->memory);
     matmul_mixed(din, C, dout, OC, false, dense_weight(p, dense, C, OC), C, false, N, C, OC, accumulate, p->precision,
                  p->memory->arena);
@@ -192,7 +195,7 @@ void dense_backward(const pass *p, const dense_slot *dense, numbers din, numbers
     if (dweight != NULL)
         matmul_mixed(numbers_f32(dweight), C, dout, OC, true, in, C, false, OC, C, N, !p->writes, p->precision,
                      p->memory->arena);
-    if (dbias != NULL) bias_do(p, dout, NULL, dbias, N, OC);
+    bias_backward(p, dout, parameter_grad(p->model, dense->bias), N, OC);
 }
 
 void gradients_ready(const pass *p, parameter_range range) {
@@ -234,10 +237,7 @@ static void dropout_rows_work(const row_block *block, const void *context) {
 
 void dropout_rows(const pass *p, float *x, double rate, size_t site, size_t N, size_t C) {
     if (!dropout_wanted(p, rate)) return;
-    const size_t mark = step_mark(p->memory);
-    const row_blocks blocks = rows_take(p, N, C, false);
-    rows_do(&blocks, dropout_rows_work, &(dropout_work){p, x, rate, site});
-    step_release(p->memory, mark);
+    rows_each(p, N, C, dropout_rows_work, &(dropout_work){p, x, rate, site});
 }
 
 /* ---------------------------------------------------------------- head scale (NormFormer, arXiv 2110.09456) */
@@ -258,11 +258,8 @@ static void head_scale_forward_work(const row_block *block, const void *context)
 }
 
 void head_scale_forward(const pass *p, numbers out, numbers in, long scale, size_t N, size_t H, size_t D) {
-    const size_t mark = step_mark(p->memory);
-    const row_blocks blocks = rows_take(p, N, H * D, false);
-    rows_do(&blocks, head_scale_forward_work,
-            &(head_scale_work){.out = out, .in = in, .scale = parameter_value(p->model, scale), .H = H, .D = D});
-    step_release(p->memory, mark);
+    rows_each(p, N, H * D, head_scale_forward_work,
+              &(head_scale_work){.out = out, .in = in, .scale = parameter_value(p->model, scale), .H = H, .D = D});
 }
 
 /* `out` is the gradient of the input; the heads' sums stand at the beginning of dscale's. */
@@ -283,7 +280,7 @@ static void head_scale_backward_work(const row_block *block, const void *context
 
 void head_scale_backward(const pass *p, numbers din, numbers dout, numbers in, long scale, size_t N, size_t H, size_t D) {
     const size_t mark = step_mark(p->memory);
-    const row_blocks blocks = rows_take(p, N, H * D, true);
+    const row_blocks blocks = rows_take(p, N, H * D);
     rows_do(&blocks, head_scale_backward_work,
             &(head_scale_work){.out = din, .in = in, .dout = dout, .scale = parameter_value(p->model, scale), .H = H, .D = D});
     float *dscale = parameter_grad(p->model, scale);
@@ -309,10 +306,7 @@ static void unit_forward_work(const row_block *block, const void *context) {
 }
 
 void unit_forward(const pass *p, numbers out, float *saved, numbers in, size_t N, size_t H, size_t D) {
-    const size_t mark = step_mark(p->memory);
-    const row_blocks blocks = rows_take(p, N, H * D, false);
-    rows_do(&blocks, unit_forward_work, &(unit_work){.out = out, .in = in, .saved = saved, .H = H, .D = D});
-    step_release(p->memory, mark);
+    rows_each(p, N, H * D, unit_forward_work, &(unit_work){.out = out, .in = in, .saved = saved, .H = H, .D = D});
 }
 
 static void unit_backward_work(const row_block *block, const void *context) {
@@ -323,10 +317,7 @@ static void unit_backward_work(const row_block *block, const void *context) {
 }
 
 void unit_backward(const pass *p, numbers din, numbers dout, numbers in, const float *saved, size_t N, size_t H, size_t D) {
-    const size_t mark = step_mark(p->memory);
-    const row_blocks blocks = rows_take(p, N, H * D, false);
-    rows_do(&blocks, unit_backward_work, &(unit_work){.out = din, .in = in, .dout = dout, .kept = saved, .H = H, .D = D});
-    step_release(p->memory, mark);
+    rows_each(p, N, H * D, unit_backward_work, &(unit_work){.out = din, .in = in, .dout = dout, .kept = saved, .H = H, .D = D});
 }
 
 /* ---------------------------------------------------------------- relative positions (Swin, arXiv 2103.14030) */

@@ -8,7 +8,7 @@
  * threads again. */
 static const size_t ROOM = 8192;
 
-row_blocks rows_take(const pass *p, size_t N, size_t width, bool with_sums) {
+static row_blocks take(const pass *p, size_t N, size_t width, bool with_sums) {
     row_blocks blocks = {.N = N, .width = width, .block_rows = width < ROOM ? ROOM / width : 1};
     blocks.parts = N < MOST_PARTS ? N : MOST_PARTS;
     if (N == 0) return blocks;
@@ -18,9 +18,13 @@ row_blocks rows_take(const pass *p, size_t N, size_t width, bool with_sums) {
     return blocks;
 }
 
+row_blocks rows_take(const pass *p, size_t N, size_t width) {
+    return take(p, N, width, true);
+}
+
 void rows_plan(const pass *p, size_t N, size_t width) {
     const size_t mark = step_mark(p->memory);
-    rows_take(p, N, width, true);
+    rows_take(p, N, width);
     step_release(p->memory, mark);
 }
 
@@ -42,6 +46,13 @@ void rows_do(const row_blocks *blocks, row_work *work, const void *context) {
             work(&block, context);
         }
     }
+}
+
+void rows_each(const pass *p, size_t N, size_t width, row_work *work, const void *context) {
+    const size_t mark = step_mark(p->memory);
+    const row_blocks blocks = take(p, N, width, false);
+    rows_do(&blocks, work, context);
+    step_release(p->memory, mark);
 }
 
 void rows_add_sums(const row_blocks *blocks, float *dscale, float *dbias) {

@@ -107,8 +107,8 @@ void seq2seq_shift_right(const seq2seq_config *config, int32_t *decoder_input_id
  * names the array, the place and the bound. Arrays that are NULL are passed over. */
 int seq2seq_check_batch(const seq2seq_config *config, const seq2seq_batch *batch, limn_error *error);
 
-/* Mean cross-entropy over all B·T tokens. Gradients of grad_scale·loss are added to the parameters', or begun anew when first. Dropout, where the config
- * has it, is a function of (seed, step, micro_batch). */
+/* Mean cross-entropy over all B·T tokens. Gradients of grad_scale·loss are added to the parameters', or begun anew when first.
+ * Dropout, where the config has it, is a function of (seed, step, micro_batch). */
 typedef struct {
     float grad_scale; /* 1/number of micro-batches */
     bool first;       /* of a step's micro-batches: gradients that are there already do not count */
@@ -189,8 +189,9 @@ typedef struct {
     size_t captions;
     size_t codes; /* tokens below this are codes */
 } drawing_captions;
-/* Draws tokens (options->count, T), some drawings at a time, as the memory that is free allows; watcher may be NULL. Ctrl-C ends it with
- * an error. The same options and threads give the same tokens on the same kind of CPU. Also of a model in training. */
+/* Draws tokens (options->count, T), some drawings at a time, as the memory that is free allows; watcher may be NULL. Ctrl-C
+ * ends it with an error. The same options and threads give the same tokens on the same kind of CPU. Also of a model in
+ * training. */
 int seq2seq_draw(const seq2seq *model, const drawing_captions *captions, const sampling_options *options, int32_t *tokens,
                  const drawing_watcher *watcher, limn_error *error);
 
