@@ -82,6 +82,9 @@ static void take_arrays(seq2seq_decoder *decoder, step_memory *memory) {
 /* What a step takes on top for a moment. */
 static void plan_step(const seq2seq_decoder *decoder, step_memory *memory) {
     const pass p = decoder_pass(decoder, memory, decoder->rows);
+    const size_t mark = step_mark(memory);
+    step_take(memory, decoder->rows * adapter_rank(decoder->model));
+    step_release(memory, mark);
     rows_plan(&p, decoder->rows, decoder->model->config.d_model);
     feed_forward_plan_forward(&p, &decoder->model->decoder.layers[0].feed_forward, decoder->rows);
 }
@@ -97,6 +100,7 @@ static void plan_begin(const seq2seq_decoder *decoder, step_memory *memory) {
     step_release(memory, mark);
     attention_activations keys;
     attention_take(&p, &model->decoder.layers[0].cross, &keys, 0, decoder->rows * model->encoder.length);
+    step_take(memory, decoder->rows * model->encoder.length * adapter_rank(model));
 }
 
 static const size_t MOST_ROWS = (size_t)1 << 16;

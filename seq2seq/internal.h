@@ -218,6 +218,8 @@ void dense_backward(const pass *p, const dense_slot *dense, numbers din, numbers
                     size_t OC, bool accumulate);
 /* A kernel's weights (OC,C) in products: with its adapter, W + scale·B·A in memory that the caller releases. */
 numbers dense_weight(const pass *p, const dense_slot *dense, size_t C, size_t OC);
+/* Floats that few_rows take for a moment of each row; 0 without adapters. */
+size_t adapter_rank(const seq2seq *model);
 /* Tells whoever waits for them that these gradients are complete. */
 void gradients_ready(const pass *p, parameter_range range);
 /* Dropout. `site` numbers the places within a step, so that each has random numbers of its own. */

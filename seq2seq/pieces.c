@@ -127,6 +127,22 @@ numbers dense_weight(const pass *p, const dense_slot *dense, size_t C, size_t OC
     return numbers_f32(sum);
 }
 
+size_t adapter_rank(const seq2seq *model) {
+    return model->adapters != NULL ? model->parameters.list[model->own_count].shape[0] : 0;
+}
+
+/* Of few rows the adapter's own two products are less than its sum with the weights. */
+static void adapter_forward(const pass *p, const dense_slot *dense, float *out, const float *in, size_t N, size_t C,
+                            size_t OC) {
+    const parameter *a = adapter_of(p, dense);
+    if (a == NULL) return;
+    const size_t rank = a->shape[0], mark = step_mark(p->memory);
+    float *inner = step_take(p->memory, N * rank);
+    matmul(inner, rank, in, C, false, a->value, C, true, N, rank, C, 1, 0);
+    matmul(out, OC, inner, rank, false, (a + 1)->value, rank, true, N, OC, rank, p->model->adapter_scale, 1);
+    step_release(p->memory, mark);
+}
+
 static void adapter_backward(const pass *p, const dense_slot *dense, numbers dout, numbers in, size_t N, size_t C, size_t OC) {
     const parameter *a = adapter_of(p, dense);
     if (a == NULL || a->grad == NULL) return;
@@ -174,6 +190,7 @@ void dense_forward_many(const pass *p, const dense_output *outputs, size_t count
         const size_t OC = outputs[i].OC;
         if (p->few_rows) {
             linear_forward(out.f32, in.f32, parameter_value(p->model, dense->weight), bias, N, C, OC);
+            adapter_forward(p, dense, out.f32, in.f32, N, C, OC);
             continue;
         }
         const size_t mark = step_mark(p->memory);

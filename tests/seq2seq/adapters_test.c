@@ -109,6 +109,39 @@ static void test_folder(void **state) {
     seq2seq_config_free(&config);
 }
 
+/* What is drawn while adapters are trained is drawn with them: decoding gives the logits of the evaluation. */
+static void test_decoding(void **state) {
+    (void)state;
+    seq2seq_config config = combination(0, false);
+    seq2seq *model = tuned(&config, NULL, "q_proj,k_proj,v_proj,GLU_0");
+    disturb(model);
+    tiny_batch data = make_batch(&config, TINY_B, 1);
+    limn_arena *arena = arena_for(model, &config);
+    const size_t V = config.image_vocab_size + 1, T = config.image_length;
+    float *whole = malloc(TINY_B * T * V * sizeof *whole), *logits = malloc(TINY_B * V * sizeof *logits);
+    seq2seq_evaluate(model, &data.batch, PRECISION_FP32, NULL, whole, NULL, arena);
+    limn_error error = {0};
+    seq2seq_decoder *decoder = seq2seq_decoder_create(model, TINY_B, &error);
+    assert_non_null(decoder);
+    size_t row_text[TINY_B];
+    int32_t tokens[TINY_B];
+    for (size_t b = 0; b < TINY_B; b++) row_text[b] = b;
+    seq2seq_decoder_begin(decoder, data.batch.input_ids, data.batch.attention_mask, TINY_B, row_text);
+    for (size_t t = 0; t < T; t++) {
+        for (size_t b = 0; b < TINY_B; b++) tokens[b] = data.batch.decoder_input_ids[b * T + t];
+        seq2seq_decoder_step(decoder, tokens, logits);
+        for (size_t b = 0; b < TINY_B; b++)
+            for (size_t v = 0; v < V; v++) assert_true(fabsf(logits[b * V + v] - whole[(b * T + t) * V + v]) < 1e-4f);
+    }
+    seq2seq_decoder_free(decoder);
+    free(whole);
+    free(logits);
+    limn_arena_destroy(arena);
+    free_batch(&data);
+    seq2seq_free(model);
+    seq2seq_config_free(&config);
+}
+
 static void test_frozen(void **state) {
     (void)state;
     seq2seq_config config = combination(0, false);
@@ -180,8 +213,8 @@ static void test_more_words(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients), cmocka_unit_test(test_folder),     cmocka_unit_test(test_frozen),
-        cmocka_unit_test(test_names),     cmocka_unit_test(test_more_words),
+        cmocka_unit_test(test_gradients), cmocka_unit_test(test_folder), cmocka_unit_test(test_decoding),
+        cmocka_unit_test(test_frozen),    cmocka_unit_test(test_names),  cmocka_unit_test(test_more_words),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
