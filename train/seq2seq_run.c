@@ -283,30 +283,27 @@ static int note_tokenizer(const char *directory, json_t *inputs, limn_error *err
     return 0;
 }
 
-/* Beside --init the section seq2seq may be left out: then it is that model's, with as many words as the tokenizer has if these have
- * become more. */
-static int take_section(json_t *config, const char *init, size_t words, limn_error *error) {
+/* Beside --init the section seq2seq may be left out: then it is that model's. */
+static int take_section(json_t *config, const char *init, limn_error *error) {
     char path[4096];
-    size_t known = 0;
     if (limn_path_join(path, sizeof path, init, "config.json", error)) return -1;
     json_t *section = limn_json_load(path, error);
     if (!section) return -1;
-    int status = limn_json_get_size(section, path, "encoder_vocab_size", 1, SIZE_MAX / 2, &known, error);
-    if (status == 0 && known < words) json_object_set_new(section, "encoder_vocab_size", json_integer((json_int_t)words));
-    if (status == 0 && json_object_set(config, "seq2seq", section)) status = limn_fail(error, "%s: no memory for it", path);
-    json_decref(section);
-    return status;
+    return json_object_set_new(config, "seq2seq", section) ? limn_fail(error, "%s: no memory for it", path) : 0;
+}
+
+/* As many words as the tokenizer has, if these have become more. */
+static int widen(json_t *section, const char *init, size_t words, limn_error *error) {
+    size_t known = 0;
+    if (limn_json_get_size(section, init, "encoder_vocab_size", 1, SIZE_MAX / 2, &known, error)) return -1;
+    if (known < words) json_object_set_new(section, "encoder_vocab_size", json_integer((json_int_t)words));
+    return 0;
 }
 
 /* The model, its tokenizer and its data; what decides the run is gathered in `decides`. */
 static int prepare(seq2seq_run *run, const train_options *options, json_t *config, json_t *decides, limn_error *error) {
     const bool from_init = options->init && !json_object_get(config, "seq2seq");
-    if (from_init) {
-        tokenizer *words = tokenizer_load(options->tokenizer, error);
-        size_t count = words ? tokenizer_vocabulary_size(words) : 0;
-        tokenizer_free(words);
-        if (!count || take_section(config, options->init, count, error)) return -1;
-    }
+    if (from_init && take_section(config, options->init, error)) return -1;
     json_t *section = train_section(config, options->config, "seq2seq", NULL, error), *inputs = json_object();
     json_object_set(decides, "seq2seq", section);
     json_object_set(decides, "train", json_object_get(json_object_get(config, "train"), "seq2seq"));
@@ -320,6 +317,7 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
         !(run->pictures = vqgan_load(options->vqgan, false, error)) ||
         caption_encoder_load(&run->captions, options->tokenizer, json_is_true(json_object_get(section, "normalize_text")),
                              error) ||
+        (from_init && widen(section, options->init, tokenizer_vocabulary_size(run->captions.tokenizer), error)) ||
         train_complete_seq2seq(section, options->config, tokenizer_vocabulary_size(run->captions.tokenizer),
                                vqgan_get_config(run->pictures)->n_embed, vqgan_token_count(run->pictures), error))
         return -1;
