@@ -33,6 +33,11 @@ int picture_decode(picture *self, const unsigned char *data, size_t size, const 
                    size_t *original_width, size_t *original_height, limn_error *error);
 int picture_load(picture *self, const char *path, limn_error *error);
 
+/* The tags of a JPEG's EXIF segment (CIPA DC-008, TIFF 6.0) as an object of names and values: texts, whole numbers, fractions
+ * as "1/60". Where it was taken (the GPS tags) and the maker's own notes are left out. NULL when there are none. Any bytes may
+ * be given. Caller: json_decref. */
+json_t *exif_read(const unsigned char *jpeg, size_t size);
+
 typedef enum {
     RESIZE_CENTER_CROP,        /* shorter side to size, then the middle square */
     RESIZE_BORDER,             /* longer side to size, white borders */

@@ -1,5 +1,6 @@
 /* limn-download: a list of captions and addresses becomes WebDataset tars. */
 #include "dataset/dataset.h"
+#include "download/download.h"
 
 #include <string.h>
 
@@ -31,16 +32,11 @@ static int print_json(const download_options *options, const download_summary *s
 }
 
 static int run(int argc, char **argv, limn_error *error) {
-    download_options options = {.resize_name = "center-crop",
-                                .size = 256,
-                                .shard_size = 10000,
-                                .concurrency = 64,
-                                .timeout = 10,
-                                .retries = 2,
-                                .parts = 1,
-                                .max_bytes = 32000000,
-                                .quality = 95,
-                                .respect_noai = true};
+    download_options options = {
+        .fetch = {.concurrency = 64, .timeout = 10, .retries = 2, .max_bytes = 32000000, .respect_noai = true},
+        .pair = {.resize_name = "center-crop", .size = 256, .quality = 95},
+        .shard_size = 10000,
+        .parts = 1};
     limn_strings patterns = {0};
     const char *part = NULL, *columns = NULL;
     bool json = false;
@@ -58,20 +54,20 @@ static int run(int argc, char **argv, limn_error *error) {
          "The column of addresses, where its name is not url, image_url, link, image or the like.", false},
         {"caption-column", LIMN_OPTION_STRING, &options.list.caption_column, "NAME",
          "The column of captions, where its name is not caption, text, alt, title or the like.", false},
-        {"size", LIMN_OPTION_SIZE, &options.size, "PX", "Width and height of the pictures written.", false},
-        {"resize", LIMN_OPTION_STRING, &options.resize_name, "center-crop|border|keep-ratio|keep-ratio-largest|none",
+        {"size", LIMN_OPTION_SIZE, &options.pair.size, "PX", "Width and height of the pictures written.", false},
+        {"resize", LIMN_OPTION_STRING, &options.pair.resize_name, "center-crop|border|keep-ratio|keep-ratio-largest|none",
          "How a picture becomes that size.", false},
-        {"quality", LIMN_OPTION_SIZE, &options.quality, "N", "Quality of the JPEGs written, 1 to 100.", false},
-        {"min-size", LIMN_OPTION_SIZE, &options.min_size, "PX", "Leave out pictures whose shorter side is less.", false},
+        {"quality", LIMN_OPTION_SIZE, &options.pair.quality, "N", "Quality of the JPEGs written, 1 to 100.", false},
+        {"min-size", LIMN_OPTION_SIZE, &options.pair.min_size, "PX", "Leave out pictures whose shorter side is less.", false},
         {"shard-size", LIMN_OPTION_SIZE, &options.shard_size, "N", "Rows of the list per tar.", false},
-        {"concurrency", LIMN_OPTION_SIZE, &options.concurrency, "N", "Transfers at once.", false},
-        {"timeout", LIMN_OPTION_FLOAT, &options.timeout, "S", "Seconds for one try at a picture, with all its redirects.",
+        {"concurrency", LIMN_OPTION_SIZE, &options.fetch.concurrency, "N", "Transfers at once.", false},
+        {"timeout", LIMN_OPTION_FLOAT, &options.fetch.timeout, "S", "Seconds for one try at a picture, with all its redirects.",
          false},
-        {"retries", LIMN_OPTION_SIZE, &options.retries, "N", "Further tries after an error that may pass.", false},
-        {"max-bytes", LIMN_OPTION_SIZE, &options.max_bytes, "N", "Largest picture file that is fetched.", false},
-        {"respect-noai", LIMN_OPTION_YES_NO, &options.respect_noai, "yes|no",
+        {"retries", LIMN_OPTION_SIZE, &options.fetch.retries, "N", "Further tries after an error that may pass.", false},
+        {"max-bytes", LIMN_OPTION_SIZE, &options.fetch.max_bytes, "N", "Largest picture file that is fetched.", false},
+        {"respect-noai", LIMN_OPTION_YES_NO, &options.fetch.respect_noai, "yes|no",
          "Leave out pictures whose server sends X-Robots-Tag: noai, noimageai, noindex or noimageindex.", false},
-        {"allow-private", LIMN_OPTION_FLAG, &options.allow_private, NULL,
+        {"allow-private", LIMN_OPTION_FLAG, &options.fetch.allow_private, NULL,
          "Also fetch file:// and addresses of this machine and private networks: for lists of your own.", false},
         {"part", LIMN_OPTION_STRING, &part, "I/N", "Make only the tars whose number leaves I when divided by N (I from 0).",
          false},
@@ -93,7 +89,7 @@ static int run(int argc, char **argv, limn_error *error) {
     download_summary summary = {0};
     options.list.columns = columns;
     if (parsed == 0) {
-        resize_mode_from_name(options.resize_name, &options.resize); /* the option takes only names it knows */
+        resize_mode_from_name(options.pair.resize_name, &options.pair.resize); /* the option takes only names it knows */
         status = (part && part_parse(part, &options.part, &options.parts, error)) ||
                  limn_expand_paths(&patterns, &options.inputs, error) || download_run(&options, &summary, error);
         if (!status && json)

@@ -94,20 +94,6 @@ program_result run_program(const char *program, const char *const *arguments, si
     return result;
 }
 
-program_result run_download(const char *first, ...) {
-    const char *arguments[MAX_ARGUMENTS + 1] = {first};
-    va_list rest;
-    va_start(rest, first);
-    for (size_t i = 1; i < MAX_ARGUMENTS; i++)
-        if (!(arguments[i] = va_arg(rest, const char *))) break;
-    va_end(rest);
-    return run_program(LIMN_DOWNLOAD_PROGRAM, arguments, 0);
-}
-
-program_result run_download_limited(size_t file_bytes, const char *const *arguments) {
-    return run_program(LIMN_DOWNLOAD_PROGRAM, arguments, file_bytes);
-}
-
 void program_result_free(program_result *self) {
     free(self->out);
     free(self->err);
@@ -119,10 +105,6 @@ pid_t start_program(const char *program, const char *const *arguments) {
     const pid_t process = start(program, arguments, nowhere, nowhere, 0);
     close(nowhere);
     return process;
-}
-
-pid_t start_download(const char *const *arguments) {
-    return start_program(LIMN_DOWNLOAD_PROGRAM, arguments);
 }
 
 /* ---------------------------------------------------------------- looking at what was written */

@@ -1,4 +1,4 @@
-/* What the tests of dataset share: a folder of their own, running limn-download, reading what it wrote. */
+/* What the tests of dataset and download share: a folder of their own, running programs, reading what they wrote. */
 #ifndef LIMN_TESTS_DATASET_TOOLS_H
 #define LIMN_TESTS_DATASET_TOOLS_H
 
@@ -22,14 +22,9 @@ typedef struct {
 /* Runs a program with these arguments (NULL ends them) in a process of its own. file_bytes 0: files of any size, else writing
  * beyond fails as on a full disk. */
 program_result run_program(const char *program, const char *const *arguments, size_t file_bytes);
-/* Runs limn-download with these arguments (NULL ends them) in a process of its own. */
-program_result run_download(const char *first, ...);
-/* The same with files limited to so many bytes. */
-program_result run_download_limited(size_t file_bytes, const char *const *arguments);
 void program_result_free(program_result *self);
 /* Starts it and does not wait. Its output goes nowhere. */
 pid_t start_program(const char *program, const char *const *arguments);
-pid_t start_download(const char *const *arguments);
 
 /* Everything in a folder but lock and stats, as text: names, sizes and SHA-256 of each file, sorted. Caller: free. */
 char *folder_print(const char *folder);

@@ -1,7 +1,7 @@
 /* Caption lists: the same bytes read as TSV and as CSV. */
 #include "tests/fuzz/fuzz.h"
 
-#include "dataset/dataset.h"
+#include "download/download.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* EXIF segments, in both byte orders. */
 #include "tests/fuzz/fuzz.h"
 
-#include "dataset/dataset.h"
+#include "pictures/pictures.h"
 
 #include <stdlib.h>
 #include <string.h>

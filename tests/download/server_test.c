@@ -5,8 +5,7 @@
 
 #include <cmocka.h>
 
-#include "tests/dataset/server.h"
-#include "tests/dataset/tools.h"
+#include "tests/download/world.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -17,8 +17,8 @@
  *   noindex    the JPEG, X-Robots-Tag: noarchive, NoImageIndex  otherbot  the JPEG, X-Robots-Tag: otherbot: noai
  *   ourbot     the JPEG, X-Robots-Tag: limn-download: noai    html        a page
  *   bomb       a PNG that declares 60000x60000 pixels         garbage     an answer that is not HTTP */
-#ifndef LIMN_TESTS_DATASET_SERVER_H
-#define LIMN_TESTS_DATASET_SERVER_H
+#ifndef LIMN_TESTS_DOWNLOAD_SERVER_H
+#define LIMN_TESTS_DOWNLOAD_SERVER_H
 
 #include <sys/types.h>
 

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "dataset/dataset.h"
+#include "download/download.h"
 
 #include <stdlib.h>
 #include <string.h>

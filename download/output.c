@@ -1,5 +1,5 @@
 /* The output folder: its lock, its configuration, and which shards are finished. */
-#include "dataset/internal.h"
+#include "download/internal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -118,13 +118,14 @@ static json_t *describe_options(const download_options *options, limn_error *err
                                                 (json_int_t)status.st_size, "sha256", sha256));
     }
     const caption_list_options *list = &options->list;
-    json_t *all = json_pack(
-        "{s:i, s:o, s:s, s:s, s:o, s:o, s:I, s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "format_version", 1, "inputs", inputs,
-        "input_format", list->format ? list->format : "auto", "columns", list->columns ? list->columns : "caption,url",
-        "url_column", string_or_null(list->url_column), "caption_column", string_or_null(list->caption_column), "size",
-        (json_int_t)options->size, "resize", options->resize_name, "shard_size", (json_int_t)options->shard_size, "min_size",
-        (json_int_t)options->min_size, "max_bytes", (json_int_t)options->max_bytes, "quality", (json_int_t)options->quality,
-        "respect_noai", options->respect_noai, "allow_private", options->allow_private);
+    json_t *all = json_pack("{s:i, s:o, s:s, s:s, s:o, s:o, s:I, s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "format_version", 1,
+                            "inputs", inputs, "input_format", list->format ? list->format : "auto", "columns",
+                            list->columns ? list->columns : "caption,url", "url_column", string_or_null(list->url_column),
+                            "caption_column", string_or_null(list->caption_column), "size", (json_int_t)options->pair.size,
+                            "resize", options->pair.resize_name, "shard_size", (json_int_t)options->shard_size, "min_size",
+                            (json_int_t)options->pair.min_size, "max_bytes", (json_int_t)options->fetch.max_bytes, "quality",
+                            (json_int_t)options->pair.quality, "respect_noai", options->fetch.respect_noai, "allow_private",
+                            options->fetch.allow_private);
     if (!all) limn_fail_usage(error, "an option's text is not valid UTF-8");
     return all;
 }

@@ -1,5 +1,5 @@
 /* Addresses: which are private, and what a list's text becomes before it is requested. */
-#include "dataset/internal.h"
+#include "download/internal.h"
 
 #include <netinet/in.h>
 #include <stdlib.h>

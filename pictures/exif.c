@@ -1,5 +1,5 @@
 /* EXIF: the tags of a JPEG's APP1 segment, read with every offset checked. */
-#include "dataset/dataset.h"
+#include "pictures/pictures.h"
 
 #include <string.h>
 

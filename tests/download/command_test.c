@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "pictures/pictures.h"
-#include "tests/dataset/tools.h"
+#include "tests/download/world.h"
 
 #include <stdlib.h>
 #include <string.h>

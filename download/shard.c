@@ -1,5 +1,5 @@
 /* A shard: rows wait in a spool file in the order they come and are packed in the list's order. */
-#include "dataset/internal.h"
+#include "download/internal.h"
 #include "formats/formats.h"
 
 #include <errno.h>
@@ -113,13 +113,12 @@ static void record(shard *self, const download_row *row, const row_slot *slot) {
     pthread_mutex_unlock(&self->mutex);
 }
 
-int shard_add_pair(shard *self, const download_row *row, const void *jpeg, size_t jpeg_size, const char *json, size_t json_size,
-                   limn_error *error) {
-    row_slot slot = {.image_size = jpeg_size, .caption_size = row->caption_size, .json_size = json_size};
-    slot.offset = reserve(self, jpeg_size + row->caption_size + json_size);
-    if (write_at(self, slot.offset, jpeg, jpeg_size, error) ||
-        write_at(self, slot.offset + jpeg_size, row->caption, row->caption_size, error) ||
-        write_at(self, slot.offset + jpeg_size + row->caption_size, json, json_size, error))
+int shard_add_pair(shard *self, const download_row *row, const download_pair *pair, limn_error *error) {
+    row_slot slot = {.image_size = pair->image.size, .caption_size = row->caption_size, .json_size = strlen(pair->json)};
+    slot.offset = reserve(self, slot.image_size + slot.caption_size + slot.json_size);
+    if (write_at(self, slot.offset, pair->image.data, slot.image_size, error) ||
+        write_at(self, slot.offset + slot.image_size, row->caption, slot.caption_size, error) ||
+        write_at(self, slot.offset + slot.image_size + slot.caption_size, pair->json, slot.json_size, error))
         return -1;
     record(self, row, &slot);
     return 0;

@@ -1,5 +1,5 @@
 /* Caption lists: TSV and CSV as a stream of rows, bad ones named. */
-#include "dataset/dataset.h"
+#include "download/download.h"
 
 #include <errno.h>
 #include <stdlib.h>

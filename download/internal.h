@@ -1,8 +1,9 @@
-/* What the files of dataset/ share; nothing outside includes it. */
-#ifndef LIMN_DATASET_INTERNAL_H
-#define LIMN_DATASET_INTERNAL_H
+/* What the files of download/ share; nothing outside includes it. */
+#ifndef LIMN_DOWNLOAD_INTERNAL_H
+#define LIMN_DOWNLOAD_INTERNAL_H
 
 #include "dataset/dataset.h"
+#include "download/download.h"
 
 #include <pthread.h>
 #include <sys/socket.h>
@@ -60,7 +61,9 @@ void download_row_fail(download_row *row, const char *reason, const char *format
 /* Many transfers on one event loop (libcurl's multi socket interface over epoll). One thread uses a fetcher; fetcher_wake may
  * be called from any. */
 typedef struct fetcher fetcher;
-fetcher *fetcher_create(const download_options *options, limn_error *error);
+/* A usage error unless each option is in its bounds. `options` must outlive the fetcher. */
+int fetch_check(const fetch_options *options, limn_error *error);
+fetcher *fetcher_create(const fetch_options *options, limn_error *error);
 /* Takes the row and starts its transfer; there is room when fetcher_active is below the concurrency. */
 int fetcher_add(fetcher *self, download_row *row, limn_error *error);
 size_t fetcher_active(const fetcher *self); /* transfers and rows that wait for another try */
@@ -71,6 +74,18 @@ download_row *fetcher_take(fetcher *self);
 void fetcher_wake(fetcher *self);
 void fetcher_destroy(fetcher *self); /* with all transfers; NULL allowed */
 
+/* ---------------------------------------------------------------- pictures (pair.c) */
+
+/* What a row became. */
+typedef struct {
+    limn_buffer image; /* as it is written */
+    char *json;        /* NUL-terminated */
+} download_pair;
+int pair_check(const pair_options *options, limn_error *error); /* a usage error unless each option is in its bounds */
+/* Of the row's data, with this key. -1: the row's reason says what is wrong with the picture. */
+int pair_make(const pair_options *options, const char *key, download_row *row, download_pair *out);
+void pair_free(download_pair *self); /* of a zeroed one too */
+
 /* ---------------------------------------------------------------- shards (shard.c) */
 
 /* A shard being filled. Rows come in any order; they wait in a hidden spool file, so that memory does not grow with a shard,
@@ -78,8 +93,7 @@ void fetcher_destroy(fetcher *self); /* with all transfers; NULL allowed */
 typedef struct shard shard;
 shard *shard_create(const download_options *options, uint64_t number, limn_error *error);
 /* A row that became a pair. */
-int shard_add_pair(shard *self, const download_row *row, const void *jpeg, size_t jpeg_size, const char *json, size_t json_size,
-                   limn_error *error);
+int shard_add_pair(shard *self, const download_row *row, const download_pair *pair, limn_error *error);
 /* A row that failed; with its reason. */
 int shard_add_failed(shard *self, const download_row *row, limn_error *error);
 /* Says that the list gave this shard `rows` rows and no more. */

@@ -1,5 +1,5 @@
 /* Fetching: libcurl's multi socket interface on one epoll loop, and what a stranger's server may and may not do. */
-#include "dataset/internal.h"
+#include "download/internal.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -24,7 +24,7 @@ typedef struct transfer {
 } transfer;
 
 struct fetcher {
-    const download_options *options;
+    const fetch_options *options;
     CURLM *multi;
     struct curl_slist *headers;
     int epoll, wake;
@@ -192,7 +192,7 @@ static size_t on_header(char *line, size_t one, size_t size, void *context) {
 static int prepare(fetcher *self, transfer *t, limn_error *error) {
     t->easy = curl_easy_init();
     if (!t->easy) return limn_fail(error, "out of memory for a transfer; use a smaller --concurrency");
-    const download_options *options = self->options;
+    const fetch_options *options = self->options;
     const long milliseconds = (long)(options->timeout * 1000);
     CURL *easy = t->easy;
     curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
@@ -340,7 +340,18 @@ static void finish(fetcher *self, transfer *t, CURLcode code) {
 
 /* ---------------------------------------------------------------- the loop */
 
-fetcher *fetcher_create(const download_options *options, limn_error *error) {
+int fetch_check(const fetch_options *options, limn_error *error) {
+    if (options->concurrency < 1 || options->concurrency > 65536)
+        return limn_fail_usage(error, "--concurrency: from 1 to 65536");
+    if (!(options->timeout >= 0.01 && options->timeout <= 86400))
+        return limn_fail_usage(error, "--timeout: from 0.01 to 86400 seconds");
+    if (options->retries > 100) return limn_fail_usage(error, "--retries: at most 100");
+    if (options->max_bytes < 1 || options->max_bytes > (size_t)1 << 32)
+        return limn_fail_usage(error, "--max-bytes: from 1 to 4G");
+    return 0;
+}
+
+fetcher *fetcher_create(const fetch_options *options, limn_error *error) {
     if (curl_global_init(CURL_GLOBAL_DEFAULT)) {
         limn_fail(error, "libcurl cannot be initialised");
         return NULL;

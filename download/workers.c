@@ -1,5 +1,5 @@
 /* Worker threads: a fetched picture becomes a pair in its shard; a full shard becomes a tar. */
-#include "dataset/internal.h"
+#include "download/internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,10 +28,10 @@ struct workers {
     limn_error error;
 };
 
-/* ---------------------------------------------------------------- one picture */
+/* ---------------------------------------------------------------- one row */
 
 /* Reads a file:// address. O_NONBLOCK so that a named pipe does not hold the thread. */
-static int read_local_file(const download_options *options, download_row *row) {
+static int read_local_file(const fetch_options *options, download_row *row) {
     char *path = url_file_path(row->url, strlen(row->url));
     struct stat status;
     if (!path) {
@@ -64,76 +64,15 @@ static int read_local_file(const download_options *options, download_row *row) {
     return row->reason[0] ? -1 : 0;
 }
 
-/* The pair's JSON: what DESIGN lists, and every further column of the list. Nothing in it may change between two runs over
- * the same pictures, so that a resumed run's tars are the same bytes. */
-static char *describe(const download_options *options, const download_row *row, const picture *made, size_t original_width,
-                      size_t original_height) {
-    char key[64], sha256[65];
-    json_t *object = row->extras ? json_incref(row->extras) : json_object();
-    json_t *exif = exif_read(row->data, row->data_size);
-    shard_key(options, shard_number(row->shard), row->index, key);
-    limn_sha256(row->data, row->data_size, sha256);
-    json_object_set_new(object, "key", json_string(key));
-    json_object_set_new(object, "url", json_string(row->url));
-    json_object_set_new(object, "caption", json_stringn(row->caption, row->caption_size));
-    json_object_set_new(object, "status", json_string("success"));
-    json_object_set_new(object, "width", json_integer((json_int_t)made->width));
-    json_object_set_new(object, "height", json_integer((json_int_t)made->height));
-    json_object_set_new(object, "original_width", json_integer((json_int_t)original_width));
-    json_object_set_new(object, "original_height", json_integer((json_int_t)original_height));
-    json_object_set_new(object, "sha256", json_string(sha256));
-    json_object_set_new(object, "exif", exif ? exif : json_null());
-    char *text = json_dumps(object, JSON_SORT_KEYS | JSON_COMPACT | JSON_REAL_PRECISION(9));
-    json_decref(object);
-    return text;
-}
-
 /* -1 only when the shard cannot be written; what is wrong with the picture goes into the row. */
-static int make_pair(const workers *self, download_row *row, bool *made_pair, limn_error *error) {
-    const download_options *options = self->options;
-    limn_error wrong = {0};
-    limn_buffer jpeg = {0};
-    picture decoded = {0}, made = {0};
-    size_t width = 0, height = 0;
-    char *json = NULL;
-    int status = -1;
-    if (!row->data && read_local_file(options, row)) goto failed;
-    if (picture_sniff(row->data, row->data_size) == PICTURE_UNKNOWN) {
-        download_row_fail(row, "not_a_picture", "neither JPEG nor PNG nor WebP");
-        goto failed;
-    }
-    const picture_decode_options decode = {.min_side = options->resize == RESIZE_NONE ? 0 : options->size};
-    if (picture_decode(&decoded, row->data, row->data_size, &decode, &width, &height, &wrong)) {
-        download_row_fail(row, "broken_picture", "%s", wrong.message);
-        goto failed;
-    }
-    if ((width < height ? width : height) < options->min_size) {
-        download_row_fail(row, "too_small", "%zux%zu pixels (--min-size %zu)", width, height, options->min_size);
-        goto failed;
-    }
-    if (picture_resize(&decoded, &made, options->resize, options->size, &wrong)) {
-        download_row_fail(row, "resize", "%s", wrong.message);
-        goto failed;
-    }
-    if (picture_encode_jpeg(&made, (int)options->quality, &jpeg, &wrong)) {
-        download_row_fail(row, "encode", "%s", wrong.message);
-        goto failed;
-    }
-    json = describe(options, row, &made, width, height);
-    if (!json) {
-        download_row_fail(row, "memory", "out of memory");
-        goto failed;
-    }
-    status = shard_add_pair(row->shard, row, jpeg.data, jpeg.size, json, strlen(json), error);
-    *made_pair = status == 0;
-    goto done;
-failed:
-    status = shard_add_failed(row->shard, row, error);
-done:
-    free(json);
-    limn_buffer_free(&jpeg);
-    picture_free(&decoded);
-    picture_free(&made);
+static int finish_row(const workers *self, download_row *row, bool *made_pair, limn_error *error) {
+    download_pair pair = {0};
+    char key[64];
+    shard_key(self->options, shard_number(row->shard), row->index, key);
+    *made_pair =
+        (row->data || !read_local_file(&self->options->fetch, row)) && !pair_make(&self->options->pair, key, row, &pair);
+    const int status = *made_pair ? shard_add_pair(row->shard, row, &pair, error) : shard_add_failed(row->shard, row, error);
+    pair_free(&pair);
     return status;
 }
 
@@ -159,7 +98,7 @@ static void *work(void *context) {
             download_row *row = row_queue_pop(&self->rows);
             pthread_mutex_unlock(&self->mutex);
             bool made_pair = false;
-            status = make_pair(self, row, &made_pair, &error);
+            status = finish_row(self, row, &made_pair, &error);
             download_row_free(row);
             pthread_mutex_lock(&self->mutex);
             self->pairs += made_pair;

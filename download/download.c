@@ -1,5 +1,5 @@
 /* The run: rows from the list to the fetcher, pictures from it to the workers, full shards to tars, all within bounds. */
-#include "dataset/internal.h"
+#include "download/internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -97,7 +97,7 @@ static int send_row(run *self, const caption_row *from, limn_error *error) {
         download_row_fail(row, "bad_address", "neither http:// nor https:// nor file://");
         return give_up_row(self, row, error);
     }
-    if (!self->options->allow_private) {
+    if (!self->options->fetch.allow_private) {
         download_row_fail(row, "private_address", "a file of this machine (--allow-private takes it)");
         return give_up_row(self, row, error);
     }
@@ -130,7 +130,7 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
             if (self->current) shard_end(self->current, shard_size);
             self->current = NULL;
         }
-        if (fetcher_active(self->fetcher) >= self->options->concurrency) return 0;
+        if (fetcher_active(self->fetcher) >= self->options->fetch.concurrency) return 0;
         if (workers_rows(self->workers, &pairs) >= self->backlog) return 0;
         const int got = caption_list_next(self->list, &row, error);
         if (got < 0) return -1;
@@ -198,19 +198,10 @@ static int loop(run *self, limn_progress *progress, limn_error *error) {
 /* ---------------------------------------------------------------- the whole */
 
 static int check_options(const download_options *options, limn_error *error) {
-    if (options->size < 1 || options->size > 16384) return limn_fail_usage(error, "--size: from 1 to 16384 pixels");
+    if (fetch_check(&options->fetch, error) || pair_check(&options->pair, error)) return -1;
     if (options->shard_size < 1 || options->shard_size > 1000000)
         return limn_fail_usage(error, "--shard-size: from 1 to 1000000 rows");
-    if (options->concurrency < 1 || options->concurrency > 65536)
-        return limn_fail_usage(error, "--concurrency: from 1 to 65536");
-    if (!(options->timeout >= 0.01 && options->timeout <= 86400))
-        return limn_fail_usage(error, "--timeout: from 0.01 to 86400 seconds");
-    if (options->retries > 100) return limn_fail_usage(error, "--retries: at most 100");
-    if (part_check(options->part, options->parts, error)) return -1;
-    if (options->quality < 1 || options->quality > 100) return limn_fail_usage(error, "--quality: from 1 to 100");
-    if (options->max_bytes < 1 || options->max_bytes > (size_t)1 << 32)
-        return limn_fail_usage(error, "--max-bytes: from 1 to 4G");
-    return 0;
+    return part_check(options->part, options->parts, error);
 }
 
 /* Each transfer is an open file; the system's soft limit is often 1024. */
@@ -230,13 +221,13 @@ static int allow_files(size_t concurrency, limn_error *error) {
 static int set_up(run *self, limn_error *error) {
     const download_options *options = self->options;
     const size_t threads = limn_get_threads();
-    const size_t wanted = 8 * options->concurrency / options->shard_size + 1;
+    const size_t wanted = 8 * options->fetch.concurrency / options->shard_size + 1;
     self->backlog = 4 * threads < 32 ? 32 : 4 * threads;
     self->open_limit = wanted < MIN_OPEN_SHARDS ? MIN_OPEN_SHARDS : wanted > MAX_OPEN_SHARDS ? MAX_OPEN_SHARDS : wanted;
-    if (allow_files(options->concurrency, error)) return -1;
+    if (allow_files(options->fetch.concurrency, error)) return -1;
     self->list = caption_list_open(&options->inputs, &options->list, error);
     if (!self->list) return -1;
-    self->fetcher = fetcher_create(options, error);
+    self->fetcher = fetcher_create(&options->fetch, error);
     if (!self->fetcher) return -1;
     self->workers = workers_create(options, self->fetcher, threads, error);
     return self->workers ? 0 : -1;

@@ -1,5 +1,5 @@
 /* The misbehaving server: one process, one poll loop, a small state per connection. */
-#include "tests/dataset/server.h"
+#include "tests/download/server.h"
 
 #include "pictures/pictures.h"
 
