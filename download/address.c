@@ -1,6 +1,8 @@
-/* Addresses: which are private, and what a list's text becomes before it is requested. */
+/* Addresses: which are private, what a list's text becomes before it is requested, and which host it leads to. */
 #include "download/internal.h"
 
+#include <arpa/inet.h>
+#include <curl/curl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +54,23 @@ bool address_is_private(const struct sockaddr *address) {
     return true;
 }
 
+bool host_address_is_private(const host_address *address) {
+    return address->family == AF_INET ? ipv4_is_private(read_ipv4(address->bytes)) : ipv6_is_private(address->bytes);
+}
+
+bool host_is_literal(const char *host, host_address *out) {
+    char text[INET6_ADDRSTRLEN + 1] = "";
+    const size_t size = strlen(host);
+    memset(out, 0, sizeof *out);
+    if (size > 2 && host[0] == '[' && host[size - 1] == ']' && size - 2 < sizeof text) {
+        memcpy(text, host + 1, size - 2);
+        out->family = AF_INET6;
+        return inet_pton(AF_INET6, text, out->bytes) == 1;
+    }
+    out->family = AF_INET;
+    return inet_pton(AF_INET, host, out->bytes) == 1;
+}
+
 bool url_has_scheme(const char *url, size_t size, const char *scheme) {
     const size_t length = strlen(scheme);
     return size > length + 2 && strncasecmp(url, scheme, length) == 0 && memcmp(url + length, "://", 3) == 0;
@@ -76,6 +95,52 @@ char *url_clean(const char *url, size_t size) {
     }
     *out = 0;
     return clean;
+}
+
+void url_parts_free(url_parts *self) {
+    free(self->url);
+    free(self->host);
+    memset(self, 0, sizeof *self);
+}
+
+/* Lower case, without the dot that may end a name. */
+static char *copy_host(const char *host) {
+    size_t size = strlen(host);
+    if (size > 1 && host[size - 1] == '.') size--;
+    char *copy = strndup(host, size);
+    for (size_t i = 0; copy && i < size; i++)
+        if (copy[i] >= 'A' && copy[i] <= 'Z') copy[i] = (char)(copy[i] - 'A' + 'a');
+    return copy;
+}
+
+int url_take_apart(const char *url, size_t size, url_parts *out, const char **problem) {
+    char *clean = url_clean(url, size), *scheme = NULL, *host = NULL, *whole = NULL;
+    CURLU *parsed = curl_url();
+    host_address literal;
+    memset(out, 0, sizeof *out);
+    CURLUcode code = clean && parsed ? curl_url_set(parsed, CURLUPART_URL, clean, 0) : CURLUE_OUT_OF_MEMORY;
+    if (!code) code = curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
+    if (!code && strcmp(scheme, "http") && strcmp(scheme, "https")) code = CURLUE_UNSUPPORTED_SCHEME;
+    if (!code) code = curl_url_get(parsed, CURLUPART_HOST, &host, CURLU_PUNYCODE);
+    if (!code && (strlen(host) > 255 || (host[0] == '[' && !host_is_literal(host, &literal)))) code = CURLUE_BAD_HOSTNAME;
+    if (!code) code = curl_url_set(parsed, CURLUPART_HOST, host, 0);
+    if (!code) code = curl_url_get(parsed, CURLUPART_URL, &whole, 0);
+    if (!code) {
+        out->https = scheme[4] == 's';
+        out->url = strdup(whole);
+        out->host = copy_host(host);
+        if (!out->url || !out->host) code = CURLUE_OUT_OF_MEMORY;
+    }
+    if (code) {
+        url_parts_free(out);
+        *problem = code == CURLUE_OUT_OF_MEMORY ? NULL : curl_url_strerror(code);
+    }
+    curl_free(whole);
+    curl_free(host);
+    curl_free(scheme);
+    curl_url_cleanup(parsed);
+    free(clean);
+    return code ? -1 : 0;
 }
 
 static int hex_digit(char c) {

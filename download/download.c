@@ -46,6 +46,7 @@ static download_row *copy_row(const run *self, const caption_row *from, limn_err
     download_row *row = limn_allocate(1, sizeof *row, error);
     if (!row) return NULL;
     row->shard = self->current;
+    row->number = from->number;
     row->index = (size_t)(from->number % self->options->shard_size);
     row->file = from->file;
     row->line = from->line;
@@ -91,8 +92,10 @@ static int send_row(run *self, const caption_row *from, limn_error *error) {
         return give_up_row(self, row, error);
     }
     const size_t size = from->url.size;
-    if (url_has_scheme(row->url, size, "http") || url_has_scheme(row->url, size, "https"))
-        return fetcher_add(self->fetcher, row, error);
+    if (url_has_scheme(row->url, size, "http") || url_has_scheme(row->url, size, "https")) {
+        fetcher_add(self->fetcher, row);
+        return 0;
+    }
     if (!url_has_scheme(row->url, size, "file")) {
         download_row_fail(row, "bad_address", "neither http:// nor https:// nor file://");
         return give_up_row(self, row, error);
@@ -130,7 +133,7 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
             if (self->current) shard_end(self->current, shard_size);
             self->current = NULL;
         }
-        if (fetcher_active(self->fetcher) >= self->options->fetch.concurrency) return 0;
+        if (!fetcher_room(self->fetcher)) return 0;
         if (workers_rows(self->workers, &pairs) >= self->backlog) return 0;
         const int got = caption_list_next(self->list, &row, error);
         if (got < 0) return -1;
@@ -154,7 +157,8 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
 /* ---------------------------------------------------------------- from fetcher to shards */
 
 static int pass_on(run *self, limn_error *error) {
-    for (download_row *row; (row = fetcher_take(self->fetcher));) {
+    uint64_t pairs;
+    for (download_row *row; workers_rows(self->workers, &pairs) < self->backlog && (row = fetcher_take(self->fetcher));) {
         self->bytes += row->data_size;
         if (!row->reason[0])
             workers_add_row(self->workers, row);
@@ -205,9 +209,10 @@ static int check_options(const download_options *options, limn_error *error) {
 }
 
 /* Each transfer is an open file; the system's soft limit is often 1024. */
-static int allow_files(size_t concurrency, limn_error *error) {
+static int allow_files(const fetch_options *options, limn_error *error) {
     struct rlimit limit;
-    const rlim_t needed = concurrency + SPARE_FILES;
+    const size_t concurrency = options->concurrency;
+    const rlim_t needed = fetch_files(options) + SPARE_FILES;
     if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= needed) return 0;
     if (limit.rlim_max < needed)
         return limn_fail_usage(error,
@@ -224,7 +229,7 @@ static int set_up(run *self, limn_error *error) {
     const size_t wanted = 8 * options->fetch.concurrency / options->shard_size + 1;
     self->backlog = 4 * threads < 32 ? 32 : 4 * threads;
     self->open_limit = wanted < MIN_OPEN_SHARDS ? MIN_OPEN_SHARDS : wanted > MAX_OPEN_SHARDS ? MAX_OPEN_SHARDS : wanted;
-    if (allow_files(options->fetch.concurrency, error)) return -1;
+    if (allow_files(&options->fetch, error)) return -1;
     self->list = caption_list_open(&options->inputs, &options->list, error);
     if (!self->list) return -1;
     self->fetcher = fetcher_create(&options->fetch, error);

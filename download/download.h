@@ -59,12 +59,20 @@ void caption_list_close(caption_list *list); /* NULL allowed */
 
 /* How addresses are fetched. */
 typedef struct {
-    size_t concurrency; /* transfers at once */
-    double timeout;     /* seconds for one try, all its redirects included */
-    size_t retries;     /* further tries after an error that may pass */
-    size_t max_bytes;   /* per picture, as it is sent */
-    bool respect_noai;  /* leave out pictures whose server says X-Robots-Tag: noai, noimageai, noindex or noimageindex */
-    bool allow_private; /* file:// and addresses of private networks */
+    size_t concurrency;     /* transfers at once */
+    size_t per_host;        /* of these, to one host */
+    size_t threads;         /* event loops, each a thread; 0: by the number of limn_get_threads() */
+    double timeout;         /* seconds for one try, all its redirects included; and for a name server's answer */
+    size_t retries;         /* further tries after an error that may pass */
+    size_t min_rate;        /* bytes a second; a picture that comes more slowly is given up. 0: none */
+    size_t max_bytes;       /* per picture, as decoded where it is sent compressed */
+    bool respect_noai;      /* leave out pictures whose server forbids learning from them (X-Robots-Tag, tdm-reservation) */
+    bool allow_private;     /* file:// and addresses of private networks */
+    const char *user_agent; /* NULL: limn-download/VERSION */
+    const char *resolver;   /* "ADDRESS[:PORT],…" of name servers; NULL: the system's */
+    const char *proxy;      /* an address; NULL: none, also where the environment names one */
+    const char *ca_file;    /* PEM file of certificates to trust; NULL: the system's */
+    bool check_certificates;
 } fetch_options;
 
 /* What becomes of a picture. */

@@ -14,10 +14,28 @@
  * link-local, unique local (RFC 4193), multicast, reserved, and those inside IPv4-mapped, 6to4 and NAT64 addresses; for any
  * other family too. */
 bool address_is_private(const struct sockaddr *address);
+/* One address of a host, in network byte order. */
+typedef struct {
+    int family; /* AF_INET, the first 4 bytes; AF_INET6, all 16 */
+    unsigned char bytes[16];
+} host_address;
+bool host_address_is_private(const host_address *address);
+/* True when the name of a host is an address itself ("192.0.2.1", "[2001:db8::1]"). */
+bool host_is_literal(const char *host, host_address *out);
 bool url_has_scheme(const char *url, size_t size, const char *scheme);
 /* A NUL-terminated copy with spaces, control characters and non-ASCII bytes after the host percent-encoded, as browsers send
  * them. free(); NULL when out of memory. */
 char *url_clean(const char *url, size_t size);
+/* Where an address leads. */
+typedef struct {
+    char *url;  /* as it is requested: cleaned, the host in ASCII */
+    char *host; /* in lower case, international names as punycode, numbers as 127.0.0.1, no dot at its end */
+    bool https;
+} url_parts;
+/* Takes an http:// or https:// address apart. -1: *problem says what is wrong with it (NULL:
+ * out of memory), and nothing is held. */
+int url_take_apart(const char *url, size_t size, url_parts *out, const char **problem);
+void url_parts_free(url_parts *self); /* of a zeroed one too */
 /* The path in file:///path or file://localhost/path, percent-decoded. free(); NULL when it is not such an address. */
 char *url_file_path(const char *url, size_t size);
 
@@ -29,9 +47,9 @@ struct shard;
 typedef struct download_row {
     struct download_row *next; /* of the queue it stands in */
     struct shard *shard;
-    size_t index; /* row in the shard */
-    size_t tries; /* begun so far */
-    char *url;    /* NUL-terminated */
+    uint64_t number; /* of the whole list */
+    size_t index;    /* row in the shard */
+    char *url;       /* NUL-terminated */
     char *caption;
     size_t caption_size;
     json_t *extras; /* object of the list's further columns; NULL when it has none */
@@ -41,7 +59,13 @@ typedef struct download_row {
     size_t data_size;
     char reason[32];  /* why it failed, "" when it has not: a short stable word such as "http_404" */
     char detail[256]; /* a sentence beside it */
-    double due;       /* when the next try begins, by limn_seconds() */
+    struct {
+        size_t tries;                /* begun so far */
+        url_parts at;                /* where this try has come to; redirects change it */
+        size_t redirects, addresses; /* of this try; addresses of the host that took no connection */
+        double seconds;              /* left to this try */
+        bool holds_slot;             /* counts as one of the transfers at once */
+    } fetch;
 } download_row;
 
 /* First in, first out; zero-initialise. */
@@ -56,20 +80,31 @@ void download_row_free(download_row *row);
 /* Sets reason and detail. */
 void download_row_fail(download_row *row, const char *reason, const char *format, ...) LIMN_PRINTF(3, 4);
 
+/* ---------------------------------------------------------------- what servers say of use (robots.c) */
+
+/* True when this line of an answer's head forbids use by machines that learn, to everyone or to us by name: X-Robots-Tag with
+ * noai, noimageai, noindex or noimageindex (a directive may follow the name of the robot it is for), or tdm-reservation: 1
+ * (W3C's TDM Reservation Protocol). */
+bool header_forbids_learning(const char *line, size_t size);
+
 /* ---------------------------------------------------------------- fetching (fetch.c) */
 
-/* Many transfers on one event loop (libcurl's multi socket interface over epoll). One thread uses a fetcher; fetcher_wake may
- * be called from any. */
+/* Many transfers on event loops of their own threads. One thread adds, waits and takes; fetcher_wake may be called from any. */
 typedef struct fetcher fetcher;
 /* A usage error unless each option is in its bounds. `options` must outlive the fetcher. */
 int fetch_check(const fetch_options *options, limn_error *error);
+/* Open files that so many transfers may need. */
+size_t fetch_files(const fetch_options *options);
 fetcher *fetcher_create(const fetch_options *options, limn_error *error);
-/* Takes the row and starts its transfer; there is room when fetcher_active is below the concurrency. */
-int fetcher_add(fetcher *self, download_row *row, limn_error *error);
-size_t fetcher_active(const fetcher *self); /* transfers and rows that wait for another try */
-/* Waits for news at most this long and moves transfers on. */
+/* Takes the row, whose address is http:// or https://. */
+void fetcher_add(fetcher *self, download_row *row);
+/* Rows that it takes now: beside those in transfer some wait, so that a slow or full host does not hold up others. */
+size_t fetcher_room(const fetcher *self);
+size_t fetcher_active(const fetcher *self); /* rows added and not yet taken back */
+/* Waits at most this long for rows that are done, or for fetcher_wake. -1: a loop had to end. */
 int fetcher_wait(fetcher *self, double seconds, limn_error *error);
-/* The next row that is done: its data, or its reason, is set. NULL when there is none (now). */
+/* The next row that is done: its data, or its reason, is set. NULL when there is none (now). Pictures that nobody takes count
+ * as transfers, so that memory stays bounded. */
 download_row *fetcher_take(fetcher *self);
 void fetcher_wake(fetcher *self);
 void fetcher_destroy(fetcher *self); /* with all transfers; NULL allowed */

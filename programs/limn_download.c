@@ -32,11 +32,17 @@ static int print_json(const download_options *options, const download_summary *s
 }
 
 static int run(int argc, char **argv, limn_error *error) {
-    download_options options = {
-        .fetch = {.concurrency = 64, .timeout = 10, .retries = 2, .max_bytes = 32000000, .respect_noai = true},
-        .pair = {.resize_name = "center-crop", .size = 256, .quality = 95},
-        .shard_size = 10000,
-        .parts = 1};
+    download_options options = {.fetch = {.concurrency = 256,
+                                          .per_host = 32,
+                                          .timeout = 10,
+                                          .retries = 2,
+                                          .min_rate = 128,
+                                          .max_bytes = 32000000,
+                                          .respect_noai = true,
+                                          .check_certificates = true},
+                                .pair = {.resize_name = "center-crop", .size = 256, .quality = 95},
+                                .shard_size = 10000,
+                                .parts = 1};
     limn_strings patterns = {0};
     const char *part = NULL, *columns = NULL;
     bool json = false;
@@ -61,14 +67,40 @@ static int run(int argc, char **argv, limn_error *error) {
         {"min-size", LIMN_OPTION_SIZE, &options.pair.min_size, "PX", "Leave out pictures whose shorter side is less.", false},
         {"shard-size", LIMN_OPTION_SIZE, &options.shard_size, "N", "Rows of the list per tar.", false},
         {"concurrency", LIMN_OPTION_SIZE, &options.fetch.concurrency, "N", "Transfers at once.", false},
-        {"timeout", LIMN_OPTION_FLOAT, &options.fetch.timeout, "S", "Seconds for one try at a picture, with all its redirects.",
+        {"per-host", LIMN_OPTION_SIZE, &options.fetch.per_host, "N", "Transfers at once to one host; its other rows wait.",
          false},
-        {"retries", LIMN_OPTION_SIZE, &options.fetch.retries, "N", "Further tries after an error that may pass.", false},
+        {"fetch-threads", LIMN_OPTION_SIZE, &options.fetch.threads, "N",
+         "Threads that fetch (one to four when not given, by the number of CPUs); one serves thousands of transfers.", false},
+        {"timeout", LIMN_OPTION_FLOAT, &options.fetch.timeout, "S",
+         "Seconds for one try at a picture, with all its redirects, and for a name server's answer.", false},
+        {"min-rate", LIMN_OPTION_SIZE, &options.fetch.min_rate, "N",
+         "Give up a picture that comes more slowly than so many bytes a second, over 10 seconds or half the timeout; 0: never.",
+         false},
+        {"retries", LIMN_OPTION_SIZE, &options.fetch.retries, "N",
+         "Further tries after an error that may pass, after 0.5 seconds, 1, 2 … A host's Retry-After is heeded, up to a "
+         "minute; "
+         "one that asks for pauses again and again is left alone for ten minutes.",
+         false},
         {"max-bytes", LIMN_OPTION_SIZE, &options.fetch.max_bytes, "N", "Largest picture file that is fetched.", false},
         {"respect-noai", LIMN_OPTION_YES_NO, &options.fetch.respect_noai, "yes|no",
-         "Leave out pictures whose server sends X-Robots-Tag: noai, noimageai, noindex or noimageindex.", false},
+         "Leave out pictures whose server sends X-Robots-Tag: noai, noimageai, noindex or noimageindex, or tdm-reservation: 1.",
+         false},
         {"allow-private", LIMN_OPTION_FLAG, &options.fetch.allow_private, NULL,
          "Also fetch file:// and addresses of this machine and private networks: for lists of your own.", false},
+        {"user-agent", LIMN_OPTION_STRING, &options.fetch.user_agent, "TEXT",
+         "What servers are told who asks (limn-download/" LIMN_VERSION " when not given); best with an address to complain to.",
+         false},
+        {"resolver", LIMN_OPTION_STRING, &options.fetch.resolver, "ADDR[:PORT],…",
+         "Name servers to ask instead of the system's; one on this machine is best for lists of millions of hosts.", false},
+        {"proxy", LIMN_OPTION_STRING, &options.fetch.proxy, "URL",
+         "Fetch through this proxy (the environment's are not used). It looks names up itself, so private addresses are "
+         "refused "
+         "only where the list or a redirect says them as numbers or localhost.",
+         false},
+        {"ca-file", LIMN_OPTION_STRING, &options.fetch.ca_file, "FILE",
+         "Certificates to trust, as PEM, instead of the system's.", false},
+        {"check-certificates", LIMN_OPTION_YES_NO, &options.fetch.check_certificates, "yes|no",
+         "Refuse servers whose certificate is not valid for their name.", false},
         {"part", LIMN_OPTION_STRING, &part, "I/N", "Make only the tars whose number leaves I when divided by N (I from 0).",
          false},
         {"restart", LIMN_OPTION_FLAG, &options.restart, NULL, "Remove the tars in the output folder and begin anew.", false},
