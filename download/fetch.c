@@ -90,10 +90,15 @@ static size_t count_loops(const fetch_options *options) {
     return count < options->concurrency ? count : options->concurrency;
 }
 
-/* Transfers, and connections that are kept for the next ones: a loop's share of these at most, wherever the transfers are. */
+/* A loop's share of the transfers, and no fewer than one host may have. */
+static size_t count_connections(const fetch_options *options) {
+    const size_t share = options->concurrency / count_loops(options) + 1;
+    if (share >= options->per_host) return share;
+    return options->per_host < options->concurrency ? options->per_host : options->concurrency;
+}
+
 size_t fetch_files(const fetch_options *options) {
-    const size_t loops = count_loops(options);
-    return loops == 1 ? options->concurrency + 1 : 2 * options->concurrency + loops;
+    return options->concurrency + count_loops(options) * count_connections(options);
 }
 
 /* ---------------------------------------------------------------- for the loops */
@@ -104,6 +109,10 @@ const fetch_options *fetcher_options(const fetcher *self) {
 
 size_t fetcher_loops(const fetcher *self) {
     return self->loop_count;
+}
+
+size_t fetcher_connections(const fetcher *self) {
+    return count_connections(self->options);
 }
 
 uint64_t fetcher_host_hash(const char *name) {

@@ -38,6 +38,7 @@ typedef struct host {
     size_t address_count, address; /* the one in use; count 0 with KNOWN: the proxy knows */
     row_queue rows;                /* that may not start yet */
     size_t running;                /* transfers */
+    bool scouted, multiplexes;     /* over TLS: one transfer went ahead; it found HTTP/2 */
     bool listed;                   /* stands in a list or waits for its time: will be looked at again */
     double paused_until;           /* by its own Retry-After */
     size_t pauses;                 /* since it last gave a picture */
@@ -146,6 +147,7 @@ void loop_forget_socket(fetch_loop *self, int fd); /* it is about to be closed *
 
 const fetch_options *fetcher_options(const fetcher *self);
 size_t fetcher_loops(const fetcher *self);
+size_t fetcher_connections(const fetcher *self); /* that a loop keeps open */
 /* Gives a row to the loop of its host (fetch.at), or it is done when its address is no good. */
 void fetcher_route(fetcher *self, download_row *row, row_queue *done);
 uint64_t fetcher_host_hash(const char *name);

@@ -170,6 +170,12 @@ static void know_without_asking(fetch_loop *self, host *of) {
     }
 }
 
+/* The first transfer over TLS goes alone: it tells whether the others share its connection. */
+static bool has_room(const fetch_loop *self, const host *at) {
+    if (at->running && !at->scouted && at->rows.first->fetch.at.https) return false;
+    return at->running < self->options->per_host;
+}
+
 /* Finds the place of a host with rows that wait: among those that are ready, those to be looked up, or those that pause. */
 static void review(fetch_loop *self, host *of, double now) {
     if (!of->rows.count || of->listed) return;
@@ -194,7 +200,7 @@ static void review(fetch_loop *self, host *of, double now) {
                 host_fail(of, "memory", "out of memory");
                 give_up_all(self, of);
             }
-        } else if (of->running < self->options->per_host) {
+        } else if (has_room(self, of)) {
             of->listed = true;
             host_list_push(&self->ready, of);
         }
@@ -261,7 +267,7 @@ static void start_ready(fetch_loop *self, double now) {
         host *at = host_list_pop(&self->ready);
         at->listed = false;
         const bool may_start = at->state == HOST_KNOWN && now < at->expires && now >= at->paused_until &&
-                               now >= at->refused_until && at->running < self->options->per_host;
+                               now >= at->refused_until && at->rows.count && has_room(self, at);
         download_row *row = may_start ? row_queue_pop(&at->rows) : NULL;
         if (row)
             start(self, at, row);
@@ -477,7 +483,7 @@ fetch_loop *loop_create(fetcher *owner, limn_error *error) {
     curl_multi_setopt(self->multi, CURLMOPT_SOCKETDATA, self);
     curl_multi_setopt(self->multi, CURLMOPT_TIMERFUNCTION, on_timer);
     curl_multi_setopt(self->multi, CURLMOPT_TIMERDATA, self);
-    curl_multi_setopt(self->multi, CURLMOPT_MAXCONNECTS, (long)(options->concurrency / loops + 1));
+    curl_multi_setopt(self->multi, CURLMOPT_MAXCONNECTS, (long)fetcher_connections(owner));
     return self;
 }
 

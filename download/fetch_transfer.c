@@ -143,6 +143,11 @@ transfer *transfer_create(fetch_loop *loop) {
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, options->check_certificates ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, options->check_certificates ? 2L : 0L);
     if (options->ca_file) curl_easy_setopt(easy, CURLOPT_CAINFO, options->ca_file);
+    /* Beside a file of certificates, a folder of the same ones would only keep libcurl from remembering what it has read: some
+     * milliseconds at each connection. */
+    char *ca_file = NULL;
+    curl_easy_getinfo(easy, CURLINFO_CAINFO, &ca_file);
+    if (options->ca_file || ca_file) curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
     return t;
 }
 
@@ -174,9 +179,8 @@ int transfer_prepare(transfer *self, download_row *row, host *at) {
     } else {
         curl_easy_setopt(easy, CURLOPT_CONNECT_TO, NULL);
     }
-    /* The others wait for the first connection to tell whether it takes several at once (HTTP/2). */
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, row->fetch.at.https ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, row->fetch.at.https ? 1L : 0L);
+    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, row->fetch.at.https && at->multiplexes ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, milliseconds);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, milliseconds / (long)left);
     self->row = row;
@@ -331,9 +335,13 @@ transfer_after transfer_judge(transfer *self, CURLcode code, double *wait) {
     download_row *row = self->row;
     host *at = self->host;
     curl_off_t retry_after = 0, elapsed = 0, connected = 0;
+    long version = 0;
     curl_easy_getinfo(self->easy, CURLINFO_TOTAL_TIME_T, &elapsed);
     curl_easy_getinfo(self->easy, CURLINFO_CONNECT_TIME_T, &connected);
+    curl_easy_getinfo(self->easy, CURLINFO_HTTP_VERSION, &version);
     row->fetch.seconds -= (double)elapsed * 1e-6;
+    if (row->fetch.at.https) at->scouted = true;
+    if (row->fetch.at.https && self->status) at->multiplexes = version >= CURL_HTTP_VERSION_2_0;
     row->reason[0] = row->detail[0] = 0;
     /* An error's page that was cut off by us is no error of its own. */
     if (code == CURLE_WRITE_ERROR && self->status && !is_picture_status(self->status) && self->verdict != VERDICT_HEADERS)

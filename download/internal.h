@@ -93,7 +93,7 @@ bool header_forbids_learning(const char *line, size_t size);
 typedef struct fetcher fetcher;
 /* A usage error unless each option is in its bounds. `options` must outlive the fetcher. */
 int fetch_check(const fetch_options *options, limn_error *error);
-/* Open files that so many transfers may need. */
+/* Open files that transfers, and connections kept for the next ones, may need. */
 size_t fetch_files(const fetch_options *options);
 fetcher *fetcher_create(const fetch_options *options, limn_error *error);
 /* Takes the row, whose address is http:// or https://. */

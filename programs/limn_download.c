@@ -77,9 +77,8 @@ static int run(int argc, char **argv, limn_error *error) {
          "Give up a picture that comes more slowly than so many bytes a second, over 10 seconds or half the timeout; 0: never.",
          false},
         {"retries", LIMN_OPTION_SIZE, &options.fetch.retries, "N",
-         "Further tries after an error that may pass, after 0.5 seconds, 1, 2 … A host's Retry-After is heeded, up to a "
-         "minute; "
-         "one that asks for pauses again and again is left alone for ten minutes.",
+         "Further tries after an error that may pass, after 0.5 seconds, 1, 2 … A host's Retry-After is heeded, up to three "
+         "times the timeout; one that goes on asking for pauses is left alone for ten minutes.",
          false},
         {"max-bytes", LIMN_OPTION_SIZE, &options.fetch.max_bytes, "N", "Largest picture file that is fetched.", false},
         {"respect-noai", LIMN_OPTION_YES_NO, &options.fetch.respect_noai, "yes|no",
