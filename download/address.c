@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
+#include <locale.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +114,23 @@ static char *copy_host(const char *host) {
     return copy;
 }
 
+/* The host in ASCII. libcurl's libidn2 takes text to be in the thread's locale, whatever that is: for this call it is UTF-8. */
+static CURLUcode get_host(CURLU *parsed, char **host) {
+    CURLUcode code = curl_url_get(parsed, CURLUPART_HOST, host, 0);
+    if (code) return code;
+    const char *c = *host;
+    while (*c && (unsigned char)*c < 0x80) c++;
+    if (!*c) return CURLUE_OK;
+    curl_free(*host);
+    *host = NULL;
+    const locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    const locale_t before = uselocale(utf8);
+    code = curl_url_get(parsed, CURLUPART_HOST, host, CURLU_PUNYCODE);
+    uselocale(before);
+    if (utf8) freelocale(utf8);
+    return code ? CURLUE_BAD_HOSTNAME : CURLUE_OK; /* it says out of memory for every name that has no such form */
+}
+
 int url_take_apart(const char *url, size_t size, url_parts *out, const char **problem) {
     char *clean = url_clean(url, size), *scheme = NULL, *host = NULL, *whole = NULL;
     CURLU *parsed = curl_url();
@@ -121,7 +139,7 @@ int url_take_apart(const char *url, size_t size, url_parts *out, const char **pr
     CURLUcode code = clean && parsed ? curl_url_set(parsed, CURLUPART_URL, clean, 0) : CURLUE_OUT_OF_MEMORY;
     if (!code) code = curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
     if (!code && strcmp(scheme, "http") && strcmp(scheme, "https")) code = CURLUE_UNSUPPORTED_SCHEME;
-    if (!code) code = curl_url_get(parsed, CURLUPART_HOST, &host, CURLU_PUNYCODE);
+    if (!code) code = get_host(parsed, &host);
     if (!code && (strlen(host) > 255 || (host[0] == '[' && !host_is_literal(host, &literal)))) code = CURLUE_BAD_HOSTNAME;
     if (!code) code = curl_url_set(parsed, CURLUPART_HOST, host, 0);
     if (!code) code = curl_url_get(parsed, CURLUPART_URL, &whole, 0);
