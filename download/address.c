@@ -131,6 +131,12 @@ static CURLUcode get_host(CURLU *parsed, char **host) {
     return code ? CURLUE_BAD_HOSTNAME : CURLUE_OK; /* it says out of memory for every name that has no such form */
 }
 
+static bool is_name(const char *host) {
+    for (const char *c = host; *c; c++)
+        if ((unsigned char)*c <= ' ' || (unsigned char)*c >= 0x7F) return false;
+    return *host && strlen(host) <= 255;
+}
+
 int url_take_apart(const char *url, size_t size, url_parts *out, const char **problem) {
     char *clean = url_clean(url, size), *scheme = NULL, *host = NULL, *whole = NULL;
     CURLU *parsed = curl_url();
@@ -140,7 +146,7 @@ int url_take_apart(const char *url, size_t size, url_parts *out, const char **pr
     if (!code) code = curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
     if (!code && strcmp(scheme, "http") && strcmp(scheme, "https")) code = CURLUE_UNSUPPORTED_SCHEME;
     if (!code) code = get_host(parsed, &host);
-    if (!code && (strlen(host) > 255 || (host[0] == '[' && !host_is_literal(host, &literal)))) code = CURLUE_BAD_HOSTNAME;
+    if (!code && (!is_name(host) || (host[0] == '[' && !host_is_literal(host, &literal)))) code = CURLUE_BAD_HOSTNAME;
     if (!code) code = curl_url_set(parsed, CURLUPART_HOST, host, 0);
     if (!code) code = curl_url_get(parsed, CURLUPART_URL, &whole, 0);
     if (!code) {

@@ -27,6 +27,7 @@ static void parts(void **state) {
         {"http:///path", "path", "http://path/"}, /* as browsers do */
         {"http://\xFF\xFE/", NULL, NULL},
         {"http://a b/", NULL, NULL},
+        {"http://a%7Fb/", NULL, NULL},
         {"http://host:99999/", NULL, NULL},
         {"http://[::1/", NULL, NULL},
         {"ftp://example.com/", NULL, NULL},
