@@ -18,7 +18,7 @@ struct fetcher {
     pthread_mutex_t mutex; /* for all below */
     pthread_cond_t news;
     row_queue done;
-    bool woken, broken;
+    bool told, broken; /* told: something happened since the last wait */
     limn_error error;
 };
 
@@ -154,6 +154,7 @@ void fetcher_free_slot(fetcher *self, fetch_loop *except) {
 void fetcher_give_back(fetcher *self, row_queue *done) {
     pthread_mutex_lock(&self->mutex);
     for (download_row *row; (row = row_queue_pop(done));) row_queue_push(&self->done, row);
+    self->told = true;
     pthread_cond_signal(&self->news);
     pthread_mutex_unlock(&self->mutex);
 }
@@ -223,8 +224,8 @@ size_t fetcher_room(const fetcher *self) {
 
 int fetcher_wait(fetcher *self, double seconds, limn_error *error) {
     pthread_mutex_lock(&self->mutex);
-    if (!self->done.count && !self->woken && !self->broken) limn_condition_wait(&self->news, &self->mutex, seconds);
-    self->woken = false;
+    if (!self->told && !self->broken) limn_condition_wait(&self->news, &self->mutex, seconds);
+    self->told = false;
     const bool broken = self->broken;
     if (broken && error) *error = self->error;
     pthread_mutex_unlock(&self->mutex);
@@ -244,7 +245,7 @@ download_row *fetcher_take(fetcher *self) {
 
 void fetcher_wake(fetcher *self) {
     pthread_mutex_lock(&self->mutex);
-    self->woken = true;
+    self->told = true;
     pthread_cond_signal(&self->news);
     pthread_mutex_unlock(&self->mutex);
 }

@@ -139,7 +139,6 @@ void loop_slot_freed(fetch_loop *self);
 void loop_stop(fetch_loop *self);    /* ends and joins its thread */
 void loop_destroy(fetch_loop *self); /* of a loop that is stopped; NULL allowed */
 const fetch_options *loop_options(const fetch_loop *self);
-bool resolver_allows_private(void *owner); /* owner: the loop */
 struct curl_slist *loop_headers(const fetch_loop *self);
 void loop_forget_socket(fetch_loop *self, int fd); /* it is about to be closed */
 

@@ -61,10 +61,6 @@ struct curl_slist *loop_headers(const fetch_loop *self) {
     return self->headers;
 }
 
-bool resolver_allows_private(void *owner) {
-    return ((fetch_loop *)owner)->options->allow_private;
-}
-
 /* ---------------------------------------------------------------- alarms */
 
 static void swap_alarms(alarm_entry *a, alarm_entry *b) {

@@ -131,7 +131,7 @@ transfer *transfer_create(fetch_loop *loop) {
     curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)options->max_bytes);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)buffer);
-    curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L); /* hosts are looked up, and remembered, by us */
+    if (!options->proxy) curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L); /* hosts are looked up and remembered by us */
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, t);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);

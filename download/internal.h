@@ -101,7 +101,7 @@ void fetcher_add(fetcher *self, download_row *row);
 /* Rows that it takes now: beside those in transfer some wait, so that a slow or full host does not hold up others. */
 size_t fetcher_room(const fetcher *self);
 size_t fetcher_active(const fetcher *self); /* rows added and not yet taken back */
-/* Waits at most this long for rows that are done, or for fetcher_wake. -1: a loop had to end. */
+/* Waits at most this long for further rows that are done, or for fetcher_wake. -1: a loop had to end. */
 int fetcher_wait(fetcher *self, double seconds, limn_error *error);
 /* The next row that is done: its data, or its reason, is set. NULL when there is none (now). Pictures that nobody takes count
  * as transfers, so that memory stays bounded. */

@@ -12,6 +12,7 @@ enum { TRIES = 2, ROUNDS = 3, SHORTEST_MILLISECONDS = 50, LONGEST_MILLISECONDS =
 enum { TTL_LEAST = 60, TTL_MOST = 3600, TTL_NO_NAME = 600, TTL_NO_ANSWER = 60 };
 
 struct resolver {
+    const fetch_options *options;
     ares_channel channel;
     int epoll;
     resolver_answer *answer;
@@ -38,7 +39,7 @@ static void on_socket_state(void *context, ares_socket_t fd, int readable, int w
 resolver *resolver_create(const fetch_options *options, int epoll, resolver_answer *answer, void *owner, limn_error *error) {
     resolver *self = limn_allocate(1, sizeof *self, error);
     if (!self) return NULL;
-    *self = (resolver){.epoll = epoll, .answer = answer, .owner = owner};
+    *self = (resolver){.options = options, .epoll = epoll, .answer = answer, .owner = owner};
     double each = options->timeout * 1000 / ROUNDS;
     if (each > LONGEST_MILLISECONDS) each = LONGEST_MILLISECONDS;
     if (each < SHORTEST_MILLISECONDS) each = SHORTEST_MILLISECONDS;
@@ -109,15 +110,21 @@ static void on_answer(void *context, int code, int timeouts, struct ares_addrinf
         return;
     }
     const host_address before = to->addresses[to->address];
+    const bool no_name = code == ARES_ENOTFOUND || code == ARES_ENODATA || code == ARES_EBADNAME;
     bool some_private = false;
+    if (code != ARES_SUCCESS && !no_name && to->address_count) { /* where it was a while ago is the best guess */
+        to->state = HOST_KNOWN;
+        to->expires = limn_seconds() + TTL_NO_ANSWER;
+        self->answer(self->owner, to);
+        return;
+    }
     to->address_count = 0;
-    if (code == ARES_SUCCESS) keep_addresses(to, found, &some_private, resolver_allows_private(self->owner));
+    if (code == ARES_SUCCESS) keep_addresses(to, found, &some_private, self->options->allow_private);
     ares_freeaddrinfo(found);
     keep_choice(to, &before);
     to->state = to->address_count ? HOST_KNOWN : HOST_FAILED;
     if (!to->address_count) {
-        const bool no_name = code == ARES_ENOTFOUND || code == ARES_ENODATA || code == ARES_EBADNAME || some_private;
-        to->expires = limn_seconds() + (no_name ? TTL_NO_NAME : TTL_NO_ANSWER);
+        to->expires = limn_seconds() + (no_name || some_private ? TTL_NO_NAME : TTL_NO_ANSWER);
         if (some_private)
             host_fail(to, "private_address", "the name leads to a private network (--allow-private takes it)");
         else if (code == ARES_ENOMEM)
@@ -133,7 +140,7 @@ void resolver_ask(resolver *self, host *about) {
     question *asked = malloc(sizeof *asked);
     if (!asked) {
         about->state = HOST_FAILED;
-        about->expires = 0;
+        about->expires = limn_seconds() + 1;
         host_fail(about, "memory", "out of memory");
         self->answer(self->owner, about);
         return;

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS = 10000, CONCURRENCY = 1000, TIMEOUT = 8 };
+enum { ROWS = 10000, CONCURRENCY = 400, TIMEOUT = 4 };
 
 /* Every second row is a picture; the others take turns. `seconds`: how long one holds a transfer, all its tries together. */
 static const struct {

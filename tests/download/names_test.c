@@ -5,11 +5,14 @@
 
 #include <cmocka.h>
 
+#include "download/fetch.h"
 #include "tests/download/names.h"
 #include "tests/download/world.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 typedef struct {
     test_server server;
@@ -110,6 +113,54 @@ static void names_lead_where_they_should(void **state) {
     program_result_free(&result);
 }
 
+static void count_answer(void *owner, host *about) {
+    (void)about;
+    ++*(int *)owner;
+}
+
+static host *look_up(resolver *from, int epoll, host_table *table, const char *name, int *answers) {
+    host *found = host_table_get(table, name, fetcher_host_hash(name));
+    struct epoll_event event;
+    const int before = *answers;
+    assert_non_null(found);
+    found->state = HOST_LOOKED_UP;
+    resolver_ask(from, found);
+    while (*answers == before) {
+        if (epoll_wait(epoll, &event, 1, (int)(1000 * resolver_wait(from, 1)) + 1) == 1)
+            resolver_event(from, (int)(uint32_t)event.data.u64, event.events);
+        resolver_timers(from);
+    }
+    return found;
+}
+
+/* A host whose name server is gone for a while stays where it was; one that was never known has no address. */
+static void a_name_server_that_goes_away(void **state) {
+    (void)state;
+    test_names names = names_start();
+    const fetch_options options = {.timeout = 1, .resolver = names.address, .allow_private = true};
+    const int epoll = epoll_create1(EPOLL_CLOEXEC);
+    int answers = 0;
+    host_table table;
+    resolver *made = resolver_create(&options, epoll, count_answer, &answers, NULL);
+    assert_non_null(made);
+    assert_int_equal(host_table_create(&table, 10, NULL), 0);
+    const host *known = look_up(made, epoll, &table, "here.test", &answers);
+    assert_int_equal(known->state, HOST_KNOWN);
+    assert_int_equal(known->address_count, 1);
+    assert_true(known->expires > limn_seconds() + 50); /* its record says 60 seconds */
+    const host *missing = look_up(made, epoll, &table, "nx.test", &answers);
+    assert_int_equal(missing->state, HOST_FAILED);
+    assert_string_equal(missing->reason, "dns");
+    names_stop(&names);
+    assert_ptr_equal(look_up(made, epoll, &table, "here.test", &answers), known);
+    assert_int_equal(known->state, HOST_KNOWN);
+    assert_int_equal(known->address_count, 1);
+    assert_int_equal(look_up(made, epoll, &table, "never-known.test", &answers)->state, HOST_FAILED);
+    resolver_destroy(made);
+    host_table_free(&table);
+    close(epoll);
+}
+
 static void wrong_resolver(void **state) {
     const fixture *self = *state;
     write_text(self->folder, "any.tsv", "a\thttp://here.test/1\n");
@@ -125,6 +176,7 @@ int main(void) {
         cmocka_unit_test(ten_thousand_dead_names),
         cmocka_unit_test(one_look_up_for_all_rows_of_a_host),
         cmocka_unit_test(names_lead_where_they_should),
+        cmocka_unit_test(a_name_server_that_goes_away),
         cmocka_unit_test(wrong_resolver),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

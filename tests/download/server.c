@@ -155,7 +155,7 @@ static void respond(server *self, connection *c) {
             answer(c, "200 OK", type, &jpeg);
     } else if (!strcmp(word, "slow-hop")) {
         answer(c, "302 Found", "Location: /slow-hop/0\r\n", NULL);
-        c->next = limn_seconds() + 0.6;
+        c->next = limn_seconds() + 1;
     } else if (!strcmp(word, "away")) {
         snprintf(location, sizeof location, "Location: http://elsewhere.test:%d/picture/%u\r\n", self->port, number);
         answer(c, "302 Found", location, NULL);

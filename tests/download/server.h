@@ -4,7 +4,7 @@
  *   picture    a JPEG, 96x80, another one for each N          png         the same as PNG
  *   late       the JPEG after 20 milliseconds                 wrong-type  the JPEG called text/html
  *   redirect   302 to /picture/N                              loop        302 to itself
- *   hops       302 N times, then the JPEG                     slow-hop    302 to itself after 0.6 seconds
+ *   hops       302 N times, then the JPEG                     slow-hop    302 to itself after a second
  *   away       302 to another name of this host               to-private  302 to http://127.0.0.1:1/
  *   to-file    302 to file:///etc/passwd                      to-nowhere  302 to http://
  *   missing    404                                            gone        410
