@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct body {
+struct shard_body {
     output_form form;
     char path[4096], old_path[4096];
     tar_writer *tar;
@@ -36,7 +36,7 @@ const char *output_form_name(output_form form) {
 /* ---------------------------------------------------------------- plain files */
 
 /* A second name for the same file, which takes no room, or a copy where the file system has none. */
-static int keep_file(const body *self, int old, const char *name, limn_error *error) {
+static int keep_file(const shard_body *self, int old, const char *name, limn_error *error) {
     char from[4096], to[4096];
     if (linkat(old, name, self->folder, name, 0) == 0) return 0;
     if (limn_path_join(from, sizeof from, self->old_path, name, error) ||
@@ -45,7 +45,7 @@ static int keep_file(const body *self, int old, const char *name, limn_error *er
     return limn_atomic_copy(from, to, error);
 }
 
-static int keep_folder(const body *self, limn_error *error) {
+static int keep_folder(const shard_body *self, limn_error *error) {
     DIR *folder = opendir(self->old_path);
     if (!folder) return limn_fail(error, "%s: cannot be read: %s", self->old_path, strerror(errno));
     int status = 0;
@@ -56,14 +56,14 @@ static int keep_folder(const body *self, limn_error *error) {
     return status;
 }
 
-static int open_folder(body *self, limn_error *error) {
+static int open_folder(shard_body *self, limn_error *error) {
     if (mkdir(self->path, 0777)) return limn_fail(error, "%s: cannot be made: %s", self->path, strerror(errno));
     self->folder = open(self->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (self->folder < 0) return limn_fail(error, "%s: cannot be opened: %s", self->path, strerror(errno));
     return self->old_path[0] ? keep_folder(self, error) : 0;
 }
 
-static int write_file(const body *self, const char *name, const void *data, size_t size, limn_error *error) {
+static int write_file(const shard_body *self, const char *name, const void *data, size_t size, limn_error *error) {
     const char *bytes = data;
     const int file = openat(self->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (file < 0) return limn_fail(error, "%s/%s: cannot be made: %s", self->path, name, strerror(errno));
@@ -87,8 +87,8 @@ int body_path(const char *folder, output_form form, uint64_t number, char out[40
     return shard_path(folder, number, form == OUTPUT_FILES ? NULL : "tar", out, error);
 }
 
-body *body_open(const char *folder, const download_options *options, uint64_t number, bool keeps, limn_error *error) {
-    body *self = limn_allocate(1, sizeof *self, error);
+shard_body *body_open(const char *folder, const download_options *options, uint64_t number, bool keeps, limn_error *error) {
+    shard_body *self = limn_allocate(1, sizeof *self, error);
     if (!self) return NULL;
     self->form = options->form;
     self->folder = -1;
@@ -105,7 +105,7 @@ body *body_open(const char *folder, const download_options *options, uint64_t nu
     return NULL;
 }
 
-int body_add(body *self, const char *key, const pair_parts *parts, limn_error *error) {
+int body_add(shard_body *self, const char *key, const pair_parts *parts, limn_error *error) {
     const char *const endings[] = {parts->extension, "txt", "json"};
     const void *const data[] = {parts->image, parts->caption, parts->json};
     const size_t sizes[] = {parts->image_size, parts->caption_size, parts->json_size};
@@ -118,12 +118,12 @@ int body_add(body *self, const char *key, const pair_parts *parts, limn_error *e
     return 0;
 }
 
-static int gone(const body *self, const char *key, limn_error *error) {
+static int gone(const shard_body *self, const char *key, limn_error *error) {
     return limn_fail(error, "%s: lacks %s, which was made; remove this shard's .stats.json to make it anew", self->old_path,
                      key);
 }
 
-int body_keep(body *self, const char *key, limn_error *error) {
+int body_keep(shard_body *self, const char *key, limn_error *error) {
     static const char *const extensions[] = {[PICTURE_JPEG] = "jpg", [PICTURE_PNG] = "png", [PICTURE_WEBP] = "webp"};
     tar_sample sample;
     char name[96];
@@ -146,7 +146,7 @@ int body_keep(body *self, const char *key, limn_error *error) {
     return body_add(self, key, &parts, error);
 }
 
-int body_commit(body *self, limn_error *error) {
+int body_commit(shard_body *self, limn_error *error) {
     int status = 0;
     if (self->tar) status = tar_writer_commit(self->tar, error);
     self->tar = NULL;
@@ -157,7 +157,7 @@ int body_commit(body *self, limn_error *error) {
     return status;
 }
 
-void body_discard(body *self) {
+void body_discard(shard_body *self) {
     if (!self) return;
     if (self->tar) tar_writer_discard(self->tar);
     if (self->old) tar_reader_close(self->old);

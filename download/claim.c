@@ -9,61 +9,67 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int try_lock(const char *directory, const char *name, int *out, limn_error *error) {
+static int open_lock(const char *directory, const char *name, limn_error *error) {
     char path[4096];
-    const struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    *out = -1;
     if (limn_path_join(path, sizeof path, directory, name, error)) return -1;
     const int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (lock < 0) return limn_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
-    if (fcntl(lock, F_OFD_SETLK, &whole) == 0) {
-        *out = lock;
-        return 1;
-    }
-    const int why = errno;
-    close(lock);
-    if (why == EAGAIN || why == EACCES) return 0;
+    return lock < 0 ? limn_fail(error, "%s: cannot be opened: %s", path, strerror(errno)) : lock;
+}
+
+/* 1, 0 where another process has it, -1. */
+static int try_lock(const char *directory, int lock, limn_error *error) {
+    const struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(lock, F_OFD_SETLK, &whole) == 0) return 1;
+    if (errno == EAGAIN || errno == EACCES) return 0;
     return limn_fail(
         error,
         "%s: the file system of --coordinate does not lock files: %s; give a folder of one that does (NFS with its "
         "lock service, Lustre mounted with -o flock)",
-        directory, strerror(why));
+        directory, strerror(errno));
 }
 
 int claim_take(const char *directory, uint64_t number, int *out, limn_error *error) {
     char name[64];
     snprintf(name, sizeof name, "%05llu.lock", (unsigned long long)number);
-    return try_lock(directory, name, out, error);
+    const int lock = open_lock(directory, name, error);
+    const int got = lock < 0 ? -1 : try_lock(directory, lock, error);
+    if (got != 1) claim_release(lock);
+    *out = got == 1 ? lock : -1;
+    return got;
 }
 
-int claim_configuration(const char *directory, int *out, limn_error *error) {
+/* The time of the file server, so that clocks of several machines do not matter. */
+static int note(int lock, struct timespec *out, limn_error *error) {
+    struct stat status;
+    if (pwrite(lock, "\n", 1, 0) != 1 || fstat(lock, &status))
+        return limn_fail(error, "the folder of --coordinate cannot be written: %s", strerror(errno));
+    *out = status.st_mtim;
+    return 0;
+}
+
+int claim_configuration(const char *directory, int *out, struct timespec *now, limn_error *error) {
     const struct timespec moment = {.tv_nsec = 100 * 1000 * 1000};
-    for (size_t turns = 0;; turns++) {
-        const int got = try_lock(directory, "download.lock", out, error);
-        if (got) return got > 0 ? 0 : -1;
-        if (limn_stop_requested()) return limn_fail(error, "stopped while another process counts the rows of the lists");
+    const int lock = open_lock(directory, "download.lock", error);
+    int got = lock < 0 || note(lock, now, error) ? -1 : 0;
+    for (size_t turns = 0; got == 0; turns++) {
+        got = try_lock(directory, lock, error);
+        if (got) break;
+        if (limn_stop_requested()) got = limn_fail(error, "stopped while another process counts the rows of the lists");
         if (turns == 20) limn_log(LIMN_LOG_INFO, "waiting for another process, which counts the rows of the lists");
         nanosleep(&moment, NULL);
     }
+    if (got != 1) claim_release(lock);
+    *out = got == 1 ? lock : -1;
+    return got == 1 ? 0 : -1;
 }
 
 void claim_release(int claim) {
     if (claim >= 0) close(claim);
 }
 
-/* Times of the file server, so that clocks of several machines do not matter. */
-int claim_now(int claim, struct timespec *out, limn_error *error) {
-    struct stat status;
-    if (pwrite(claim, "\n", 1, 0) == 1 && fstat(claim, &status) == 0) {
-        *out = status.st_mtim;
-        return 0;
-    }
-    return limn_fail(error, "the folder of --coordinate cannot be written: %s", strerror(errno));
-}
-
 int claim_note(int claim, limn_error *error) {
     struct timespec ignored;
-    return claim < 0 ? 0 : claim_now(claim, &ignored, error);
+    return claim < 0 ? 0 : note(claim, &ignored, error);
 }
 
 bool claim_noted_since(int claim, const struct timespec *since) {

@@ -61,13 +61,14 @@ static size_t row_of_key(const download_options *options, uint64_t number, text_
 
 int failures_read(const download_options *options, uint64_t number, failure_found found, void *context, limn_error *error) {
     char path[4096];
-    size_t size, lines = 1, next_row = 0;
+    size_t size, lines, next_row = 0;
     if (shard_path(options->output, number, "failed.tsv", path, error)) return -1;
     char *text = limn_file_read(path, LARGEST_TABLE, &size, error);
     if (!text) return -1;
     int status = 0;
     const size_t header = sizeof HEADER - 1;
     bool whole = size >= header && !memcmp(text, HEADER, header);
+    lines = whole ? 2 : 1;
     for (size_t at = header; whole && !status && at < size; lines++) {
         const char *const line = text + at, *const end = memchr(line, '\n', size - at);
         text_span fields[FIELDS];
@@ -84,7 +85,8 @@ int failures_read(const download_options *options, uint64_t number, failure_foun
         row.index = row_of_key(options, number, fields[KEY_FIELD]);
         memcpy(row.reason, fields[REASON_FIELD].data, fields[REASON_FIELD].size);
         whole = row.index != SIZE_MAX && row.index >= next_row; /* in the list's order, each once */
-        if (whole) status = found(context, &row, error);
+        if (!whole) break;
+        status = found(context, &row, error);
         next_row = row.index + 1;
         at += row.line.size;
     }

@@ -114,16 +114,16 @@ typedef struct {
     const void *image, *caption, *json;
     size_t image_size, caption_size, json_size;
 } pair_parts;
-typedef struct body body;
+typedef struct shard_body shard_body;
 /* FOLDER/NNNNN.tar, or FOLDER/NNNNN for plain files. */
 int body_path(const char *folder, output_form form, uint64_t number, char out[4096], limn_error *error);
 /* Begins the shard's body in `folder`. `keeps`: with pairs of the finished one in OUTPUT. */
-body *body_open(const char *folder, const download_options *options, uint64_t number, bool keeps, limn_error *error);
+shard_body *body_open(const char *folder, const download_options *options, uint64_t number, bool keeps, limn_error *error);
 /* Each pair once, in the order of keys: a new one, or one of the finished body. */
-int body_add(body *self, const char *key, const pair_parts *parts, limn_error *error);
-int body_keep(body *self, const char *key, limn_error *error);
-int body_commit(body *self, limn_error *error); /* fsyncs; frees, also on error */
-void body_discard(body *self);                  /* NULL allowed */
+int body_add(shard_body *self, const char *key, const pair_parts *parts, limn_error *error);
+int body_keep(shard_body *self, const char *key, limn_error *error);
+int body_commit(shard_body *self, limn_error *error); /* fsyncs; frees, also on error */
+void body_discard(shard_body *self);                  /* NULL allowed */
 
 /* ---------------------------------------------------------------- changing a shard's files together (commit.c) */
 
@@ -142,11 +142,9 @@ int shard_spool_path(const download_options *options, uint64_t number, char out[
 
 /* 1: the shard is this process's until the claim is released or the process dies; 0: it is another's; -1: an error. */
 int claim_take(const char *directory, uint64_t number, int *out, limn_error *error);
-/* Waits for the claim on the configuration. */
-int claim_configuration(const char *directory, int *out, limn_error *error);
+/* Waits for the claim on the configuration. *now: the time of the call, by the clock that notes are made by. */
+int claim_configuration(const char *directory, int *out, struct timespec *now, limn_error *error);
 void claim_release(int claim); /* -1 allowed */
-/* The time now, by the clock that notes are made by. Writes to the claim's file. */
-int claim_now(int claim, struct timespec *out, limn_error *error);
 /* Notes that the claimed shard's failed rows were tried again. Does nothing for -1. */
 int claim_note(int claim, limn_error *error);
 bool claim_noted_since(int claim, const struct timespec *since);

@@ -248,8 +248,10 @@ done:
  */
 static int open_coordinated(const download_options *options, output_folder *out, limn_error *error) {
     int claim;
-    if (limn_make_directories(options->coordinate, error) || claim_configuration(options->coordinate, &claim, error)) return -1;
-    const int status = claim_now(claim, &out->began, error) || settle_configuration(options, out, error);
+    if (limn_make_directories(options->coordinate, error) ||
+        claim_configuration(options->coordinate, &claim, &out->began, error))
+        return -1;
+    const int status = settle_configuration(options, out, error);
     claim_release(claim);
     return status ? -1 : 0;
 }

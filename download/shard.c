@@ -160,12 +160,12 @@ static int take_failure(void *context, const failure *row, limn_error *error) {
     if (reason_place(self, row->reason, &slot->reason, error)) return -1;
     if (failure_may_pass(row->reason)) {
         slot->state = ROW_OPEN;
+        self->came--;
         return 0;
     }
     slot->state = ROW_FAILED;
     slot->offset = self->spooled + self->tail.size;
     slot->failed_size = (uint32_t)row->line.size;
-    self->came++;
     return append(self, row->line.data, row->line.size, error);
 }
 
@@ -180,9 +180,16 @@ shard *shard_create_again(const download_options *options, uint64_t number, int 
     if (!limn_json_get_size(before, "a shard's stats", "rows", 1, options->shard_size, &rows, error) &&
         !limn_json_get_size(before, "a shard's stats", "failed", 0, rows, &failed, error)) {
         self->rows = rows;
-        self->came = rows - failed;
+        self->came = rows; /* less those that failed, and come again or are kept */
         for (size_t i = 0; i < rows; i++) self->slots[i].state = ROW_KEPT;
-        if (!failures_read(options, number, take_failure, self, error)) return self;
+        int status = failed ? failures_read(options, number, take_failure, self, error) : 0;
+        size_t kept = 0;
+        for (size_t i = 0; i < rows; i++) kept += self->slots[i].state == ROW_KEPT;
+        if (!status && kept != rows - failed)
+            status =
+                limn_fail(error, "%s: %05llu.failed.tsv has %zu rows, its .stats.json %zu; remove this to make the shard anew",
+                          options->output, (unsigned long long)number, rows - kept, failed);
+        if (!status) return self;
     }
     shard_destroy(self);
     return NULL;
@@ -293,7 +300,7 @@ static int write_failures(const shard *self, const char *folder, limn_buffer *bu
     return limn_atomic_commit(&file, error);
 }
 
-static int write_row(const shard *self, body *to, size_t index, limn_buffer *buffer, limn_error *error) {
+static int write_row(const shard *self, shard_body *to, size_t index, limn_buffer *buffer, limn_error *error) {
     const row_slot *slot = &self->slots[index];
     char key[64];
     shard_key(self->options, self->number, index, key);
@@ -312,7 +319,7 @@ static int write_row(const shard *self, body *to, size_t index, limn_buffer *buf
 }
 
 static int write_body(const shard *self, const char *folder, limn_buffer *buffer, limn_error *error) {
-    body *to = body_open(folder, self->options, self->number, self->before != NULL, error);
+    shard_body *to = body_open(folder, self->options, self->number, self->before != NULL, error);
     if (!to) return -1;
     for (size_t i = 0; i < self->rows; i++) {
         if (!write_row(self, to, i, buffer, error)) continue;
