@@ -98,6 +98,7 @@ static int send_row(run *self, const caption_row *from, limn_error *error) {
                      self->bad_rows == BAD_ROWS_TOLD ? "; further bad rows are named in the shards' .failed.tsv only" : "");
         return give_up_row(self, row, error);
     }
+    if (pair_check_row(row)) return give_up_row(self, row, error);
     const size_t size = from->url.size;
     if (url_has_scheme(row->url, size, "http") || url_has_scheme(row->url, size, "https"))
         return fetcher_add(self->fetcher, row, error);

@@ -72,8 +72,13 @@ typedef struct {
     size_t size; /* pixels */
     resize_mode resize;
     const char *resize_name; /* as on the command line */
+    bool only_if_bigger;     /* a picture whose side that would become `size` is not larger stays as it is */
     size_t min_size;         /* pictures with a shorter side below this many pixels are left out; 0: none */
-    size_t quality;          /* of the JPEGs written, 1 to 100 */
+    double max_aspect_ratio; /* pictures whose longer side is more than this many times the shorter are left out; 0: none */
+    const char *image;       /* "jpg", "png", "webp", or "original" for the bytes as they came; NULL is "jpg" */
+    size_t quality;          /* of the JPEGs and WebPs written, 1 to 100; a WebP of 100 is lossless */
+    bool dedup;              /* leave out pictures that look like an earlier one of this part's rows */
+    size_t dedup_distance;   /* by at most so many of the perceptual hash's 64 bits, 0 to 7 */
 } pair_options;
 
 /* What is written: pairs in tars, as plain files in a folder a shard, or nothing but stats and failures, to measure a list. */

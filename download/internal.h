@@ -35,6 +35,8 @@ typedef struct download_row {
     char *url;    /* NUL-terminated */
     char *caption;
     size_t caption_size;
+    char *hash;     /* the file's SHA-256 or MD5 in hexadecimal as the list gives it; NULL or "": not given */
+    char *boxes;    /* JSON list of [left, top, right, bottom] to be blurred, in fractions; NULL: the list has no such column */
     json_t *extras; /* object of the list's further columns; NULL when it has none */
     const char *file;
     size_t line;
@@ -75,17 +77,27 @@ download_row *fetcher_take(fetcher *self);
 void fetcher_wake(fetcher *self);
 void fetcher_destroy(fetcher *self); /* with all transfers; NULL allowed */
 
-/* ---------------------------------------------------------------- pictures (pair.c) */
+/* ---------------------------------------------------------------- pictures (pair.c, boxes.c) */
 
 /* What a row became. */
 typedef struct {
-    limn_buffer image; /* as it is written */
-    char *json;        /* NUL-terminated */
+    limn_buffer image;     /* as it is written */
+    const char *extension; /* of its name, without a dot */
+    char *json;            /* NUL-terminated */
+    uint64_t look;         /* its perceptual hash with options->dedup; 0: none */
 } download_pair;
 int pair_check(const pair_options *options, limn_error *error); /* a usage error unless each option is in its bounds */
-/* Of the row's data, with this key. -1: the row's reason says what is wrong with the picture. */
-int pair_make(const pair_options *options, const char *key, download_row *row, download_pair *out);
+/* What can be said against a row before its picture is there: a hash or boxes that cannot be read. -1: the row's reason says
+ * it. */
+int pair_check_row(download_row *row);
+/* Of the row's data, with this key. -1: the row's reason says what is wrong with the picture. `context` may be NULL. */
+int pair_make(const pair_options *options, picture_context *context, const char *key, download_row *row, download_pair *out);
 void pair_free(download_pair *self); /* of a zeroed one too */
+
+enum { BOXES_MAX = 256 };
+/* Reads a list of boxes into out[BOXES_MAX]; numbers outside [0, 1] are drawn in. Returns how many have an area; -1 with what
+ * is wrong: not such a list, numbers below -1 or above 2 (pixels, not fractions), or too many. */
+int boxes_parse(const char *text, size_t size, picture_box *out, const char **problem);
 
 /* ---------------------------------------------------------------- the table of failed rows (failures.c) */
 

@@ -142,6 +142,16 @@ static json_t *string_or_null(const char *text) {
     return text ? json_string(text) : json_null();
 }
 
+/* What of them decides the pictures and is not described below. */
+static int describe_pair_options(const pair_options *options, json_t *all) {
+    json_t *more = json_pack("{s:b, s:f, s:s, s:b, s:I}", "only_if_bigger", options->only_if_bigger, "max_aspect_ratio",
+                             options->max_aspect_ratio, "output_image", options->image ? options->image : "jpg", "dedup",
+                             options->dedup, "dedup_distance", (json_int_t)options->dedup_distance);
+    const int status = more ? json_object_update(all, more) : -1;
+    json_decref(more);
+    return status;
+}
+
 /* What decides the output; how fast and how often to try does not. */
 static json_t *describe_options(const download_options *options, limn_error *error) {
     json_t *inputs = json_array();
@@ -168,6 +178,11 @@ static json_t *describe_options(const download_options *options, limn_error *err
                             options->fetch.allow_private);
     if (!all) limn_fail_usage(error, "an option's text is not valid UTF-8");
     json_object_set_new(all, "output_form", json_string(output_form_name(options->form)));
+    if (all && describe_pair_options(&options->pair, all)) {
+        limn_fail(error, "out of memory for download.json");
+        json_decref(all);
+        return NULL;
+    }
     return all;
 }
 

@@ -220,7 +220,7 @@ bool shard_wants(const shard *self, size_t index) {
 int shard_add_pair(shard *self, const download_row *row, const download_pair *pair, limn_error *error) {
     row_slot slot = {.state = ROW_PAIR,
                      .image_size = pair->image.size,
-                     .extension = "jpg",
+                     .extension = pair->extension,
                      .caption_size = (uint32_t)row->caption_size,
                      .json_size = (uint32_t)strlen(pair->json)};
     int status = 0;

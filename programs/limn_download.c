@@ -24,7 +24,7 @@ static int print_summary(const download_options *options, const download_summary
 static int run(int argc, char **argv, limn_error *error) {
     download_options options = {
         .fetch = {.concurrency = 64, .timeout = 10, .retries = 2, .max_bytes = 32000000, .respect_noai = true},
-        .pair = {.resize_name = "center-crop", .size = 256, .quality = 95},
+        .pair = {.resize_name = "center-crop", .size = 256, .image = "jpg", .quality = 95, .dedup_distance = 3},
         .shard_size = 10000,
         .parts = 1};
     limn_strings patterns = {0};
@@ -47,8 +47,17 @@ static int run(int argc, char **argv, limn_error *error) {
         {"size", LIMN_OPTION_SIZE, &options.pair.size, "PX", "Width and height of the pictures written.", false},
         {"resize", LIMN_OPTION_STRING, &options.pair.resize_name, "center-crop|border|keep-ratio|keep-ratio-largest|none",
          "How a picture becomes that size.", false},
-        {"quality", LIMN_OPTION_SIZE, &options.pair.quality, "N", "Quality of the JPEGs written, 1 to 100.", false},
+        {"only-if-bigger", LIMN_OPTION_FLAG, &options.pair.only_if_bigger, NULL,
+         "Leave a picture as it is (no growing, no crop, no border) where its side that would become that size is not larger.",
+         false},
+        {"output-image", LIMN_OPTION_STRING, &options.pair.image, "jpg|png|webp|original",
+         "Form of the pictures written; original: the bytes as they came, decoded only to judge them (with --resize none).",
+         false},
+        {"quality", LIMN_OPTION_SIZE, &options.pair.quality, "N",
+         "Quality of the JPEGs or WebPs written, 1 to 100 (a WebP of 100 is lossless).", false},
         {"min-size", LIMN_OPTION_SIZE, &options.pair.min_size, "PX", "Leave out pictures whose shorter side is less.", false},
+        {"max-aspect-ratio", LIMN_OPTION_FLOAT, &options.pair.max_aspect_ratio, "R",
+         "Leave out pictures whose longer side is more than R times the shorter.", false},
         {"output-form", LIMN_OPTION_STRING, &form, "tars|files|none",
          "WebDataset tars; or a folder of plain files a shard; or no pictures, only counts and failures, to measure a list.",
          false},
