@@ -45,7 +45,7 @@ typedef struct {
     uint64_t used;
 } sized_filter;
 
-enum { FILTERS_KEPT = 16 };
+enum { FILTERS_KEPT = 32 };
 struct resize_cache {
     sized_filter kept[FILTERS_KEPT];
     uint64_t uses;
@@ -132,6 +132,7 @@ static zimg_filter_graph *build_graph(const picture *in, const region *part, con
     to.width = (unsigned)out->width;
     to.height = (unsigned)out->height;
     zimg_graph_builder_params_default(&params, ZIMG_API_VERSION);
+    params.cpu_type = ZIMG_CPU_AUTO_64B; /* AVX-512 where it is: the same values */
     bool shrinks = (double)out->width < part->width || (double)out->height < part->height;
     if (shrinks) {
         params.resample_filter = ZIMG_RESIZE_LANCZOS;
