@@ -84,28 +84,34 @@ size_t dedup_count(const dedup_index *self) {
     return self->count;
 }
 
+static uint64_t read_u64(const char *data) {
+    uint64_t out = 0;
+    for (size_t b = 0; b < 8; b++) out |= (uint64_t)(unsigned char)data[b] << (8 * b);
+    return out;
+}
+
+static void write_u64(char *data, uint64_t value) {
+    for (size_t b = 0; b < 8; b++) data[b] = (char)(value >> (8 * b));
+}
+
 int dedup_load(dedup_index *self, const char *path, limn_error *error) {
     size_t size;
     char *data = limn_file_read(path, (size_t)1 << 30, &size, error);
     if (!data) return -1;
     int status = 0;
-    if (size % 8)
-        status = limn_fail(error, "%s: %zu bytes are not hashes of 8 bytes each; begin anew with --restart", path, size);
-    for (size_t at = 0; !status && at < size; at += 8) {
-        uint64_t hash = 0;
-        for (size_t b = 0; b < 8; b++) hash |= (uint64_t)(unsigned char)data[at + b] << (8 * b);
-        status = dedup_add(self, hash, error);
-    }
+    if (size % 8 || size < 8 || read_u64(data) != size / 8 - 1)
+        status = limn_fail(error, "%s: not the hashes of a shard; remove its .stats.json to make it anew", path);
+    for (size_t at = 8; !status && at < size; at += 8) status = dedup_add(self, read_u64(data + at), error);
     free(data);
     return status;
 }
 
 int dedup_save(const char *path, const uint64_t *hashes, size_t count, limn_error *error) {
-    unsigned char *data = limn_allocate(count, 8, error);
+    char *data = limn_allocate(count + 1, 8, error);
     if (!data) return -1;
-    for (size_t i = 0; i < count; i++)
-        for (size_t b = 0; b < 8; b++) data[i * 8 + b] = (unsigned char)(hashes[i] >> (8 * b));
-    const int status = limn_atomic_write(path, data, count * 8, error);
+    write_u64(data, count);
+    for (size_t i = 0; i < count; i++) write_u64(data + 8 + i * 8, hashes[i]);
+    const int status = limn_atomic_write(path, data, 8 + count * 8, error);
     free(data);
     return status;
 }

@@ -16,7 +16,7 @@ void dedup_destroy(dedup_index *self);                         /* NULL allowed *
 int dedup_seen(const dedup_index *self, uint64_t hash);
 int dedup_add(dedup_index *self, uint64_t hash, limn_error *error); /* 0 is not kept */
 size_t dedup_count(const dedup_index *self);
-/* A finished shard's hashes, 8 bytes each (least significant first), for a run that goes on. */
+/* A finished shard's hashes, for a run that goes on: how many, and each, in 8 bytes, least significant first. */
 int dedup_load(dedup_index *self, const char *path, limn_error *error);
 int dedup_save(const char *path, const uint64_t *hashes, size_t count, limn_error *error);
 

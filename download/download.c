@@ -32,6 +32,8 @@ typedef struct {
     uint64_t rows, failed, bytes, bad_rows; /* of this run: taken from the list, failed before a worker saw them, received */
     uint64_t pairs;                         /* made in this run, of the shards it finished */
 
+    dedup_index *looks; /* of the pairs of all shards before the first open one; NULL without --dedup */
+
     /* Of a run with others. */
     bool *settled;    /* (shards): finished, as far as this process needs to know */
     uint64_t *others; /* shards that were other processes' when this one came to them */
@@ -43,8 +45,8 @@ typedef struct {
 /* ---------------------------------------------------------------- from list to fetcher */
 
 static bool is_ours(const char *name) {
-    static const char *const keys[] = {"key",    "url",    "caption",        "status",          "width",
-                                       "height", "sha256", "original_width", "original_height", "exif"};
+    static const char *const keys[] = {
+        "key", "url", "caption", "status", "width", "height", "sha256", "original_width", "original_height", "exif", "phash"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!strcmp(name, keys[i])) return true;
     return false;
@@ -160,6 +162,17 @@ static void leave_shard(run *self, uint64_t number, int claim) {
     self->rows_before += output_shard_rows(self->options, self->folder.rows, number);
 }
 
+static int load_looks(run *self, uint64_t number, limn_error *error) {
+    char path[4096];
+    return shard_path(self->options->output, number, "phash", path, error) || dedup_load(self->looks, path, error) ? -1 : 0;
+}
+
+/* A finished shard's looks come after those of the open ones before it. */
+static bool must_wait(const run *self, uint64_t number) {
+    return self->looks && self->open_count && number % self->options->parts == self->options->part &&
+           output_shard_finished(self->options, number, NULL);
+}
+
 /* Makes the shard of the list's next row the current one, or none when it is another's or finished. */
 static int begin_shard(run *self, uint64_t number, limn_error *error) {
     json_t *stats = NULL;
@@ -173,7 +186,7 @@ static int begin_shard(run *self, uint64_t number, limn_error *error) {
     switch (work_of(self, number, claim, &stats)) {
     case NOTHING_TO_DO:
         leave_shard(self, number, claim);
-        return 0;
+        return self->looks ? load_looks(self, number, error) : 0;
     case MAKE_IT:
         self->current = shard_create(self->options, number, claim, error);
         break;
@@ -185,6 +198,7 @@ static int begin_shard(run *self, uint64_t number, limn_error *error) {
         break;
     }
     if (!self->current) return -1;
+    if (self->looks) shard_compare(self->current, self->looks);
     if (self->settled) self->settled[number] = true; /* when this run ends well */
     self->submitted[self->open_count] = false;
     self->open[self->open_count++] = self->current;
@@ -203,6 +217,7 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
             if (self->open_count == self->open_limit) return 0;
             if (self->current) shard_end(self->current, shard_size);
             self->current = NULL;
+            if (must_wait(self, self->next_row / shard_size)) return 0;
         }
         if (fetcher_active(self->fetcher) >= self->options->fetch.concurrency) return 0;
         if (workers_rows(self->workers, &pairs) >= self->backlog) return 0;
@@ -249,8 +264,8 @@ static int pass_on(run *self, limn_error *error) {
         else if (give_up_row(self, row, error))
             return -1;
     }
-    /* By number: what must see the shards in the list's order can hold back all but the first here. */
-    for (size_t i = 0; i < self->open_count; i++) {
+    /* By number: where duplicates are left out, only the first may be finished. */
+    for (size_t i = 0; i < (self->looks && self->open_count ? 1 : self->open_count); i++) {
         if (self->submitted[i] || !shard_is_full(self->open[i])) continue;
         if (workers_add_finish(self->workers, self->open[i], error)) return -1;
         self->submitted[i] = true;
@@ -340,6 +355,9 @@ static int check_options(const download_options *options, limn_error *error) {
         return limn_fail_usage(error, "--restart is for one process alone; run it without --coordinate first");
     if (options->retry_failed && options->restart)
         return limn_fail_usage(error, "--retry-failed goes on with what --restart removes; give one of them");
+    if (options->pair.dedup && (options->coordinate || options->retry_failed))
+        return limn_fail_usage(error,
+                               "--dedup keeps the first of the list in its order: without --coordinate and --retry-failed");
     return part_check(options->part, options->parts, error);
 }
 
@@ -370,6 +388,7 @@ static int set_up(run *self, limn_error *error) {
         self->settled = limn_allocate(self->folder.rows / options->shard_size + 1, sizeof *self->settled, error);
         if (!self->settled) return -1;
     }
+    if (options->pair.dedup && !(self->looks = dedup_create(options->pair.dedup_distance, error))) return -1;
     self->fetcher = fetcher_create(&options->fetch, error);
     if (!self->fetcher) return -1;
     self->workers = workers_create(options, self->fetcher, threads, error);
@@ -382,6 +401,7 @@ static void tear_down(run *self) {
     fetcher_destroy(self->fetcher);
     for (size_t i = 0; i < self->open_count; i++) shard_destroy(self->open[i]);
     claim_release(self->claim);
+    dedup_destroy(self->looks);
     free(self->settled);
     free(self->others);
     caption_list_close(self->list);

@@ -3,6 +3,7 @@
 #define LIMN_DOWNLOAD_INTERNAL_H
 
 #include "dataset/dataset.h"
+#include "download/dedup.h"
 #include "download/download.h"
 
 #include <pthread.h>
@@ -171,6 +172,9 @@ shard *shard_create(const download_options *options, uint64_t number, int claim,
 /* A finished shard of which only those rows are made anew that failed on the way (failure_may_pass). Takes `before`, its
  * stats, too. */
 shard *shard_create_again(const download_options *options, uint64_t number, int claim, json_t *before, limn_error *error);
+/* Before its first row: pairs that look like one in `with` (of the shards before it) or like an earlier one of the shard are to
+ * become failed rows when it is finished, and the others are added to `with`, which nobody else uses meanwhile. */
+void shard_compare(shard *self, dedup_index *with);
 bool shard_wants(const shard *self, size_t index); /* whether the row is to be made */
 /* A row that became a pair. */
 int shard_add_pair(shard *self, const download_row *row, const download_pair *pair, limn_error *error);

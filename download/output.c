@@ -13,13 +13,16 @@
 
 /* ---------------------------------------------------------------- names in the folder */
 
-/* The shard number of "NNNNN.tar", "NNNNN.stats.json" and "NNNNN.failed.tsv", and what follows the number; -1 for every other
- * name. */
+/* The shard number of "NNNNN.tar", "NNNNN.stats.json", "NNNNN.failed.tsv" and "NNNNN.phash", and what follows the number; -1
+ * for every other name. */
 static long long shard_of_name(const char *name, const char **suffix) {
     const size_t digits = strspn(name, "0123456789");
     *suffix = name + digits;
     if (digits < 5 || digits > 15) return -1;
-    if (strcmp(*suffix, ".tar") && strcmp(*suffix, ".stats.json") && strcmp(*suffix, ".failed.tsv")) return -1;
+    static const char *const ours[] = {".tar", ".stats.json", ".failed.tsv", ".phash"};
+    bool known = false;
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) known = known || !strcmp(*suffix, ours[i]);
+    if (!known) return -1;
     return strtoll(name, NULL, 10);
 }
 
@@ -177,7 +180,7 @@ static json_t *describe_options(const download_options *options, limn_error *err
                             (json_int_t)options->pair.quality, "respect_noai", options->fetch.respect_noai, "allow_private",
                             options->fetch.allow_private);
     if (!all) limn_fail_usage(error, "an option's text is not valid UTF-8");
-    json_object_set_new(all, "output_form", json_string(output_form_name(options->form)));
+    if (all) json_object_set_new(all, "output_form", json_string(output_form_name(options->form)));
     if (all && describe_pair_options(&options->pair, all)) {
         limn_fail(error, "out of memory for download.json");
         json_decref(all);

@@ -22,12 +22,17 @@ typedef struct {
     uint32_t failed_size; /* of a failed row: its line of the table of failures */
     uint16_t reason;      /* of a failed row, and of one that is tried again: its place in `reasons` */
     uint8_t state;        /* a row_state */
+    uint32_t line_size;   /* of a pair that may be a duplicate: its line of that table, before its other parts */
+    uint64_t look;        /* of a pair: its perceptual hash */
 } row_slot;
 
 struct shard {
     const download_options *options;
     uint64_t number;
-    int claim;      /* the claim it is made under; -1: none */
+    int claim;          /* the claim it is made under; -1: none */
+    dedup_index *looks; /* NULL: duplicates are not left out */
+    uint64_t *kept;     /* (kept_count): the shard's own hashes, once it is finished */
+    size_t kept_count;
     json_t *before; /* stats of the finished shard whose failed rows are tried again; NULL otherwise */
     char spool_path[4096];
     int spool; /* -1 until the first bytes go there */
@@ -207,14 +212,29 @@ void shard_destroy(shard *self) {
     json_decref(self->before);
     limn_buffer_free(&self->tail);
     free(self->reasons);
+    free(self->kept);
     free(self->slots);
     free(self);
 }
 
 /* ---------------------------------------------------------------- filling */
 
+void shard_compare(shard *self, dedup_index *with) {
+    self->looks = with;
+}
+
 bool shard_wants(const shard *self, size_t index) {
     return self->slots[index].state == ROW_OPEN;
+}
+
+/* The line that the pair has in the table of failures when it turns out to be a duplicate. */
+static int describe_duplicate(const shard *self, const download_row *row, limn_buffer *line, limn_error *error) {
+    download_row failed = *row;
+    char key[64];
+    shard_key(self->options, self->number, row->index, key);
+    download_row_fail(&failed, "duplicate", "looks like an earlier picture (--dedup-distance %zu)",
+                      self->options->pair.dedup_distance);
+    return failure_describe(&failed, key, line, error);
 }
 
 int shard_add_pair(shard *self, const download_row *row, const download_pair *pair, limn_error *error) {
@@ -223,10 +243,14 @@ int shard_add_pair(shard *self, const download_row *row, const download_pair *pa
                      .extension = pair->extension,
                      .caption_size = (uint32_t)row->caption_size,
                      .json_size = (uint32_t)strlen(pair->json)};
-    int status = 0;
+    limn_buffer line = {0};
+    int status = self->looks ? describe_duplicate(self, row, &line, error) : 0;
     pthread_mutex_lock(&self->mutex);
+    slot.look = pair->look;
+    slot.line_size = (uint32_t)line.size;
+    if (!status && line.size) status = append(self, line.data, line.size, error);
     slot.offset = self->spooled + self->tail.size;
-    if (self->options->form != OUTPUT_NONE)
+    if (!status && self->options->form != OUTPUT_NONE)
         status = append(self, pair->image.data, slot.image_size, error) ||
                  append(self, row->caption, slot.caption_size, error) || append(self, pair->json, slot.json_size, error);
     self->slots[row->index] = slot;
@@ -235,6 +259,7 @@ int shard_add_pair(shard *self, const download_row *row, const download_pair *pa
     self->changed = true;
     self->received += row->data_size;
     pthread_mutex_unlock(&self->mutex);
+    limn_buffer_free(&line);
     return status ? -1 : 0;
 }
 
@@ -373,12 +398,38 @@ static int write_stats(const shard *self, const char *folder, limn_buffer *buffe
     return status ? -1 : 0;
 }
 
+static int leave_out_duplicates(shard *self, limn_error *error) {
+    if (!self->looks) return 0;
+    self->kept = limn_allocate(self->rows, sizeof *self->kept, error);
+    if (!self->kept) return -1;
+    for (size_t i = 0; i < self->rows; i++) {
+        row_slot *slot = &self->slots[i];
+        if (slot->state != ROW_PAIR || slot->look == 0) continue;
+        if (!dedup_seen(self->looks, slot->look)) {
+            self->kept[self->kept_count++] = slot->look;
+            if (dedup_add(self->looks, slot->look, error)) return -1;
+            continue;
+        }
+        *slot = (row_slot){.state = ROW_FAILED, .failed_size = slot->line_size, .offset = slot->offset - slot->line_size};
+        if (reason_place(self, "duplicate", &slot->reason, error)) return -1;
+        self->made--;
+    }
+    return 0;
+}
+
+static int write_looks(const shard *self, const char *folder, limn_error *error) {
+    char path[4096];
+    if (!self->looks) return 0;
+    return shard_path(folder, self->number, "phash", path, error) || dedup_save(path, self->kept, self->kept_count, error);
+}
+
 int shard_finish(shard *self, limn_error *error) {
     limn_buffer buffer = {0};
     char folder[4096];
     int status = 0;
     if (!self->before || self->changed)
-        status = commit_begin(self->options, self->number, folder, error) || write_failures(self, folder, &buffer, error) ||
+        status = leave_out_duplicates(self, error) || commit_begin(self->options, self->number, folder, error) ||
+                 write_looks(self, folder, error) || write_failures(self, folder, &buffer, error) ||
                  write_body(self, folder, &buffer, error) || write_stats(self, folder, &buffer, error) ||
                  commit_publish(self->options, self->number, error);
     limn_buffer_free(&buffer);

@@ -58,6 +58,12 @@ static int run(int argc, char **argv, limn_error *error) {
         {"min-size", LIMN_OPTION_SIZE, &options.pair.min_size, "PX", "Leave out pictures whose shorter side is less.", false},
         {"max-aspect-ratio", LIMN_OPTION_FLOAT, &options.pair.max_aspect_ratio, "R",
          "Leave out pictures whose longer side is more than R times the shorter.", false},
+        {"dedup", LIMN_OPTION_FLAG, &options.pair.dedup, NULL,
+         "Leave out pictures that look like an earlier one of the list (of this part's share of it), however scaled or "
+         "encoded.",
+         false},
+        {"dedup-distance", LIMN_OPTION_SIZE, &options.pair.dedup_distance, "N",
+         "How many of the 64 bits of two such pictures' hashes may differ, 0 to 7.", false},
         {"output-form", LIMN_OPTION_STRING, &form, "tars|files|none",
          "WebDataset tars; or a folder of plain files a shard; or no pictures, only counts and failures, to measure a list.",
          false},

@@ -79,6 +79,8 @@ static void saved_and_loaded(void **state) {
     assert_int_equal(limn_atomic_write(path, "0123456789", 10, NULL), 0); /* cut */
     assert_int_equal(dedup_load(index, path, &error), -1);
     assert_non_null(strstr(error.message, path));
+    assert_int_equal(limn_atomic_write(path, "\2\0\0\0\0\0\0\0abcdefgh", 16, NULL), 0); /* one of two */
+    assert_int_equal(dedup_load(index, path, &error), -1);
     unlink(path);
     assert_int_equal(dedup_load(index, path, &error), -1);
     dedup_destroy(index);
