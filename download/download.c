@@ -25,18 +25,28 @@ typedef struct {
     size_t backlog;                  /* rows that may wait for a worker before fetching pauses */
     shard *current;                  /* takes the list's next rows; NULL while they belong to others or are done already */
     uint64_t next_row;               /* of the list */
-    shard *open[MAX_OPEN_SHARDS];    /* from creation until finished */
+    shard *open[MAX_OPEN_SHARDS];    /* from creation until finished, by number */
     bool submitted[MAX_OPEN_SHARDS]; /* given to the workers to finish */
     size_t open_count, open_limit;
-    uint64_t rows_before;                   /* of the shards that were finished already */
+    uint64_t rows_before; /* that this run has not to do: of the shards that were finished already, or that others finished */
     uint64_t rows, failed, bytes, bad_rows; /* of this run: taken from the list, failed before a worker saw them, received */
+    uint64_t pairs;                         /* made in this run, of the shards it finished */
+
+    dedup_index *looks; /* of the pairs of all shards before the first open one; NULL without --dedup */
+
+    /* Of a run with others. */
+    bool *settled;    /* (shards): finished, as far as this process needs to know */
+    uint64_t *others; /* shards that were other processes' when this one came to them */
+    size_t others_count, others_capacity;
+    uint64_t claimed; /* the shard of `claim` */
+    int claim;        /* taken over before the list is read again; -1: none */
 } run;
 
 /* ---------------------------------------------------------------- from list to fetcher */
 
 static bool is_ours(const char *name) {
-    static const char *const keys[] = {"key",    "url",    "caption",        "status",          "width",
-                                       "height", "sha256", "original_width", "original_height", "exif"};
+    static const char *const keys[] = {
+        "key", "url", "caption", "status", "width", "height", "sha256", "original_width", "original_height", "exif", "phash"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!strcmp(name, keys[i])) return true;
     return false;
@@ -91,6 +101,7 @@ static int send_row(run *self, const caption_row *from, limn_error *error) {
                      self->bad_rows == BAD_ROWS_TOLD ? "; further bad rows are named in the shards' .failed.tsv only" : "");
         return give_up_row(self, row, error);
     }
+    if (pair_check_row(row)) return give_up_row(self, row, error);
     const size_t size = from->url.size;
     if (url_has_scheme(row->url, size, "http") || url_has_scheme(row->url, size, "https")) {
         fetcher_add(self->fetcher, row);
@@ -108,13 +119,90 @@ static int send_row(run *self, const caption_row *from, limn_error *error) {
     return 0;
 }
 
-/* Makes the shard of the list's next row the current one, or none when it is another part's or finished. */
+/* What is to be done for a shard that this process may make. */
+typedef enum { NOTHING_TO_DO, MAKE_IT, MAKE_IT_AGAIN } shard_work;
+
+/* *stats is the finished shard's when it is to be made again. */
+static shard_work work_of(const run *self, uint64_t number, int claim, json_t **stats) {
+    if (!output_shard_finished(self->options, number, stats)) return MAKE_IT;
+    if (self->options->retry_failed && summary_retryable(json_object_get(*stats, "reasons")) &&
+        !(claim >= 0 && claim_noted_since(claim, &self->folder.began)))
+        return MAKE_IT_AGAIN;
+    json_decref(*stats);
+    return NOTHING_TO_DO;
+}
+
+/* 1: claimed and settled; 0: another process has it. */
+static int take_claim(run *self, uint64_t number, int *claim, limn_error *error) {
+    if (self->claim >= 0 && self->claimed == number) {
+        *claim = self->claim;
+        self->claim = -1;
+        return 1;
+    }
+    const int got = claim_take(self->options->coordinate, number, claim, error);
+    if (got != 1 || !commit_settle(self->options, number, error)) return got;
+    claim_release(*claim);
+    return -1;
+}
+
+static int remember_other(run *self, uint64_t number, limn_error *error) {
+    if (self->others_count == self->others_capacity) {
+        const size_t capacity = self->others_capacity ? 2 * self->others_capacity : 64;
+        uint64_t *grown = realloc(self->others, capacity * sizeof *grown);
+        if (!grown) return limn_fail(error, "out of memory for a list of shards");
+        self->others = grown;
+        self->others_capacity = capacity;
+    }
+    self->others[self->others_count++] = number;
+    return 0;
+}
+
+/* Nothing is left to do for a claimed shard. */
+static void leave_shard(run *self, uint64_t number, int claim) {
+    claim_release(claim);
+    if (!self->settled) return;
+    self->settled[number] = true;
+    self->rows_before += output_shard_rows(self->options, self->folder.rows, number);
+}
+
+static int load_looks(run *self, uint64_t number, limn_error *error) {
+    char path[4096];
+    return shard_path(self->options->output, number, "phash", path, error) || dedup_load(self->looks, path, error) ? -1 : 0;
+}
+
+/* A finished shard's looks come after those of the open ones before it. */
+static bool must_wait(const run *self, uint64_t number) {
+    return self->looks && self->open_count && number % self->options->parts == self->options->part &&
+           output_shard_finished(self->options, number, NULL);
+}
+
+/* Makes the shard of the list's next row the current one, or none when it is another's or finished. */
 static int begin_shard(run *self, uint64_t number, limn_error *error) {
+    json_t *stats = NULL;
+    int claim = -1;
     self->current = NULL;
-    if (number % self->options->parts != self->options->part) return 0;
-    if (output_shard_finished(self->options, number, NULL)) return 0;
-    self->current = shard_create(self->options, number, error);
+    if (number % self->options->parts != self->options->part || (self->settled && self->settled[number])) return 0;
+    if (self->options->coordinate) {
+        const int got = take_claim(self, number, &claim, error);
+        if (got != 1) return got ? -1 : remember_other(self, number, error);
+    }
+    switch (work_of(self, number, claim, &stats)) {
+    case NOTHING_TO_DO:
+        leave_shard(self, number, claim);
+        return self->looks ? load_looks(self, number, error) : 0;
+    case MAKE_IT:
+        self->current = shard_create(self->options, number, claim, error);
+        break;
+    case MAKE_IT_AGAIN:
+        if (self->settled)
+            self->rows_before += output_shard_rows(self->options, self->folder.rows, number) -
+                                 summary_retryable(json_object_get(stats, "reasons"));
+        self->current = shard_create_again(self->options, number, claim, stats, error);
+        break;
+    }
     if (!self->current) return -1;
+    if (self->looks) shard_compare(self->current, self->looks);
+    if (self->settled) self->settled[number] = true; /* when this run ends well */
     self->submitted[self->open_count] = false;
     self->open[self->open_count++] = self->current;
     return 0;
@@ -132,6 +220,7 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
             if (self->open_count == self->open_limit) return 0;
             if (self->current) shard_end(self->current, shard_size);
             self->current = NULL;
+            if (must_wait(self, self->next_row / shard_size)) return 0;
         }
         if (!fetcher_room(self->fetcher)) return 0;
         if (workers_rows(self->workers, &pairs) >= self->backlog) return 0;
@@ -145,8 +234,9 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
         }
         if (index == 0 && begin_shard(self, self->next_row / shard_size, error)) return -1;
         self->next_row++;
-        if (self->current ? send_row(self, &row, error) : 0) return -1;
-        if (self->current ? ++taken == ROWS_PER_TURN : ++skipped == SKIPS_PER_TURN) {
+        const bool wanted = self->current && shard_wants(self->current, index);
+        if (wanted && send_row(self, &row, error)) return -1;
+        if (wanted ? ++taken == ROWS_PER_TURN : ++skipped == SKIPS_PER_TURN) {
             *busy = true;
             return 0;
         }
@@ -155,6 +245,19 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
 }
 
 /* ---------------------------------------------------------------- from fetcher to shards */
+
+/* A finished shard. The others keep their order. */
+static void close_shard(run *self, shard *done) {
+    size_t at = 0, rows, pairs;
+    while (self->open[at] != done) at++;
+    self->open_count--;
+    memmove(self->open + at, self->open + at + 1, (self->open_count - at) * sizeof *self->open);
+    memmove(self->submitted + at, self->submitted + at + 1, (self->open_count - at) * sizeof *self->submitted);
+    shard_count(done, &rows, &pairs);
+    self->pairs += pairs;
+    limn_log(LIMN_LOG_DEBUG, "shard %05llu is finished", (unsigned long long)shard_number(done));
+    shard_destroy(done);
+}
 
 static int pass_on(run *self, limn_error *error) {
     uint64_t pairs;
@@ -165,22 +268,14 @@ static int pass_on(run *self, limn_error *error) {
         else if (give_up_row(self, row, error))
             return -1;
     }
-    for (size_t i = 0; i < self->open_count; i++) {
+    /* By number: where duplicates are left out, only the first may be finished. */
+    for (size_t i = 0; i < (self->looks && self->open_count ? 1 : self->open_count); i++) {
         if (self->submitted[i] || !shard_is_full(self->open[i])) continue;
         if (workers_add_finish(self->workers, self->open[i], error)) return -1;
         self->submitted[i] = true;
     }
     if (workers_check(self->workers, error)) return -1;
-    for (shard *done; (done = workers_take_finished(self->workers));) {
-        for (size_t i = 0; i < self->open_count; i++) {
-            if (self->open[i] != done) continue;
-            self->open[i] = self->open[--self->open_count];
-            self->submitted[i] = self->submitted[self->open_count];
-            break;
-        }
-        limn_log(LIMN_LOG_DEBUG, "shard %05llu is finished", (unsigned long long)shard_number(done));
-        shard_destroy(done);
-    }
+    for (shard *done; (done = workers_take_finished(self->workers));) close_shard(self, done);
     return 0;
 }
 
@@ -199,12 +294,74 @@ static int loop(run *self, limn_progress *progress, limn_error *error) {
     return 0;
 }
 
+/* ---------------------------------------------------------------- with other processes */
+
+/* Waits for the shards that others hold. 1: one is to be made by this process, whose owner died or gave it up; 0: all are
+ * finished, or a stop is requested. */
+static int wait_for_others(run *self, limn_progress *progress, limn_error *error) {
+    const struct timespec moment = {.tv_nsec = 500 * 1000 * 1000};
+    while (self->others_count && !limn_stop_requested()) {
+        for (size_t i = 0; i < self->others_count;) {
+            const uint64_t number = self->others[i];
+            json_t *stats = NULL;
+            int claim;
+            const int got = take_claim(self, number, &claim, error);
+            if (got < 0) return -1;
+            if (got == 0) {
+                i++;
+                continue;
+            }
+            const shard_work work = work_of(self, number, claim, &stats);
+            if (work != NOTHING_TO_DO) {
+                if (work == MAKE_IT_AGAIN) json_decref(stats);
+                self->claim = claim;
+                self->claimed = number;
+                return 1;
+            }
+            leave_shard(self, number, claim);
+            self->others[i] = self->others[--self->others_count];
+        }
+        limn_progress_update(progress, self->rows_before + self->rows, "waiting for %zu shards of other processes",
+                             self->others_count);
+        if (self->others_count) nanosleep(&moment, NULL);
+    }
+    return 0;
+}
+
+static int open_list(run *self, limn_error *error) {
+    caption_list_close(self->list);
+    self->list = caption_list_open(&self->options->inputs, &self->options->list, error);
+    self->list_ended = false;
+    self->next_row = 0;
+    return self->list ? 0 : -1;
+}
+
+static int loop_all(run *self, limn_progress *progress, limn_error *error) {
+    for (;;) {
+        if (loop(self, progress, error)) return -1;
+        if (!self->others_count || limn_stop_requested()) return 0;
+        const int taken_over = wait_for_others(self, progress, error);
+        if (taken_over <= 0) return taken_over;
+        self->others_count = 0;
+        if (open_list(self, error)) return -1;
+    }
+}
+
 /* ---------------------------------------------------------------- the whole */
 
 static int check_options(const download_options *options, limn_error *error) {
     if (fetch_check(&options->fetch, error) || pair_check(&options->pair, error)) return -1;
     if (options->shard_size < 1 || options->shard_size > 1000000)
         return limn_fail_usage(error, "--shard-size: from 1 to 1000000 rows");
+    if (options->coordinate && options->parts > 1)
+        return limn_fail_usage(error, "--coordinate and --part are two ways to share the work; give one of them");
+    if (options->coordinate && options->restart)
+        return limn_fail_usage(error, "--restart is for one process alone; run it without --coordinate first");
+    if (options->retry_failed && options->restart)
+        return limn_fail_usage(error, "--retry-failed goes on with what --restart removes; give one of them");
+    if (options->pair.dedup && (options->coordinate || options->retry_failed))
+        return limn_fail_usage(error,
+                               "--dedup keeps the first of the list in its order: without --coordinate and --retry-failed");
     return part_check(options->part, options->parts, error);
 }
 
@@ -230,8 +387,13 @@ static int set_up(run *self, limn_error *error) {
     self->backlog = 4 * threads < 32 ? 32 : 4 * threads;
     self->open_limit = wanted < MIN_OPEN_SHARDS ? MIN_OPEN_SHARDS : wanted > MAX_OPEN_SHARDS ? MAX_OPEN_SHARDS : wanted;
     if (allow_files(&options->fetch, error)) return -1;
-    self->list = caption_list_open(&options->inputs, &options->list, error);
-    if (!self->list) return -1;
+    if (open_list(self, error)) return -1;
+    if (options->coordinate) {
+        self->rows_before = 0; /* counted as they are come across */
+        self->settled = limn_allocate(self->folder.rows / options->shard_size + 1, sizeof *self->settled, error);
+        if (!self->settled) return -1;
+    }
+    if (options->pair.dedup && !(self->looks = dedup_create(options->pair.dedup_distance, error))) return -1;
     self->fetcher = fetcher_create(&options->fetch, error);
     if (!self->fetcher) return -1;
     self->workers = workers_create(options, self->fetcher, threads, error);
@@ -243,41 +405,45 @@ static void tear_down(run *self) {
     workers_destroy(self->workers);
     fetcher_destroy(self->fetcher);
     for (size_t i = 0; i < self->open_count; i++) shard_destroy(self->open[i]);
+    claim_release(self->claim);
+    dedup_destroy(self->looks);
+    free(self->settled);
+    free(self->others);
     caption_list_close(self->list);
     output_close(&self->folder);
 }
 
 int download_run(const download_options *options, download_summary *summary, limn_error *error) {
-    run self = {.options = options};
+    run self = {.options = options, .claim = -1};
     const double began = limn_seconds();
     memset(summary, 0, sizeof *summary);
     if (check_options(options, error) || output_open(options, &self.folder, error)) return -1;
-    int status = output_sum(options, self.folder.rows, summary, error);
-    const uint64_t total = self.folder.rows, pairs_before = summary->pairs;
+    int status = summary_add_up(options, self.folder.rows, summary, error);
     uint64_t part_rows = 0; /* that fall to this part */
-    for (uint64_t first = options->part * options->shard_size; first < total; first += options->parts * options->shard_size)
-        part_rows += total - first < options->shard_size ? total - first : options->shard_size;
-    self.rows_before = summary->rows;
-    if (summary->shards)
+    for (uint64_t number = options->part, rows; (rows = output_shard_rows(options, self.folder.rows, number));
+         number += options->parts)
+        part_rows += rows;
+    const uint64_t again = options->retry_failed ? summary_retryable(summary->reasons) : 0;
+    self.rows_before = summary->rows - again;
+    if (summary->shards && options->retry_failed)
+        limn_log(LIMN_LOG_INFO, "%s: %llu shards are finished; trying again %llu of their %llu failed rows", options->output,
+                 (unsigned long long)summary->shards, (unsigned long long)again, (unsigned long long)summary->failed);
+    else if (summary->shards)
         limn_log(LIMN_LOG_INFO, "%s: %llu shards are finished; going on with the others", options->output,
                  (unsigned long long)summary->shards);
-    json_decref(summary->reasons);
-    memset(summary, 0, sizeof *summary);
+    download_summary_free(summary);
     if (!status) status = set_up(&self, error);
     if (!status) {
         limn_progress *progress = limn_progress_start("downloading", "rows", self.rows_before, part_rows);
-        status = loop(&self, progress, error);
+        status = loop_all(&self, progress, error);
         limn_progress_finish(progress);
     }
-    if (!status) status = output_sum(options, total, summary, error);
+    if (!status) status = summary_add_up(options, self.folder.rows, summary, error);
     summary->run_rows = self.rows;
-    summary->run_pairs = summary->pairs - pairs_before;
+    summary->run_pairs = self.pairs;
     summary->run_bytes = self.bytes;
     summary->run_seconds = limn_seconds() - began;
     tear_down(&self);
-    if (status) {
-        json_decref(summary->reasons);
-        summary->reasons = NULL;
-    }
+    if (status) download_summary_free(summary);
     return status;
 }

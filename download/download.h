@@ -80,9 +80,18 @@ typedef struct {
     size_t size; /* pixels */
     resize_mode resize;
     const char *resize_name; /* as on the command line */
+    bool only_if_bigger;     /* a picture whose side that would become `size` is not larger stays as it is */
     size_t min_size;         /* pictures with a shorter side below this many pixels are left out; 0: none */
-    size_t quality;          /* of the JPEGs written, 1 to 100 */
+    double max_aspect_ratio; /* pictures whose longer side is more than this many times the shorter are left out; 0: none */
+    const char *image;       /* "jpg", "png", "webp", or "original" for the bytes as they came; NULL is "jpg" */
+    size_t quality;          /* of the JPEGs and WebPs written, 1 to 100; a WebP of 100 is lossless */
+    bool dedup;              /* leave out pictures that look like an earlier one of this part's rows */
+    size_t dedup_distance;   /* by at most so many of the perceptual hash's 64 bits, 0 to 7 */
 } pair_options;
+
+/* What is written: pairs in tars, as plain files in a folder a shard, or nothing but stats and failures, to measure a list. */
+typedef enum { OUTPUT_TARS, OUTPUT_FILES, OUTPUT_NONE } output_form;
+int output_form_from_name(const char *name, output_form *out); /* "tars", "files", "none"; -1 for others */
 
 typedef struct {
     limn_strings inputs; /* list files */
@@ -91,26 +100,40 @@ typedef struct {
     pair_options pair;
     const char *output; /* folder, made when missing */
     size_t shard_size;  /* rows of the list per shard */
-    size_t part, parts; /* this process makes the shards with number % parts == part */
-    bool restart;       /* remove what an earlier run left in `output` */
+    output_form form;
+    size_t part, parts;     /* this process makes the shards with number % parts == part */
+    const char *coordinate; /* folder for the claims of processes that share one output; NULL: this one is alone */
+    bool retry_failed;      /* also try again the rows of finished shards that failed on the way */
+    bool restart;           /* remove what an earlier run left in `output` */
 } download_options;
 
 /* What is in the output folder after the run (all parts' finished shards), and what this run did. */
 typedef struct {
     uint64_t rows, pairs, failed; /* of the finished shards of this part */
     uint64_t shards;
-    json_t *reasons;              /* object: reason -> how many rows failed for it; caller: json_decref */
-    uint64_t run_rows, run_pairs; /* of this run alone */
+    uint64_t bytes;               /* received for them, in all runs */
+    json_t *reasons;              /* object: reason -> how many rows failed for it */
+    json_t *examples;             /* object: reason -> the address of one of them */
+    uint64_t run_rows, run_pairs; /* of this run alone: rows taken from the list, pairs in shards it finished */
     uint64_t run_bytes;           /* received in this run */
     double run_seconds;
 } download_summary;
 
-/* Fetches, decodes, resizes and packs every row of the lists into OUTPUT/NNNNN.tar, with NNNNN.failed.tsv (rows that failed,
- * with the reason; itself a list that can be downloaded) where some did, and NNNNN.stats.json. A shard is finished when its tar
- * and its stats are there; finished shards are left as they are, so that the same call goes on after a kill and the tars are
- * those of a run that was never killed. OUTPUT/download.json holds the configuration; another one is an error.
+/* Fetches, decodes, resizes and packs every row of the lists into OUTPUT/NNNNN.tar (or a folder OUTPUT/NNNNN, or neither), with
+ * NNNNN.failed.tsv (rows that failed, with the reason; itself a list that can be downloaded) where some did, and
+ * NNNNN.stats.json. A shard is finished when its stats are there, which come last; finished shards are left as they are, so
+ * that the same call goes on after a kill and the tars are those of a run that was never killed. OUTPUT/download.json holds the
+ * configuration; another one is an error.
+ * retry_failed: what failed on the way (names, connections, time-outs, HTTP statuses) in finished shards is tried once more; a
+ * shard in which this changes something is made anew, its bytes as if those rows had succeeded at first.
+ * coordinate: any number of processes, on machines that share both folders, make one output; each ends when all is done.
  * Ctrl-C (limn_stop_requested) ends it early with what is finished so far. Fails when the output cannot be written; never
  * because a row failed. */
 int download_run(const download_options *options, download_summary *summary, limn_error *error);
+/* What a person wants to know after the run: a table of reasons with an example each, amounts and rates, and what to do next.
+ */
+void download_summary_print(const download_options *options, const download_summary *summary, FILE *stream);
+json_t *download_summary_json(const download_options *options, const download_summary *summary); /* NULL: out of memory */
+void download_summary_free(download_summary *summary);                                           /* of a zeroed one too */
 
 #endif

@@ -48,6 +48,8 @@ void download_row_free(download_row *row) {
     if (!row) return;
     free(row->url);
     free(row->caption);
+    free(row->hash);
+    free(row->boxes);
     json_decref(row->extras);
     url_parts_free(&row->fetch.at);
     free(row->data);

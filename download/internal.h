@@ -3,10 +3,12 @@
 #define LIMN_DOWNLOAD_INTERNAL_H
 
 #include "dataset/dataset.h"
+#include "download/dedup.h"
 #include "download/download.h"
 
 #include <pthread.h>
 #include <sys/socket.h>
+#include <time.h>
 
 /* ---------------------------------------------------------------- addresses (address.c) */
 
@@ -52,6 +54,8 @@ typedef struct download_row {
     char *url;       /* NUL-terminated */
     char *caption;
     size_t caption_size;
+    char *hash;     /* the file's SHA-256 or MD5 in hexadecimal as the list gives it; NULL or "": not given */
+    char *boxes;    /* JSON list of [left, top, right, bottom] to be blurred, in fractions; NULL: the list has no such column */
     json_t *extras; /* object of the list's further columns; NULL when it has none */
     const char *file;
     size_t line;
@@ -109,24 +113,104 @@ download_row *fetcher_take(fetcher *self);
 void fetcher_wake(fetcher *self);
 void fetcher_destroy(fetcher *self); /* with all transfers; NULL allowed */
 
-/* ---------------------------------------------------------------- pictures (pair.c) */
+/* ---------------------------------------------------------------- pictures (pair.c, boxes.c) */
 
 /* What a row became. */
 typedef struct {
-    limn_buffer image; /* as it is written */
-    char *json;        /* NUL-terminated */
+    limn_buffer image;     /* as it is written */
+    const char *extension; /* of its name, without a dot */
+    char *json;            /* NUL-terminated */
+    uint64_t look;         /* its perceptual hash with options->dedup; 0: none */
 } download_pair;
 int pair_check(const pair_options *options, limn_error *error); /* a usage error unless each option is in its bounds */
-/* Of the row's data, with this key. -1: the row's reason says what is wrong with the picture. */
-int pair_make(const pair_options *options, const char *key, download_row *row, download_pair *out);
+/* What can be said against a row before its picture is there: a hash or boxes that cannot be read. -1: the row's reason says
+ * it. */
+int pair_check_row(download_row *row);
+/* Of the row's data, with this key. -1: the row's reason says what is wrong with the picture. `context` may be NULL. */
+int pair_make(const pair_options *options, picture_context *context, const char *key, download_row *row, download_pair *out);
 void pair_free(download_pair *self); /* of a zeroed one too */
+
+enum { BOXES_MAX = 256 };
+/* Reads a list of boxes into out[BOXES_MAX]; numbers outside [0, 1] are drawn in. Returns how many have an area; -1 with what
+ * is wrong: not such a list, numbers below -1 or above 2 (pixels, not fractions), or too many. */
+int boxes_parse(const char *text, size_t size, picture_box *out, const char **problem);
+
+/* ---------------------------------------------------------------- the table of failed rows (failures.c) */
+
+/* True for a reason that lies on the way to the picture, and not in the picture or its row: --retry-failed tries those again.
+ */
+bool failure_may_pass(const char *reason);
+int failures_write_header(FILE *stream);
+/* Appends the row's line of the table. */
+int failure_describe(const download_row *row, const char *key, limn_buffer *line, limn_error *error);
+typedef struct {
+    size_t index; /* row in the shard */
+    char reason[32];
+    text_span line; /* with its line break */
+} failure;
+typedef int (*failure_found)(void *context, const failure *row, limn_error *error);
+/* Calls `found` for each line of OUTPUT/NNNNN.failed.tsv, in the order of rows. A table that is not as it was written is an
+ * error. */
+int failures_read(const download_options *options, uint64_t number, failure_found found, void *context, limn_error *error);
+
+/* ---------------------------------------------------------------- a shard's pairs as files (body.c) */
+
+const char *output_form_name(output_form form);
+
+typedef struct {
+    const char *extension; /* of the image's file, without a dot */
+    const void *image, *caption, *json;
+    size_t image_size, caption_size, json_size;
+} pair_parts;
+typedef struct shard_body shard_body;
+/* FOLDER/NNNNN.tar, or FOLDER/NNNNN for plain files. */
+int body_path(const char *folder, output_form form, uint64_t number, char out[4096], limn_error *error);
+/* Begins the shard's body in `folder`. `keeps`: with pairs of the finished one in OUTPUT. */
+shard_body *body_open(const char *folder, const download_options *options, uint64_t number, bool keeps, limn_error *error);
+/* Each pair once, in the order of keys: a new one, or one of the finished body. */
+int body_add(shard_body *self, const char *key, const pair_parts *parts, limn_error *error);
+int body_keep(shard_body *self, const char *key, limn_error *error);
+int body_commit(shard_body *self, limn_error *error); /* fsyncs; frees, also on error */
+void body_discard(shard_body *self);                  /* NULL allowed */
+
+/* ---------------------------------------------------------------- changing a shard's files together (commit.c) */
+
+/* Makes the hidden folder in which the shard's new files are to be written, each fsynced, an empty failed.tsv for none. */
+int commit_begin(const download_options *options, uint64_t number, char folder[4096], limn_error *error);
+/* Puts them in place of the old ones; after a kill in the midst commit_settle goes on. */
+int commit_publish(const download_options *options, uint64_t number, limn_error *error);
+void commit_discard(const download_options *options, uint64_t number); /* also when nothing was begun */
+/* Ends what a killed process had committed, removes what it had not. By the one process that may make this shard. */
+int commit_settle(const download_options *options, uint64_t number, limn_error *error);
+/* True for a hidden name of these in the output folder, and its shard. */
+bool commit_is_ours(const char *name, uint64_t *number);
+int shard_spool_path(const download_options *options, uint64_t number, char out[4096], limn_error *error);
+
+/* ---------------------------------------------------------------- claims of several processes (claim.c) */
+
+/* 1: the shard is this process's until the claim is released or the process dies; 0: it is another's; -1: an error. */
+int claim_take(const char *directory, uint64_t number, int *out, limn_error *error);
+/* Waits for the claim on the configuration. *now: the time of the call, by the clock that notes are made by. */
+int claim_configuration(const char *directory, int *out, struct timespec *now, limn_error *error);
+void claim_release(int claim); /* -1 allowed */
+/* Notes that the claimed shard's failed rows were tried again. Does nothing for -1. */
+int claim_note(int claim, limn_error *error);
+bool claim_noted_since(int claim, const struct timespec *since);
 
 /* ---------------------------------------------------------------- shards (shard.c) */
 
 /* A shard being filled. Rows come in any order; they wait in a hidden spool file, so that memory does not grow with a shard,
  * and are packed in their order when the last one has come. Any thread may add rows. */
 typedef struct shard shard;
-shard *shard_create(const download_options *options, uint64_t number, limn_error *error);
+/* Takes the claim (-1: none needed), which shard_destroy releases. */
+shard *shard_create(const download_options *options, uint64_t number, int claim, limn_error *error);
+/* A finished shard of which only those rows are made anew that failed on the way (failure_may_pass). Takes `before`, its
+ * stats, too. */
+shard *shard_create_again(const download_options *options, uint64_t number, int claim, json_t *before, limn_error *error);
+/* Before its first row: pairs that look like one in `with` (of the shards before it) or like an earlier one of the shard are to
+ * become failed rows when it is finished, and the others are added to `with`, which nobody else uses meanwhile. */
+void shard_compare(shard *self, dedup_index *with);
+bool shard_wants(const shard *self, size_t index); /* whether the row is to be made */
 /* A row that became a pair. */
 int shard_add_pair(shard *self, const download_row *row, const download_pair *pair, limn_error *error);
 /* A row that failed; with its reason. */
@@ -135,13 +219,15 @@ int shard_add_failed(shard *self, const download_row *row, limn_error *error);
 void shard_end(shard *self, size_t rows);
 bool shard_is_full(const shard *self); /* ended, and all its rows have come */
 uint64_t shard_number(const shard *self);
-/* Writes NNNNN.failed.tsv, NNNNN.tar and then NNNNN.stats.json. */
+void shard_count(const shard *self, size_t *rows, size_t *pairs); /* of a full one: its rows, and pairs made in this run */
+/* Writes NNNNN.tar (or the folder NNNNN, or neither), NNNNN.failed.tsv and NNNNN.stats.json; one that is made again and comes
+ * to the same is left alone. */
 int shard_finish(shard *self, limn_error *error);
 void shard_destroy(shard *self); /* also removes the spool; NULL allowed */
 /* The key of a row: shard number and row, of a fixed number of digits for one shard size. */
 void shard_key(const download_options *options, uint64_t number, size_t index, char out[64]);
-/* OUTPUT/NNNNN.SUFFIX */
-int shard_path(const download_options *options, uint64_t number, const char *suffix, char out[4096], limn_error *error);
+/* FOLDER/NNNNN.SUFFIX; FOLDER/NNNNN for NULL. */
+int shard_path(const char *folder, uint64_t number, const char *suffix, char out[4096], limn_error *error);
 
 /* ---------------------------------------------------------------- worker threads (workers.c) */
 
@@ -163,15 +249,23 @@ void workers_destroy(workers *self);
 typedef struct {
     int *locks;
     size_t lock_count;
-    uint64_t rows; /* of all lists together */
+    uint64_t rows;         /* of all lists together */
+    struct timespec began; /* of a coordinated run, by the clock of its claims */
 } output_folder;
-/* Makes the folder, locks it (a part of a divided run locks its part only), compares download.json with the options or writes
- * it, which counts the lists' rows, and removes what killed runs left. On failure nothing is held. */
+/* Makes the folder, locks it (a part of a divided run locks its part only, coordinated processes share it), compares
+ * download.json with the options or writes it, which counts the lists' rows, and settles what killed runs left. On failure
+ * nothing is held. */
 int output_open(const download_options *options, output_folder *out, limn_error *error);
 void output_close(output_folder *self);
-/* True when the shard's tar and stats are there and fit; *stats (may be NULL) is its stats object then. */
+uint64_t output_shard_rows(const download_options *options, uint64_t rows, uint64_t number);
+/* True when the shard's stats and what they speak of are there; *stats (may be NULL) is its stats object then. */
 bool output_shard_finished(const download_options *options, uint64_t number, json_t **stats);
+
+/* ---------------------------------------------------------------- sums (summary.c) */
+
+/* Of an object reason -> rows: the rows that --retry-failed would try. */
+uint64_t summary_retryable(const json_t *reasons);
 /* Adds up the stats of this part's finished shards. */
-int output_sum(const download_options *options, uint64_t rows, download_summary *summary, limn_error *error);
+int summary_add_up(const download_options *options, uint64_t rows, download_summary *summary, limn_error *error);
 
 #endif

@@ -3,73 +3,116 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 /* ---------------------------------------------------------------- names in the folder */
 
-/* The shard number of "NNNNN.tar", "NNNNN.stats.json" and "NNNNN.failed.tsv", or of a hidden temporary of one of ours when
- * `temporary`; -1 for every other name. */
-static long long shard_of_name(const char *name, bool temporary) {
-    if (temporary && (name[0] != '.' || !strstr(name, ".tmp-"))) return -1;
-    name += temporary;
+/* The shard number of "NNNNN.tar", "NNNNN.stats.json", "NNNNN.failed.tsv" and "NNNNN.phash", and what follows the number; -1
+ * for every other name. */
+static long long shard_of_name(const char *name, const char **suffix) {
     const size_t digits = strspn(name, "0123456789");
-    const char *suffix = name + digits;
+    *suffix = name + digits;
     if (digits < 5 || digits > 15) return -1;
-    if (!temporary && strcmp(suffix, ".tar") && strcmp(suffix, ".stats.json") && strcmp(suffix, ".failed.tsv")) return -1;
+    static const char *const ours[] = {".tar", ".stats.json", ".failed.tsv", ".phash"};
+    bool known = false;
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) known = known || !strcmp(*suffix, ours[i]);
+    if (!known) return -1;
     return strtoll(name, NULL, 10);
 }
 
-/* Removes this part's shards (`temporary` false) or what a killed run left of them (true). */
-static int remove_shards(const download_options *options, bool temporary, limn_error *error) {
+/* A folder of plain files is known as ours by the stats beside it. */
+static int remove_folder(const download_options *options, uint64_t number, limn_error *error) {
     char path[4096];
+    struct stat status;
+    if (shard_path(options->output, number, NULL, path, error)) return -1;
+    return lstat(path, &status) == 0 && S_ISDIR(status.st_mode) ? limn_remove_tree(path, error) : 0;
+}
+
+static int remove_shard_file(const download_options *options, const char *name, limn_error *error) {
+    char path[4096];
+    const char *suffix;
+    const long long number = shard_of_name(name, &suffix);
+    if (number < 0 || (unsigned long long)number % options->parts != options->part) return 0;
+    if (!strcmp(suffix, ".stats.json") && remove_folder(options, (uint64_t)number, error)) return -1;
+    if (limn_path_join(path, sizeof path, options->output, name, error)) return -1;
+    return unlink(path) ? limn_fail(error, "%s: cannot be removed: %s", path, strerror(errno)) : 0;
+}
+
+static int settle_hidden(const download_options *options, const char *name, limn_error *error) {
+    uint64_t number;
+    if (!commit_is_ours(name, &number) || number % options->parts != options->part) return 0;
+    return commit_settle(options, number, error);
+}
+
+static int for_each_name(const download_options *options, int (*work)(const download_options *, const char *, limn_error *),
+                         limn_error *error) {
     DIR *folder = opendir(options->output);
     if (!folder) return limn_fail(error, "%s: cannot be read: %s", options->output, strerror(errno));
     int status = 0;
-    for (struct dirent *entry; !status && (entry = readdir(folder));) {
-        const long long number = shard_of_name(entry->d_name, temporary);
-        if (number < 0 || (unsigned long long)number % options->parts != options->part) continue;
-        status = limn_path_join(path, sizeof path, options->output, entry->d_name, error);
-        if (!status && unlink(path)) status = limn_fail(error, "%s: cannot be removed: %s", path, strerror(errno));
-    }
+    for (struct dirent *entry; !status && (entry = readdir(folder));) status = work(options, entry->d_name, error);
     closedir(folder);
     return status;
 }
 
 static bool has_shards(const char *directory) {
     bool found = false;
+    const char *suffix;
     DIR *folder = opendir(directory);
     if (!folder) return false;
-    for (struct dirent *entry; !found && (entry = readdir(folder));) found = shard_of_name(entry->d_name, false) >= 0;
+    for (struct dirent *entry; !found && (entry = readdir(folder));) found = shard_of_name(entry->d_name, &suffix) >= 0;
     closedir(folder);
     return found;
 }
 
 /* ---------------------------------------------------------------- locks */
 
-static int hold(output_folder *self, const char *directory, limn_error *error) {
+/* The lock of limn_lock, held by several at once. */
+static int lock_shared(const char *directory, int *out, limn_error *error) {
+    static const char holder[] = "of --coordinate\n"; /* what the others' message says */
+    char path[4096];
+    if (limn_path_join(path, sizeof path, directory, ".lock", error)) return -1;
+    *out = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*out < 0) return limn_fail(error, "%s: cannot open the lock: %s", path, strerror(errno));
+    if (flock(*out, LOCK_SH | LOCK_NB)) {
+        const int why = errno;
+        close(*out);
+        return why == EWOULDBLOCK
+                   ? limn_fail(error, "%s: in use by a process without --coordinate; wait for it to end, or stop it", directory)
+                   : limn_fail(error, "%s: cannot lock: %s", path, strerror(why));
+    }
+    if (pwrite(*out, holder, sizeof holder - 1, 0) > 0 && ftruncate(*out, sizeof holder - 1))
+        limn_log(LIMN_LOG_DEBUG, "%s: could not note who holds it", path);
+    return 0;
+}
+
+static int hold(output_folder *self, const char *directory, bool shared, limn_error *error) {
     int lock;
     int *grown = realloc(self->locks, (self->lock_count + 1) * sizeof *grown);
     if (!grown) return limn_fail(error, "out of memory for a lock");
     self->locks = grown;
-    if (limn_lock(directory, &lock, error)) return -1;
+    if (shared ? lock_shared(directory, &lock, error) : limn_lock(directory, &lock, error)) return -1;
     self->locks[self->lock_count++] = lock;
     return 0;
 }
 
-/* The whole folder: its own lock and that of every part that ever ran. */
+/* The whole folder: its own lock and that of every part that ever ran. Coordinated processes share them. */
 static int lock_whole(const download_options *options, output_folder *self, limn_error *error) {
     char path[4096];
-    if (hold(self, options->output, error)) return -1;
+    const bool shared = options->coordinate != NULL;
+    if (hold(self, options->output, shared, error)) return -1;
     DIR *folder = opendir(options->output);
     if (!folder) return limn_fail(error, "%s: cannot be read: %s", options->output, strerror(errno));
     int status = 0;
     for (struct dirent *entry; !status && (entry = readdir(folder));)
         if (!strncmp(entry->d_name, ".part-", 6))
-            status = limn_path_join(path, sizeof path, options->output, entry->d_name, error) || hold(self, path, error);
+            status =
+                limn_path_join(path, sizeof path, options->output, entry->d_name, error) || hold(self, path, shared, error);
     closedir(folder);
     return status ? -1 : 0;
 }
@@ -85,7 +128,7 @@ static int lock_part(const download_options *options, output_folder *self, limn_
         if (++tries == 40) return -1;
         nanosleep(&moment, NULL);
     }
-    const int status = hold(self, path, error);
+    const int status = hold(self, path, false, error);
     limn_unlock(whole);
     return status;
 }
@@ -100,6 +143,16 @@ void output_close(output_folder *self) {
 
 static json_t *string_or_null(const char *text) {
     return text ? json_string(text) : json_null();
+}
+
+/* What of them decides the pictures and is not described below. */
+static int describe_pair_options(const pair_options *options, json_t *all) {
+    json_t *more = json_pack("{s:b, s:f, s:s, s:b, s:I}", "only_if_bigger", options->only_if_bigger, "max_aspect_ratio",
+                             options->max_aspect_ratio, "output_image", options->image ? options->image : "jpg", "dedup",
+                             options->dedup, "dedup_distance", (json_int_t)options->dedup_distance);
+    const int status = more ? json_object_update(all, more) : -1;
+    json_decref(more);
+    return status;
 }
 
 /* What decides the output; how fast and how often to try does not. */
@@ -127,6 +180,12 @@ static json_t *describe_options(const download_options *options, limn_error *err
                             (json_int_t)options->pair.quality, "respect_noai", options->fetch.respect_noai, "allow_private",
                             options->fetch.allow_private);
     if (!all) limn_fail_usage(error, "an option's text is not valid UTF-8");
+    if (all) json_object_set_new(all, "output_form", json_string(output_form_name(options->form)));
+    if (all && describe_pair_options(&options->pair, all)) {
+        limn_fail(error, "out of memory for download.json");
+        json_decref(all);
+        return NULL;
+    }
     return all;
 }
 
@@ -203,58 +262,61 @@ done:
     return status;
 }
 
+/* One of the coordinated processes settles the configuration while the others wait; shards are settled when they are claimed.
+ */
+static int open_coordinated(const download_options *options, output_folder *out, limn_error *error) {
+    int claim;
+    if (limn_make_directories(options->coordinate, error) ||
+        claim_configuration(options->coordinate, &claim, &out->began, error))
+        return -1;
+    const int status = settle_configuration(options, out, error);
+    claim_release(claim);
+    return status ? -1 : 0;
+}
+
 int output_open(const download_options *options, output_folder *out, limn_error *error) {
     memset(out, 0, sizeof *out);
     int status = limn_make_directories(options->output, error);
     if (!status) status = options->parts == 1 ? lock_whole(options, out, error) : lock_part(options, out, error);
-    if (!status && options->restart) status = remove_shards(options, false, error);
-    if (!status) status = settle_configuration(options, out, error);
-    if (!status) status = remove_shards(options, true, error);
-    if (!status && options->parts == 1) limn_remove_temporaries(options->output);
+    if (options->coordinate) {
+        status = status || open_coordinated(options, out, error);
+    } else {
+        status = status || for_each_name(options, settle_hidden, error);
+        if (!status && options->restart) status = for_each_name(options, remove_shard_file, error);
+        if (!status) status = settle_configuration(options, out, error);
+        if (!status && options->parts == 1) limn_remove_temporaries(options->output);
+    }
     if (status) output_close(out);
     return status ? -1 : 0;
 }
 
 /* ---------------------------------------------------------------- shards */
 
+uint64_t output_shard_rows(const download_options *options, uint64_t rows, uint64_t number) {
+    const uint64_t first = number * options->shard_size;
+    return first >= rows ? 0 : rows - first < options->shard_size ? rows - first : options->shard_size;
+}
+
+/* Whether the pairs that the stats speak of are there. */
+static bool has_body(const download_options *options, uint64_t number, const json_t *stats) {
+    char path[4096];
+    struct stat found;
+    size_t bytes = 0;
+    if (options->form == OUTPUT_NONE) return true;
+    if (body_path(options->output, options->form, number, path, NULL) || stat(path, &found)) return false;
+    if (options->form == OUTPUT_FILES) return S_ISDIR(found.st_mode);
+    return json_object_get(stats, "tar_bytes") &&
+           !limn_json_get_size(stats, path, "tar_bytes", 0, SIZE_MAX / 2, &bytes, NULL) && bytes == (uint64_t)found.st_size;
+}
+
 bool output_shard_finished(const download_options *options, uint64_t number, json_t **stats) {
     char path[4096];
-    struct stat tar;
-    size_t bytes = 0;
-    if (shard_path(options, number, "tar", path, NULL) || stat(path, &tar)) return false;
-    if (shard_path(options, number, "stats.json", path, NULL) || !limn_file_exists(path)) return false;
+    if (shard_path(options->output, number, "stats.json", path, NULL) || !limn_file_exists(path)) return false;
     json_t *found = limn_json_load(path, NULL);
-    const bool fits = json_is_object(found) && !limn_json_get_size(found, path, "tar_bytes", 0, SIZE_MAX / 2, &bytes, NULL) &&
-                      bytes == (uint64_t)tar.st_size;
+    const bool fits = json_is_object(found) && has_body(options, number, found);
     if (fits && stats)
         *stats = found;
     else
         json_decref(found);
     return fits;
-}
-
-static uint64_t count_of(const json_t *stats, const char *key) {
-    const json_int_t value = json_integer_value(json_object_get(stats, key));
-    return value > 0 ? (uint64_t)value : 0;
-}
-
-int output_sum(const download_options *options, uint64_t rows, download_summary *summary, limn_error *error) {
-    const uint64_t shards = rows / options->shard_size + (rows % options->shard_size != 0);
-    summary->reasons = json_object();
-    if (!summary->reasons) return limn_fail(error, "out of memory for the summary");
-    for (uint64_t number = options->part; number < shards; number += options->parts) {
-        json_t *stats, *count;
-        const char *reason;
-        if (!output_shard_finished(options, number, &stats)) continue;
-        summary->shards++;
-        summary->rows += count_of(stats, "rows");
-        summary->pairs += count_of(stats, "pairs");
-        summary->failed += count_of(stats, "failed");
-        json_object_foreach(json_object_get(stats, "reasons"), reason, count) {
-            const json_int_t before = json_integer_value(json_object_get(summary->reasons, reason));
-            json_object_set_new(summary->reasons, reason, json_integer(before + json_integer_value(count)));
-        }
-        json_decref(stats);
-    }
-    return 0;
 }

@@ -65,12 +65,12 @@ static int read_local_file(const fetch_options *options, download_row *row) {
 }
 
 /* -1 only when the shard cannot be written; what is wrong with the picture goes into the row. */
-static int finish_row(const workers *self, download_row *row, bool *made_pair, limn_error *error) {
+static int finish_row(const workers *self, picture_context *context, download_row *row, bool *made_pair, limn_error *error) {
     download_pair pair = {0};
     char key[64];
     shard_key(self->options, shard_number(row->shard), row->index, key);
-    *made_pair =
-        (row->data || !read_local_file(&self->options->fetch, row)) && !pair_make(&self->options->pair, key, row, &pair);
+    *made_pair = (row->data || !read_local_file(&self->options->fetch, row)) &&
+                 !pair_make(&self->options->pair, context, key, row, &pair);
     const int status = *made_pair ? shard_add_pair(row->shard, row, &pair, error) : shard_add_failed(row->shard, row, error);
     pair_free(&pair);
     return status;
@@ -80,6 +80,7 @@ static int finish_row(const workers *self, download_row *row, bool *made_pair, l
 
 static void *work(void *context) {
     workers *self = context;
+    picture_context *pictures = picture_context_create(NULL); /* without one it is only slower */
     pthread_mutex_lock(&self->mutex);
     for (;;) {
         while (!self->stop && !self->rows.count && !self->full) pthread_cond_wait(&self->work, &self->mutex);
@@ -98,7 +99,7 @@ static void *work(void *context) {
             download_row *row = row_queue_pop(&self->rows);
             pthread_mutex_unlock(&self->mutex);
             bool made_pair = false;
-            status = finish_row(self, row, &made_pair, &error);
+            status = finish_row(self, pictures, row, &made_pair, &error);
             download_row_free(row);
             pthread_mutex_lock(&self->mutex);
             self->pairs += made_pair;
@@ -111,6 +112,7 @@ static void *work(void *context) {
         fetcher_wake(self->wake);
     }
     pthread_mutex_unlock(&self->mutex);
+    picture_context_destroy(pictures);
     return NULL;
 }
 

@@ -1,9 +1,9 @@
-/* EXIF: the tags of a JPEG's APP1 segment, read with every offset checked. */
-#include "pictures/pictures.h"
+/* EXIF: the tags of its TIFF bytes, read with every offset checked. */
+#include "pictures/internal.h"
 
 #include <string.h>
 
-enum { MAX_ENTRIES = 128, MAX_TEXT = 1024, MAX_NUMBERS = 4, TAG_EXIF_IFD = 0x8769 };
+enum { MAX_ENTRIES = 128, MAX_TEXT = 1024, MAX_NUMBERS = 4, TAG_ORIENTATION = 0x0112, TAG_EXIF_IFD = 0x8769 };
 
 typedef struct {
     const unsigned char *data;
@@ -121,24 +121,37 @@ static void read_directory(const tiff *t, size_t at, int depth, json_t *out) {
     }
 }
 
-json_t *exif_read(const unsigned char *jpeg, size_t size) {
-    if (size < 4 || jpeg[0] != 0xFF || jpeg[1] != 0xD8) return NULL;
-    for (size_t at = 2; at < size && size - at >= 4 && jpeg[at] == 0xFF;) {
-        const unsigned char marker = jpeg[at + 1];
-        const size_t length = (size_t)jpeg[at + 2] << 8 | jpeg[at + 3];
-        if (marker == 0xDA || length < 2 || length > size - at - 2) return NULL;
-        const unsigned char *segment = jpeg + at + 4;
-        if (marker == 0xE1 && length >= 16 && !memcmp(segment, "Exif\0", 6)) {
-            tiff t = {.data = segment + 6, .size = length - 8};
-            t.big_endian = t.data[0] == 'M';
-            if (read_u16(&t, 0) != (t.big_endian ? 0x4D4D : 0x4949) || read_u16(&t, 2) != 42) return NULL;
-            json_t *tags = json_object();
-            read_directory(&t, read_u32(&t, 4), 0, tags);
-            if (json_object_size(tags)) return tags;
-            json_decref(tags);
-            return NULL;
-        }
-        at += 2 + length;
-    }
+static bool open_tiff(tiff *t, const unsigned char *data, size_t size) {
+    picture_metadata metadata;
+    metadata_read(&metadata, data, size, false);
+    if (metadata.exif_size < 8) return false;
+    *t = (tiff){.data = metadata.exif, .size = metadata.exif_size, .big_endian = metadata.exif[0] == 'M'};
+    return read_u16(t, 0) == (t->big_endian ? 0x4D4D : 0x4949) && read_u16(t, 2) == 42;
+}
+
+json_t *exif_read(const unsigned char *data, size_t size) {
+    tiff t;
+    if (!open_tiff(&t, data, size)) return NULL;
+    json_t *tags = json_object();
+    read_directory(&t, read_u32(&t, 4), 0, tags);
+    if (json_object_size(tags)) return tags;
+    json_decref(tags);
     return NULL;
+}
+
+unsigned exif_orientation(const unsigned char *data, size_t size) {
+    tiff t;
+    if (!open_tiff(&t, data, size)) return 1;
+    const size_t at = read_u32(&t, 4);
+    if (at > t.size || t.size - at < 2) return 1;
+    const size_t entries = read_u16(&t, at);
+    for (size_t i = 0; i < entries; i++) {
+        const size_t entry = at + 2 + 12 * i;
+        if (entry > t.size || t.size - entry < 12) return 1;
+        if (read_u16(&t, entry) != TAG_ORIENTATION) continue;
+        const uint32_t type = read_u16(&t, entry + 2), value = type == 4 ? read_u32(&t, entry + 8) : read_u16(&t, entry + 8);
+        const bool whole = type == 3 || type == 4; /* some writers use a LONG */
+        return whole && value >= 1 && value <= 8 ? (unsigned)value : 1;
+    }
+    return 1;
 }

@@ -65,6 +65,7 @@ typedef struct {
     picture_source *source;
     picture *out;
     unsigned char *cmyk_row;
+    const colour_transform *inks; /* of CMYK by its profile; NULL without one */
 } jpeg_decoder;
 
 static void count_scans(j_common_ptr info) {
@@ -106,11 +107,12 @@ static int decode_all(jpeg_decoder *decoder, limn_error *error) {
     jpeg_read_header(info, TRUE);
     if (picture_note_size(decoder->source, info->image_width, info->image_height, error)) return -1;
     bool cmyk = info->jpeg_color_space == JCS_CMYK || info->jpeg_color_space == JCS_YCCK;
+    decoder->source->grey = info->jpeg_color_space == JCS_GRAYSCALE;
     info->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     info->scale_num = choose_eighths(decoder->source);
     info->scale_denom = 8;
     jpeg_calc_output_dimensions(info);
-    if (picture_create(out, info->output_width, info->output_height, error)) return -1;
+    if (picture_reserve(out, info->output_width, info->output_height, error)) return -1;
     if (info->scale_num < 8) {
         out->covered_width = (double)info->image_width * info->scale_num / 8;
         out->covered_height = (double)info->image_height * info->scale_num / 8;
@@ -118,13 +120,20 @@ static int decode_all(jpeg_decoder *decoder, limn_error *error) {
     if (cmyk) {
         decoder->cmyk_row = limn_allocate(out->width, 4, error);
         if (!decoder->cmyk_row) return -1;
+        if (decoder->source->profile)
+            decoder->inks = colour_transform_find(decoder->source->context, decoder->source->profile,
+                                                  info->saw_Adobe_marker ? COLOUR_CMYK_COMPLEMENT : COLOUR_CMYK);
+        decoder->source->converted = true;
     }
     jpeg_start_decompress(info);
     while (info->output_scanline < info->output_height) {
         unsigned char *rgb = out->pixels + (size_t)info->output_scanline * out->width * 3;
         JSAMPROW row = cmyk ? decoder->cmyk_row : rgb;
         if (jpeg_read_scanlines(info, &row, 1) != 1) return limn_fail(error, "truncated JPEG");
-        if (cmyk) cmyk_to_rgb(rgb, decoder->cmyk_row, out->width, info->saw_Adobe_marker);
+        if (decoder->inks)
+            colour_transform_apply(decoder->inks, decoder->cmyk_row, rgb, out->width);
+        else if (cmyk)
+            cmyk_to_rgb(rgb, decoder->cmyk_row, out->width, info->saw_Adobe_marker);
     }
     jpeg_finish_decompress(info); /* reads to the end marker: a file cut in its last bytes is found here */
     return 0;

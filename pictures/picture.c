@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_MAX_PIXELS = 178956970 };                         /* what Pillow refuses as a decompression bomb */
+enum { ALIGNMENT = 64, DEFAULT_MAX_PIXELS = 178956970 };         /* what Pillow refuses as a decompression bomb */
 static const size_t FILE_SIZE_LIMIT = (size_t)256 * 1024 * 1024; /* as for an entry of a tar */
 
 void picture_free(picture *self) {
@@ -13,15 +13,29 @@ void picture_free(picture *self) {
     *self = (picture){0};
 }
 
-int picture_create(picture *self, size_t width, size_t height, limn_error *error) {
+void *picture_memory(size_t count, size_t size, limn_error *error) {
+    size_t bytes;
+    if (limn_multiply(count, size, &bytes, error)) return NULL;
+    void *memory = bytes <= PTRDIFF_MAX - ALIGNMENT ? aligned_alloc(ALIGNMENT, (bytes / ALIGNMENT + 1) * ALIGNMENT) : NULL;
+    if (!memory) limn_fail(error, "out of memory: %zu bytes asked for", bytes);
+    return memory;
+}
+
+int picture_reserve(picture *self, size_t width, size_t height, limn_error *error) {
     size_t pixels;
     *self = (picture){0};
     if (width == 0 || height == 0) return limn_fail(error, "a picture of %zux%zu pixels is empty", width, height);
     if (limn_multiply(width, height, &pixels, error)) return -1;
-    self->pixels = limn_allocate(pixels, 3, error);
+    self->pixels = picture_memory(pixels, 3, error);
     if (!self->pixels) return -1;
     self->width = width;
     self->height = height;
+    return 0;
+}
+
+int picture_create(picture *self, size_t width, size_t height, limn_error *error) {
+    if (picture_reserve(self, width, height, error)) return -1;
+    memset(self->pixels, 0, width * height * 3);
     return 0;
 }
 
@@ -54,34 +68,75 @@ void picture_take_rgba(picture *self, unsigned char *rgba, size_t width, size_t 
     *self = (picture){.width = width, .height = height, .pixels = smaller ? smaller : rgba};
 }
 
-int picture_decode(picture *self, const unsigned char *data, size_t size, const picture_decode_options *options,
-                   size_t *original_width, size_t *original_height, limn_error *error) {
-    picture_source source = {.data = data, .size = size, .max_pixels = DEFAULT_MAX_PIXELS};
+static int decode_source(picture *self, picture_source *source, limn_error *error) {
     *self = (picture){0};
+    if (source->size == 0) return limn_fail(error, "empty file");
+    switch (picture_sniff(source->data, source->size)) {
+    case PICTURE_JPEG:
+        return picture_decode_jpeg(self, source, error);
+    case PICTURE_PNG:
+        return picture_decode_png(self, source, error);
+    case PICTURE_WEBP:
+        return picture_decode_webp(self, source, error);
+    default:
+        return limn_fail(error, "not a JPEG, PNG or WebP");
+    }
+}
+
+static picture_source describe_source(const unsigned char *data, size_t size, const picture_decode_options *options) {
+    picture_source source = {.data = data, .size = size, .max_pixels = DEFAULT_MAX_PIXELS};
     if (options && options->max_pixels) source.max_pixels = options->max_pixels;
     if (options) source.min_side = options->min_side;
-    int status = -1;
-    if (size == 0) {
-        limn_fail(error, "empty file");
-    } else {
-        switch (picture_sniff(data, size)) {
-        case PICTURE_JPEG:
-            status = picture_decode_jpeg(self, &source, error);
-            break;
-        case PICTURE_PNG:
-            status = picture_decode_png(self, &source, error);
-            break;
-        case PICTURE_WEBP:
-            status = picture_decode_webp(self, &source, error);
-            break;
-        case PICTURE_UNKNOWN:
-            limn_fail(error, "not a JPEG, PNG or WebP");
-            break;
-        }
-    }
+    return source;
+}
+
+int picture_decode(picture *self, const unsigned char *data, size_t size, const picture_decode_options *options,
+                   size_t *original_width, size_t *original_height, limn_error *error) {
+    picture_source source = describe_source(data, size, options);
+    const int status = decode_source(self, &source, error);
     if (original_width) *original_width = source.original_width;
     if (original_height) *original_height = source.original_height;
     return status;
+}
+
+void picture_facts_free(picture_facts *self) {
+    limn_buffer_free(&self->profile);
+}
+
+int picture_decode_upright(picture *self, const unsigned char *data, size_t size, const picture_decode_options *options,
+                           picture_context *context, picture_facts *facts, limn_error *error) {
+    picture_source source = describe_source(data, size, options);
+    picture_metadata metadata;
+    metadata_read(&metadata, data, size, true);
+    if (colour_profile_is_srgb(&metadata.profile)) limn_buffer_free(&metadata.profile);
+    picture_context own = {0};
+    source.context = context ? context : &own;
+    if (metadata.profile.size) source.profile = &metadata.profile;
+    int status = decode_source(self, &source, error);
+    const unsigned orientation = exif_orientation(data, size);
+    if (!status && picture_orient(self, orientation, error)) {
+        picture_free(self);
+        status = -1;
+    }
+    const bool turned = orientation >= 5;
+    facts->width = turned ? source.original_height : source.original_width;
+    facts->height = turned ? source.original_width : source.original_height;
+    facts->grey = source.grey;
+    colour_cache_free(own.colours);
+    if (source.converted) limn_buffer_free(&metadata.profile);
+    facts->profile = metadata.profile;
+    return status;
+}
+
+picture_context *picture_context_create(limn_error *error) {
+    return limn_allocate(1, sizeof(picture_context), error);
+}
+
+void picture_context_destroy(picture_context *self) {
+    if (!self) return;
+    colour_cache_free(self->colours);
+    resize_cache_free(self->sizes);
+    free(self);
 }
 
 int picture_load(picture *self, const char *path, limn_error *error) {

@@ -12,6 +12,7 @@ typedef struct {
     /* Of a JPEG decoded scaled down: how many columns and rows its own size comes to, such as 93.875 in 94. 0: all. With it
      * picture_resize keeps the proportions and the place of every pixel. */
     double covered_width, covered_height;
+    double covered_left, covered_top; /* where they begin: not at 0 once such a picture was turned */
 } picture;
 void picture_free(picture *self);
 /* Black picture of this size. */
@@ -33,10 +34,35 @@ int picture_decode(picture *self, const unsigned char *data, size_t size, const 
                    size_t *original_width, size_t *original_height, limn_error *error);
 int picture_load(picture *self, const char *path, limn_error *error);
 
-/* The tags of a JPEG's EXIF segment (CIPA DC-008, TIFF 6.0) as an object of names and values: texts, whole numbers, fractions
- * as "1/60". Where it was taken (the GPS tags) and the maker's own notes are left out. NULL when there are none. Any bytes may
- * be given. Caller: json_decref. */
-json_t *exif_read(const unsigned char *jpeg, size_t size);
+/* What a thread keeps from one picture to the next: filters of the sizes it met, memory, colour transforms. Everything that
+ * takes one gives the same pixels without (NULL), only slower. */
+typedef struct picture_context picture_context;
+picture_context *picture_context_create(limn_error *error);
+void picture_context_destroy(picture_context *self); /* NULL allowed */
+
+/* What a file says of its picture. */
+typedef struct {
+    size_t width, height; /* of the whole picture, upright; set as soon as the header is read */
+    limn_buffer profile;  /* the ICC profile that picture_to_srgb still has to apply; empty: the pixels are sRGB's */
+    bool grey;            /* one channel is stored */
+} picture_facts;
+void picture_facts_free(picture_facts *self);
+/* As picture_decode, and turned as its EXIF orientation (1 to 8) says. CMYK becomes RGB by the file's own profile. A profile of
+ * RGB or grey is left in the facts, for the picture that was made smaller in between. `context` may be NULL. */
+int picture_decode_upright(picture *self, const unsigned char *data, size_t size, const picture_decode_options *options,
+                           picture_context *context, picture_facts *facts, limn_error *error);
+/* Applies the facts' profile (perceptual intent, lcms2). One that is damaged, or of another kind than the picture, or that
+ * makes white dark, is ignored, as browsers do. `context` may be NULL. */
+void picture_to_srgb(picture *self, picture_context *context, const picture_facts *facts);
+/* Turns the stored picture as EXIF's orientation says (CIPA DC-008, tag 274); any number but 2 to 8 leaves it. */
+int picture_orient(picture *self, unsigned orientation, limn_error *error);
+
+/* The tags of a file's EXIF (CIPA DC-008, TIFF 6.0; a JPEG's APP1 segment, a PNG's eXIf or a WebP's EXIF chunk) as an object of
+ * names and values: texts, whole numbers, fractions as "1/60". Where it was taken (the GPS tags) and the maker's own notes are
+ * left out. NULL when there are none. Any bytes may be given. Caller: json_decref. */
+json_t *exif_read(const unsigned char *data, size_t size);
+/* The orientation there, 1 to 8; 1 when there is none. */
+unsigned exif_orientation(const unsigned char *data, size_t size);
 
 typedef enum {
     RESIZE_CENTER_CROP,        /* shorter side to size, then the middle square */
@@ -48,16 +74,33 @@ typedef enum {
 int resize_mode_from_name(const char *name, resize_mode *out); /* "center-crop", …; -1 when unknown */
 /* Antialiased Lanczos (zimg) when shrinking, bicubic when growing. */
 int picture_resize(const picture *in, picture *out, resize_mode mode, size_t size, limn_error *error);
+/* The same with a thread's context (may be NULL). */
+int picture_fit(const picture *in, picture *out, resize_mode mode, size_t size, picture_context *context, limn_error *error);
 /* Loads a picture and crops it to a square of this side. */
 int picture_load_square(picture *self, const char *path, size_t side, limn_error *error);
 
 int picture_encode_jpeg(const picture *self, int quality, limn_buffer *out, limn_error *error);
 int picture_encode_png(const picture *self, limn_buffer *out, limn_error *error);
+/* Lossless at quality 100. */
+int picture_encode_webp(const picture *self, int quality, limn_buffer *out, limn_error *error);
 int picture_save_png(const picture *self, const char *path, limn_error *error); /* atomic */
 
 /* pixels to (height, width, 3) floats in [0,1] and back (rounded, clamped). */
 void picture_to_floats(const picture *self, float *out);
 int picture_from_floats(picture *self, const float *in, size_t width, size_t height, limn_error *error);
+
+/* A part of a picture in fractions of its width and height: 0 ≤ left < right ≤ 1, 0 ≤ top < bottom ≤ 1. */
+typedef struct {
+    double left, top, right, bottom;
+} picture_box;
+/* Blurs what is in the boxes beyond recognition, as Yang et al., "A Study of Face Obfuscation in ImageNet" (ICML 2022): each
+ * box is widened by a tenth of its diagonal, the Gaussian's deviation is a tenth of the longest diagonal (here three box
+ * filters). */
+int picture_blur(picture *self, const picture_box *boxes, size_t count, limn_error *error);
+/* 64 bits that hardly change when a picture is scaled or encoded again (pHash; Zauner, "Implementation and Benchmarking of
+ * Perceptual Image Hash Functions", 2010): signs, against their median, of the 8×8 lowest frequencies but the constant ones of
+ * the 32×32 grey picture's DCT. 0 for a picture without any structure. */
+uint64_t picture_perceptual_hash(const picture *self);
 
 /* Copies `part` into `sheet` with its top left corner at (x, y); what lies outside is cut. */
 void picture_paste(picture *sheet, const picture *part, size_t x, size_t y);

@@ -62,6 +62,7 @@ static int decode_all(png_work *work) {
     work->height = png_get_image_height(png, info);
     if (picture_note_size(work->source, work->width, work->height, work->error)) return -1;
 
+    work->source->grey = !(png_get_color_type(png, info) & PNG_COLOR_MASK_COLOR);
     png_set_expand(png); /* palette to RGB, few bits to 8, tRNS to alpha */
     png_set_scale_16(png);
     png_set_gray_to_rgb(png);
@@ -72,7 +73,7 @@ static int decode_all(png_work *work) {
     work->alpha = channels == 4;
 
     size_t pixels = work->width * work->height; /* under the limit */
-    work->pixels = limn_allocate(pixels, channels, work->error);
+    work->pixels = picture_memory(pixels, channels, work->error);
     work->rows = limn_allocate(work->height, sizeof *work->rows, work->error);
     if (!work->pixels || !work->rows) return -1;
     for (size_t y = 0; y < work->height; y++) work->rows[y] = work->pixels + y * work->width * channels;

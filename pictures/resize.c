@@ -1,8 +1,9 @@
 /* Resampling by zimg, on 8-bit values as they are (not on linear light), as Pillow and OpenCV do.
  *
  * zimg works on planes in aligned memory. Rows are split into planes and joined again by callbacks, a few at a time, so that
- * nothing of the picture's size is allocated but the result. A crop is zimg's active region: what falls outside is not
- * computed, and the sampling positions are those of resizing the whole picture and cutting afterwards. */
+ * nothing of the picture's size is allocated but the result. A filter's making costs as much as a small picture's resampling,
+ * so a context keeps those of the sizes it met last. A crop is zimg's active region: what falls outside is not computed, and
+ * the sampling positions are those of resizing the whole picture and cutting afterwards. */
 #include "pictures/internal.h"
 
 #include <math.h>
@@ -35,6 +36,30 @@ typedef struct {
     double left, top, width, height;
 } region;
 
+typedef struct {
+    size_t in_width, in_height, out_width, out_height;
+    region part;
+    zimg_filter_graph *graph;
+    unsigned lines_in, lines_out;
+    size_t scratch_size;
+    uint64_t used;
+} sized_filter;
+
+enum { FILTERS_KEPT = 32 };
+struct resize_cache {
+    sized_filter kept[FILTERS_KEPT];
+    uint64_t uses;
+    unsigned char *memory; /* rings of rows, and zimg's own */
+    size_t memory_size;
+};
+
+void resize_cache_free(resize_cache *self) {
+    if (!self) return;
+    for (size_t i = 0; i < FILTERS_KEPT; i++) zimg_filter_graph_free(self->kept[i].graph);
+    free(self->memory);
+    free(self);
+}
+
 /* A ring of rows in three planes, and the picture it is filled from or emptied into. */
 typedef struct {
     unsigned char *planes;
@@ -44,14 +69,13 @@ typedef struct {
     picture *to;
 } row_ring;
 
-static int ring_create(row_ring *ring, size_t width, size_t height, unsigned lines, limn_error *error) {
-    size_t rows = height;
+/* Sets all but the memory, of which it needs 3 · plane_size. */
+static int ring_plan(row_ring *ring, size_t width, size_t height, unsigned lines, limn_error *error) {
+    size_t rows = height, bytes;
     ring->mask = zimg_select_buffer_mask(lines);
     if (ring->mask != ZIMG_BUFFER_MAX) rows = (size_t)ring->mask + 1;
     ring->stride = (width + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    if (limn_multiply(ring->stride, rows, &ring->plane_size, error)) return -1;
-    ring->planes = limn_allocate(ring->plane_size, 3, error);
-    return ring->planes ? 0 : -1;
+    return limn_multiply(ring->stride, rows, &ring->plane_size, error) || limn_multiply(ring->plane_size, 4, &bytes, error);
 }
 
 static unsigned char *ring_row(const row_ring *ring, size_t plane, unsigned row) {
@@ -108,6 +132,7 @@ static zimg_filter_graph *build_graph(const picture *in, const region *part, con
     to.width = (unsigned)out->width;
     to.height = (unsigned)out->height;
     zimg_graph_builder_params_default(&params, ZIMG_API_VERSION);
+    params.cpu_type = ZIMG_CPU_AUTO_64B; /* AVX-512 where it is: the same values */
     bool shrinks = (double)out->width < part->width || (double)out->height < part->height;
     if (shrinks) {
         params.resample_filter = ZIMG_RESIZE_LANCZOS;
@@ -120,47 +145,78 @@ static zimg_filter_graph *build_graph(const picture *in, const region *part, con
     return zimg_filter_graph_build(&from, &to, &params);
 }
 
-/* Draws `part` of `in` over all of `out`, which has its size and memory. */
-static int resample(const picture *in, const region *part, picture *out, limn_error *error) {
-    zimg_filter_graph *graph = build_graph(in, part, out);
-    if (!graph) return fail_zimg(in, out, error);
-    row_ring source = {.from = in}, target = {.to = out};
-    unsigned lines_in, lines_out;
-    size_t scratch_size;
-    void *scratch = NULL;
-    int status = -1;
-    if (zimg_filter_graph_get_input_buffering(graph, &lines_in) || zimg_filter_graph_get_output_buffering(graph, &lines_out) ||
-        zimg_filter_graph_get_tmp_size(graph, &scratch_size)) {
-        fail_zimg(in, out, error);
-    } else if (!ring_create(&source, in->width, in->height, lines_in, error) &&
-               !ring_create(&target, out->width, out->height, lines_out, error) &&
-               (scratch = limn_allocate(scratch_size + 1, 1, error))) {
-        zimg_image_buffer_const from = {.version = ZIMG_API_VERSION};
-        zimg_image_buffer to = {.version = ZIMG_API_VERSION};
-        for (size_t p = 0; p < 3; p++) {
-            from.plane[p].data = source.planes + p * source.plane_size;
-            from.plane[p].stride = (ptrdiff_t)source.stride;
-            from.plane[p].mask = source.mask;
-            to.plane[p].data = target.planes + p * target.plane_size;
-            to.plane[p].stride = (ptrdiff_t)target.stride;
-            to.plane[p].mask = target.mask;
-        }
-        status = 0;
-        if (zimg_filter_graph_process(graph, &from, &to, scratch, split_row, &source, join_row, &target))
-            status = fail_zimg(in, out, error);
+static sized_filter *find_filter(resize_cache *cache, const picture *in, const region *part, const picture *out,
+                                 limn_error *error) {
+    sized_filter *oldest = &cache->kept[0];
+    for (size_t i = 0; i < FILTERS_KEPT; i++) {
+        sized_filter *f = &cache->kept[i];
+        if (f->used < oldest->used) oldest = f;
+        if (!f->graph || f->in_width != in->width || f->in_height != in->height || f->out_width != out->width ||
+            f->out_height != out->height || memcmp(&f->part, part, sizeof *part) != 0)
+            continue;
+        f->used = ++cache->uses;
+        return f;
     }
-    free(scratch);
-    free(source.planes);
-    free(target.planes);
-    zimg_filter_graph_free(graph);
-    return status;
+    zimg_filter_graph_free(oldest->graph);
+    *oldest =
+        (sized_filter){.in_width = in->width, .in_height = in->height, .out_width = out->width, .out_height = out->height};
+    oldest->part = *part;
+    oldest->graph = build_graph(in, part, out);
+    if (oldest->graph && !zimg_filter_graph_get_input_buffering(oldest->graph, &oldest->lines_in) &&
+        !zimg_filter_graph_get_output_buffering(oldest->graph, &oldest->lines_out) &&
+        !zimg_filter_graph_get_tmp_size(oldest->graph, &oldest->scratch_size)) {
+        oldest->used = ++cache->uses;
+        return oldest;
+    }
+    zimg_filter_graph_free(oldest->graph);
+    *oldest = (sized_filter){0};
+    fail_zimg(in, out, error);
+    return NULL;
+}
+
+static int reserve_memory(resize_cache *cache, size_t size, limn_error *error) {
+    if (size <= cache->memory_size) return 0;
+    free(cache->memory);
+    cache->memory_size = 0;
+    cache->memory = picture_memory(size, 1, error);
+    if (!cache->memory) return -1;
+    cache->memory_size = size;
+    return 0;
+}
+
+/* Draws `part` of `in` over all of `out`, which has its size and memory. */
+static int resample(resize_cache *cache, const picture *in, const region *part, picture *out, limn_error *error) {
+    const sized_filter *f = find_filter(cache, in, part, out, error);
+    row_ring source = {.from = in}, target = {.to = out};
+    if (!f || ring_plan(&source, in->width, in->height, f->lines_in, error) ||
+        ring_plan(&target, out->width, out->height, f->lines_out, error) ||
+        reserve_memory(cache, 3 * source.plane_size + 3 * target.plane_size + f->scratch_size, error))
+        return -1;
+    source.planes = cache->memory;
+    target.planes = source.planes + 3 * source.plane_size;
+    zimg_image_buffer_const from = {.version = ZIMG_API_VERSION};
+    zimg_image_buffer to = {.version = ZIMG_API_VERSION};
+    for (size_t p = 0; p < 3; p++) {
+        from.plane[p].data = source.planes + p * source.plane_size;
+        from.plane[p].stride = (ptrdiff_t)source.stride;
+        from.plane[p].mask = source.mask;
+        to.plane[p].data = target.planes + p * target.plane_size;
+        to.plane[p].stride = (ptrdiff_t)target.stride;
+        to.plane[p].mask = target.mask;
+    }
+    if (zimg_filter_graph_process(f->graph, &from, &to, target.planes + 3 * target.plane_size, split_row, &source, join_row,
+                                  &target))
+        return fail_zimg(in, out, error);
+    return 0;
 }
 
 static int copy_picture(const picture *in, picture *out, limn_error *error) {
-    if (picture_create(out, in->width, in->height, error)) return -1;
+    if (picture_reserve(out, in->width, in->height, error)) return -1;
     memcpy(out->pixels, in->pixels, in->width * in->height * 3);
     out->covered_width = in->covered_width;
     out->covered_height = in->covered_height;
+    out->covered_left = in->covered_left;
+    out->covered_top = in->covered_top;
     return 0;
 }
 
@@ -170,6 +226,21 @@ static size_t scaled(double side, size_t numerator, double denominator) {
 }
 
 int picture_resize(const picture *in, picture *out, resize_mode mode, size_t size, limn_error *error) {
+    return picture_fit(in, out, mode, size, NULL, error);
+}
+
+/* Resamples with the context's cache, or with one of this call. */
+static int resample_with(picture_context *context, const picture *in, const region *part, picture *out, limn_error *error) {
+    resize_cache *cache = context ? context->sizes : NULL;
+    if (!cache) cache = limn_allocate(1, sizeof *cache, error);
+    if (!cache) return -1;
+    if (context) context->sizes = cache;
+    const int status = resample(cache, in, part, out, error);
+    if (!context) resize_cache_free(cache);
+    return status;
+}
+
+int picture_fit(const picture *in, picture *out, resize_mode mode, size_t size, picture_context *context, limn_error *error) {
     *out = (picture){0};
     if (mode == RESIZE_NONE) return copy_picture(in, out, error);
     if (in->width == 0 || in->height == 0) return limn_fail(error, "an empty picture cannot be resized");
@@ -178,6 +249,8 @@ int picture_resize(const picture *in, picture *out, resize_mode mode, size_t siz
     if (size == 0 || size > MAX_SIDE) return limn_fail(error, "a size of %zu pixels is not between 1 and %d", size, MAX_SIDE);
     region part = {0, 0, (double)in->width, (double)in->height};
     if (in->covered_width > 0 && in->covered_height > 0) {
+        part.left = in->covered_left;
+        part.top = in->covered_top;
         part.width = in->covered_width;
         part.height = in->covered_height;
     }
@@ -186,8 +259,8 @@ int picture_resize(const picture *in, picture *out, resize_mode mode, size_t siz
     size_t width = scaled(part.width, size, side), height = scaled(part.height, size, side);
     if (mode == RESIZE_CENTER_CROP) {
         double across = part.width / (double)width, down = part.height / (double)height;
-        part.left = (double)((width - size) / 2) * across;
-        part.top = (double)((height - size) / 2) * down;
+        part.left += (double)((width - size) / 2) * across;
+        part.top += (double)((height - size) / 2) * down;
         part.width = (double)size * across;
         part.height = (double)size * down;
         width = height = size;
@@ -200,8 +273,8 @@ int picture_resize(const picture *in, picture *out, resize_mode mode, size_t siz
     if ((double)in->width == part.width && (double)in->height == part.height && width == in->width && height == in->height) {
         if (copy_picture(in, &drawn, error)) return -1;
     } else {
-        if (picture_create(&drawn, width, height, error)) return -1;
-        if (resample(in, &part, &drawn, error)) {
+        if (picture_reserve(&drawn, width, height, error)) return -1;
+        if (resample_with(context, in, &part, &drawn, error)) {
             picture_free(&drawn);
             return -1;
         }

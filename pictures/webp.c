@@ -1,10 +1,11 @@
-/* WebP by libwebp: still pictures whole, and the first frame of animated ones on its canvas. */
+/* WebP by libwebp: still pictures whole, and the first frame of animated ones on its canvas; encoding. */
 #include "pictures/internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <webp/decode.h>
 #include <webp/demux.h>
+#include <webp/encode.h>
 
 static int fail_status(VP8StatusCode status, limn_error *error) {
     switch (status) {
@@ -24,7 +25,7 @@ static int decode_still(picture *self, const picture_source *source, bool alpha,
     size_t width = source->original_width, height = source->original_height, channels = alpha ? 4 : 3;
     WebPDecoderConfig config;
     if (!WebPInitDecoderConfig(&config)) return limn_fail(error, "libwebp is older than the one Limn was built with");
-    unsigned char *pixels = limn_allocate(width * height, channels, error);
+    unsigned char *pixels = picture_memory(width * height, channels, error);
     if (!pixels) return -1;
     config.output.colorspace = alpha ? MODE_RGBA : MODE_RGB;
     config.output.is_external_memory = 1;
@@ -57,7 +58,7 @@ static int decode_first_frame(picture *self, const picture_source *source, limn_
     unsigned char *pixels = NULL;
     if (!WebPAnimDecoderGetNext(decoder, &canvas, &timestamp))
         limn_fail(error, "damaged animated WebP");
-    else if ((pixels = limn_allocate(width * height, 4, error)))
+    else if ((pixels = picture_memory(width * height, 4, error)))
         status = 0;
     if (pixels) {
         memcpy(pixels, canvas, width * height * 4);
@@ -80,4 +81,19 @@ int picture_decode_webp(picture *self, picture_source *source, limn_error *error
     if (picture_note_size(source, (size_t)features.width, (size_t)features.height, error)) return -1;
     if (features.has_animation) return decode_first_frame(self, source, error);
     return decode_still(self, source, features.has_alpha, error);
+}
+
+int picture_encode_webp(const picture *self, int quality, limn_buffer *out, limn_error *error) {
+    const size_t limit = WEBP_MAX_DIMENSION;
+    if (self->width == 0 || self->width > limit || self->height == 0 || self->height > limit)
+        return limn_fail(error, "a WebP cannot be %zux%zu pixels: each side is 1 to %zu", self->width, self->height, limit);
+    if (quality < 1 || quality > 100) return limn_fail(error, "WebP quality %d is not between 1 and 100", quality);
+    const int width = (int)self->width, height = (int)self->height;
+    uint8_t *bytes = NULL;
+    const size_t size = quality == 100 ? WebPEncodeLosslessRGB(self->pixels, width, height, width * 3, &bytes)
+                                       : WebPEncodeRGB(self->pixels, width, height, width * 3, (float)quality, &bytes);
+    const int status =
+        size ? limn_buffer_append(out, bytes, size, error) : limn_fail(error, "libwebp cannot encode the picture");
+    WebPFree(bytes);
+    return status;
 }

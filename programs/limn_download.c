@@ -4,47 +4,38 @@
 
 #include <string.h>
 
-static void print_summary(const download_options *options, const download_summary *summary) {
-    const char *reason;
-    json_t *count;
-    if (summary->failed && limn_get_log_level() <= LIMN_LOG_INFO) {
-        fprintf(stderr, "failed rows by reason (each is named in the shards' .failed.tsv):\n");
-        json_object_foreach(summary->reasons, reason, count)
-            fprintf(stderr, "  %-20s %10lld\n", reason, (long long)json_integer_value(count));
+static int print_summary(const download_options *options, const download_summary *summary, bool json, limn_error *error) {
+    if (json) {
+        json_t *all = download_summary_json(options, summary);
+        if (!all) return limn_fail(error, "out of memory for the summary");
+        json_dumpf(all, stdout, JSON_SORT_KEYS | JSON_REAL_PRECISION(9));
+        putchar('\n');
+        json_decref(all);
+        return 0;
     }
+    if (limn_get_log_level() <= LIMN_LOG_INFO) download_summary_print(options, summary, stderr);
     printf("%s: %llu pairs of %llu rows in %llu shards, %llu failed; this run: %llu pairs in %.1f s, %.1f pairs/s\n",
            options->output, (unsigned long long)summary->pairs, (unsigned long long)summary->rows,
            (unsigned long long)summary->shards, (unsigned long long)summary->failed, (unsigned long long)summary->run_pairs,
            summary->run_seconds, (double)summary->run_pairs / summary->run_seconds);
-}
-
-static int print_json(const download_options *options, const download_summary *summary, limn_error *error) {
-    json_t *all = json_pack("{s:s, s:I, s:I, s:I, s:I, s:O, s:I, s:I, s:I, s:f}", "output", options->output, "rows",
-                            (json_int_t)summary->rows, "pairs", (json_int_t)summary->pairs, "failed",
-                            (json_int_t)summary->failed, "shards", (json_int_t)summary->shards, "reasons", summary->reasons,
-                            "run_rows", (json_int_t)summary->run_rows, "run_pairs", (json_int_t)summary->run_pairs, "run_bytes",
-                            (json_int_t)summary->run_bytes, "run_seconds", summary->run_seconds);
-    if (!all) return limn_fail(error, "out of memory for the summary");
-    json_dumpf(all, stdout, JSON_SORT_KEYS | JSON_REAL_PRECISION(9));
-    putchar('\n');
-    json_decref(all);
     return 0;
 }
 
 static int run(int argc, char **argv, limn_error *error) {
-    download_options options = {.fetch = {.concurrency = 256,
-                                          .per_host = 32,
-                                          .timeout = 10,
-                                          .retries = 2,
-                                          .min_rate = 128,
-                                          .max_bytes = 32000000,
-                                          .respect_noai = true,
-                                          .check_certificates = true},
-                                .pair = {.resize_name = "center-crop", .size = 256, .quality = 95},
-                                .shard_size = 10000,
-                                .parts = 1};
+    download_options options = {
+        .fetch = {.concurrency = 256,
+                  .per_host = 32,
+                  .timeout = 10,
+                  .retries = 2,
+                  .min_rate = 128,
+                  .max_bytes = 32000000,
+                  .respect_noai = true,
+                  .check_certificates = true},
+        .pair = {.resize_name = "center-crop", .size = 256, .image = "jpg", .quality = 95, .dedup_distance = 3},
+        .shard_size = 10000,
+        .parts = 1};
     limn_strings patterns = {0};
-    const char *part = NULL, *columns = NULL;
+    const char *part = NULL, *columns = NULL, *form = "tars";
     bool json = false;
     options.list.format = "auto";
     const limn_option table[] = {
@@ -63,9 +54,27 @@ static int run(int argc, char **argv, limn_error *error) {
         {"size", LIMN_OPTION_SIZE, &options.pair.size, "PX", "Width and height of the pictures written.", false},
         {"resize", LIMN_OPTION_STRING, &options.pair.resize_name, "center-crop|border|keep-ratio|keep-ratio-largest|none",
          "How a picture becomes that size.", false},
-        {"quality", LIMN_OPTION_SIZE, &options.pair.quality, "N", "Quality of the JPEGs written, 1 to 100.", false},
+        {"only-if-bigger", LIMN_OPTION_FLAG, &options.pair.only_if_bigger, NULL,
+         "Leave a picture as it is (no growing, no crop, no border) where its side that would become that size is not larger.",
+         false},
+        {"output-image", LIMN_OPTION_STRING, &options.pair.image, "jpg|png|webp|original",
+         "Form of the pictures written; original: the bytes as they came, decoded only to judge them (with --resize none).",
+         false},
+        {"quality", LIMN_OPTION_SIZE, &options.pair.quality, "N",
+         "Quality of the JPEGs or WebPs written, 1 to 100 (a WebP of 100 is lossless).", false},
         {"min-size", LIMN_OPTION_SIZE, &options.pair.min_size, "PX", "Leave out pictures whose shorter side is less.", false},
-        {"shard-size", LIMN_OPTION_SIZE, &options.shard_size, "N", "Rows of the list per tar.", false},
+        {"max-aspect-ratio", LIMN_OPTION_FLOAT, &options.pair.max_aspect_ratio, "R",
+         "Leave out pictures whose longer side is more than R times the shorter.", false},
+        {"dedup", LIMN_OPTION_FLAG, &options.pair.dedup, NULL,
+         "Leave out pictures that look like an earlier one of the list (of this part's share of it), however scaled or "
+         "encoded.",
+         false},
+        {"dedup-distance", LIMN_OPTION_SIZE, &options.pair.dedup_distance, "N",
+         "How many of the 64 bits of two such pictures' hashes may differ, 0 to 7.", false},
+        {"output-form", LIMN_OPTION_STRING, &form, "tars|files|none",
+         "WebDataset tars; or a folder of plain files a shard; or no pictures, only counts and failures, to measure a list.",
+         false},
+        {"shard-size", LIMN_OPTION_SIZE, &options.shard_size, "N", "Rows of the list per tar or folder.", false},
         {"concurrency", LIMN_OPTION_SIZE, &options.fetch.concurrency, "N", "Transfers at once.", false},
         {"per-host", LIMN_OPTION_SIZE, &options.fetch.per_host, "N", "Transfers at once to one host; its other rows wait.",
          false},
@@ -102,7 +111,13 @@ static int run(int argc, char **argv, limn_error *error) {
          "Refuse servers whose certificate is not valid for their name.", false},
         {"part", LIMN_OPTION_STRING, &part, "I/N", "Make only the tars whose number leaves I when divided by N (I from 0).",
          false},
-        {"restart", LIMN_OPTION_FLAG, &options.restart, NULL, "Remove the tars in the output folder and begin anew.", false},
+        {"coordinate", LIMN_OPTION_STRING, &options.coordinate, "DIR",
+         "Share the work with every other process that is given the same: each shard is claimed by a lock file in DIR, which "
+         "like the output is on a file system that all see.",
+         false},
+        {"retry-failed", LIMN_OPTION_FLAG, &options.retry_failed, NULL,
+         "Also try again what failed on the way in finished shards (names, connections, time-outs, HTTP statuses).", false},
+        {"restart", LIMN_OPTION_FLAG, &options.restart, NULL, "Remove the shards in the output folder and begin anew.", false},
         {"json", LIMN_OPTION_FLAG, &json, NULL, "Print the summary as JSON.", false},
         {0}};
     const limn_program program = {
@@ -114,25 +129,27 @@ static int run(int argc, char **argv, limn_error *error) {
             "$ limn-download --input cc12m.tsv --columns url,caption --output cc12m --concurrency 256 --part 0/4\n"
             "      the first of four machines' share of a list in the other order\n"
             "$ limn-download --input mine.csv --caption-column legend --url-column photo --output mine --allow-private\n"
-            "      a CSV with a header line of its own, with file:// addresses\n"};
+            "      a CSV with a header line of its own, with file:// addresses\n"
+            "$ limn-download --input Train_GCC-training.tsv --output cc3m --retry-failed --timeout 30\n"
+            "      some days later: the rows that failed on the way, once more and with more patience\n"
+            "$ limn-download --input cc12m.tsv --columns url,caption --output /shared/cc12m --coordinate /shared/cc12m/claims\n"
+            "      on as many machines as you like, at any time\n"};
     const int parsed = limn_options_parse(&program, table, argc, argv, NULL, error);
     int status = parsed < 0 ? -1 : 0;
     download_summary summary = {0};
     options.list.columns = columns;
     if (parsed == 0) {
         resize_mode_from_name(options.pair.resize_name, &options.pair.resize); /* the option takes only names it knows */
+        output_form_from_name(form, &options.form);
         status = (part && part_parse(part, &options.part, &options.parts, error)) ||
                  limn_expand_paths(&patterns, &options.inputs, error) || download_run(&options, &summary, error);
-        if (!status && json)
-            status = print_json(&options, &summary, error);
-        else if (!status)
-            print_summary(&options, &summary);
+        if (!status) status = print_summary(&options, &summary, json, error);
         if (!status && summary.rows && !summary.pairs)
             limn_log(LIMN_LOG_WARNING, "not one row became a pair; the shards' .failed.tsv say why");
         if (!status && limn_stop_requested())
             limn_log(LIMN_LOG_INFO, "stopped; finished shards are kept, the same command goes on from there");
     }
-    json_decref(summary.reasons);
+    download_summary_free(&summary);
     limn_strings_free(&options.inputs);
     limn_strings_free(&patterns);
     return status ? -1 : 0;

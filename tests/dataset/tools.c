@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -109,22 +110,35 @@ pid_t start_program(const char *program, const char *const *arguments) {
 
 /* ---------------------------------------------------------------- looking at what was written */
 
-char *folder_print(const char *folder) {
+static void print_into(limn_buffer *text, const char *folder, const char *before) {
     struct dirent **entries;
-    limn_buffer text = {0};
     const int count = scandir(folder, &entries, NULL, alphasort);
     must(count >= 0, folder);
-    limn_buffer_append(&text, "", 0, NULL);
     for (int i = 0; i < count; i++) {
         const char *name = entries[i]->d_name;
+        struct stat status;
+        char sha256[65], path[4096], inside[4096];
+        must(limn_path_join(path, sizeof path, folder, name, NULL) == 0, name);
         if (name[0] != '.' && !strstr(name, "stats.json")) {
-            char sha256[65];
-            must(limn_sha256_file(in(folder, name), sha256, NULL) == 0, name);
-            limn_buffer_printf(&text, NULL, "%s %s\n", name, sha256);
+            must(lstat(path, &status) == 0, path);
+            snprintf(inside, sizeof inside, "%s%s/", before, name);
+            if (S_ISDIR(status.st_mode)) {
+                limn_buffer_printf(text, NULL, "%s\n", inside);
+                print_into(text, path, inside);
+            } else {
+                must(limn_sha256_file(path, sha256, NULL) == 0, name);
+                limn_buffer_printf(text, NULL, "%s%s %s\n", before, name, sha256);
+            }
         }
         free(entries[i]);
     }
     free(entries);
+}
+
+char *folder_print(const char *folder) {
+    limn_buffer text = {0};
+    limn_buffer_append(&text, "", 0, NULL);
+    print_into(&text, folder, "");
     return text.data;
 }
 

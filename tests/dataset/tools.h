@@ -26,7 +26,8 @@ void program_result_free(program_result *self);
 /* Starts it and does not wait. Its output goes nowhere. */
 pid_t start_program(const char *program, const char *const *arguments);
 
-/* Everything in a folder but lock and stats, as text: names, sizes and SHA-256 of each file, sorted. Caller: free. */
+/* Everything in a folder and those in it but hidden names and stats, as text: names and SHA-256 of each file, sorted. Caller:
+ * free. */
 char *folder_print(const char *folder);
 size_t count_hidden(const char *folder); /* files whose name begins with a dot, but .lock */
 

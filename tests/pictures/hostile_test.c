@@ -12,11 +12,14 @@
 /* 0 and freed, or -1 with a reason of one line. */
 static int try(const void *data, size_t size, const picture_decode_options *options, limn_error *error) {
     picture out;
+    picture_facts facts = {0};
     *error = (limn_error){0};
     /* A copy of exactly this size, so that the sanitizer sees any read past its end. */
     unsigned char *copy = malloc(size ? size : 1);
     memcpy(copy, data, size);
-    int status = picture_decode(&out, copy, size, options, NULL, NULL, error);
+    int status = picture_decode_upright(&out, copy, size, options, NULL, &facts, error);
+    if (!status) picture_to_srgb(&out, NULL, &facts);
+    picture_facts_free(&facts);
     free(copy);
     if (status) {
         assert_null(out.pixels);
@@ -224,12 +227,111 @@ static void png_checksums(void **state) {
     picture_free(&photo);
 }
 
+static void arithmetic_and_deep_jpeg(void **state) {
+    (void)state;
+    picture photo = make_photo(29, 23, 8), got;
+    torture("arithmetic-coded JPEG", make_jpeg(&photo, NULL, 29, 23, (jpeg_kind){.arithmetic = true}));
+    limn_buffer bytes = make_jpeg(&photo, NULL, 29, 23, (jpeg_kind){.arithmetic = true});
+    assert_int_equal(picture_decode(&got, (const unsigned char *)bytes.data, bytes.size, NULL, NULL, NULL, NULL), 0);
+    assert_true(picture_psnr(&got, &photo) > 30);
+    picture_free(&got);
+    limn_buffer_free(&bytes);
+    bytes = make_jpeg(&photo, NULL, 29, 23, (jpeg_kind){0});
+    char *frame = memmem(bytes.data, bytes.size, "\xff\xc0\0\x11", 4);
+    assert_non_null(frame);
+    frame[4] = 12; /* bits a sample */
+    assert_refused(&bytes, NULL, "precision");
+    frame[4] = 8;
+    frame[1] = (char)0xc3; /* lossless */
+    assert_refused(&bytes, NULL, "JPEG");
+    limn_buffer_free(&bytes);
+    picture_free(&photo);
+}
+
+/* With EXIF and a profile, before and (in WebP) behind the pixels. */
+static void cut_and_changed_with_metadata(void **state) {
+    (void)state;
+    picture photo = make_photo(23, 17, 9);
+    unsigned char *graded = make_rgba(&photo, true);
+    limn_buffer exif = make_exif(6, 3, true), profile = make_rgb_profile();
+    limn_buffer files[] = {make_jpeg(&photo, NULL, 23, 17, (jpeg_kind){0}),
+                           make_png(photo.pixels, 23 * 3, 23, 17, PNG_COLOR_TYPE_RGB, 8, false, false),
+                           make_webp(graded, 23, 17, false)};
+    const char *const names[] = {"JPEG with a profile", "PNG with a profile", "WebP with a profile"};
+    for (size_t i = 0; i < 3; i++) {
+        put_metadata(&files[i], &exif, &profile, 100);
+        torture(names[i], files[i]);
+    }
+    limn_buffer_free(&exif);
+    limn_buffer_free(&profile);
+    free(graded);
+    picture_free(&photo);
+}
+
+/* A file that is two: it is what it begins as, whatever follows or stands inside. */
+static void polyglots(void **state) {
+    (void)state;
+    picture photo = make_photo(23, 17, 10);
+    unsigned char *opaque = make_rgba(&photo, false);
+    const char *const tails[] = {"PK\3\4 a ZIP archive PK\5\6",
+                                 "<html><script>alert(1)</script></html>",
+                                 "GIF89a",
+                                 "\x89PNG\r\n\x1a\n",
+                                 "RIFF....WEBPVP8 ",
+                                 "%PDF-1.7",
+                                 "\xff\xd8\xff\xe0"};
+    const picture_format formats[] = {PICTURE_JPEG, PICTURE_PNG, PICTURE_WEBP};
+    limn_error error;
+    for (size_t i = 0; i < 3; i++)
+        for (size_t t = 0; t < sizeof tails / sizeof *tails; t++) {
+            limn_buffer bytes = i == 0   ? make_jpeg(&photo, NULL, 23, 17, (jpeg_kind){0})
+                                : i == 1 ? make_png(photo.pixels, 23 * 3, 23, 17, PNG_COLOR_TYPE_RGB, 8, false, false)
+                                         : make_webp(opaque, 23, 17, true);
+            assert_int_equal(limn_buffer_append(&bytes, tails[t], strlen(tails[t]), NULL), 0);
+            assert_int_equal(picture_sniff((const unsigned char *)bytes.data, bytes.size), formats[i]);
+            assert_int_equal(try(bytes.data, bytes.size, NULL, &error), 0);
+            limn_buffer before = {0}; /* the other way round it is not a picture, or a broken one */
+            assert_int_equal(limn_buffer_append(&before, tails[t], strlen(tails[t]), NULL), 0);
+            assert_int_equal(limn_buffer_append(&before, bytes.data, bytes.size, NULL), 0);
+            assert_int_equal(try(before.data, before.size, NULL, &error), -1);
+            limn_buffer_free(&before);
+            limn_buffer_free(&bytes);
+        }
+    const char *script = "GIF89a/*\1\0\1\0*/=1;alert(1)//;";
+    assert_int_equal(try(script, strlen(script), NULL, &error), -1);
+    free(opaque);
+    picture_free(&photo);
+}
+
+/* An animated PNG gives the picture that everyone sees who does not know of animation. */
+static void animated_png(void **state) {
+    (void)state;
+    picture photo = make_photo(23, 17, 11), got;
+    limn_buffer bytes = make_png(photo.pixels, 23 * 3, 23, 17, PNG_COLOR_TYPE_RGB, 8, false, false);
+    static const unsigned char frame[26] = {0, 0, 0, 0, 0, 0, 0, 23, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 10, 0, 0};
+    put_png_chunk(&bytes, "fcTL", frame, sizeof frame);
+    put_png_chunk(&bytes, "acTL", "\xff\xff\xff\xff\0\0\0\0", 8); /* frames without number */
+    assert_int_equal(picture_decode(&got, (const unsigned char *)bytes.data, bytes.size, NULL, NULL, NULL, NULL), 0);
+    assert_memory_equal(got.pixels, photo.pixels, 23 * 17 * 3);
+    picture_free(&got);
+    limn_buffer_free(&bytes);
+    picture_free(&photo);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cut_and_changed_jpeg), cmocka_unit_test(cut_and_changed_png),
-        cmocka_unit_test(cut_and_changed_webp), cmocka_unit_test(a_longer_progressive_jpeg_is_cut),
-        cmocka_unit_test(nothing_and_nonsense), cmocka_unit_test(headers_that_lie),
-        cmocka_unit_test(scans_without_end),    cmocka_unit_test(png_checksums),
+        cmocka_unit_test(cut_and_changed_jpeg),
+        cmocka_unit_test(cut_and_changed_png),
+        cmocka_unit_test(cut_and_changed_webp),
+        cmocka_unit_test(a_longer_progressive_jpeg_is_cut),
+        cmocka_unit_test(nothing_and_nonsense),
+        cmocka_unit_test(headers_that_lie),
+        cmocka_unit_test(arithmetic_and_deep_jpeg),
+        cmocka_unit_test(cut_and_changed_with_metadata),
+        cmocka_unit_test(polyglots),
+        cmocka_unit_test(animated_png),
+        cmocka_unit_test(scans_without_end),
+        cmocka_unit_test(png_checksums),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ picture make_plain(size_t width, size_t height, unsigned char red, unsigned char
 typedef struct {
     bool grey, progressive, no_adobe_marker, one_scan_each; /* one_scan_each: a scan for each component */
     int cmyk;                                               /* 0, or 1 CMYK, or 2 YCCK: `inks` are encoded as they are */
-    bool subsample;                                         /* 4:2:0 */
+    bool subsample, arithmetic;                             /* 4:2:0; coded arithmetically */
 } jpeg_kind;
 /* `inks` (height, width, 4) is used when kind.cmyk, else the picture. Caller: limn_buffer_free, here as below. */
 limn_buffer make_jpeg(const picture *source, const unsigned char *inks, size_t width, size_t height, jpeg_kind kind);
@@ -29,5 +29,19 @@ limn_buffer make_animated_webp(size_t width, size_t height, const unsigned char 
 
 /* The picture as RGBA; alpha(x, y) = x + y modulo 256 when `graded`, else 255. Caller: free. */
 unsigned char *make_rgba(const picture *source, bool graded);
+
+/* TIFF bytes of one directory with this entry of tag 0x0112, type as given (3: SHORT). */
+limn_buffer make_exif(unsigned orientation, unsigned type, bool big_endian);
+/* Puts EXIF or a profile, whichever is not NULL, into a JPEG, PNG or still WebP. A JPEG's profile is cut into parts of
+ * part_size bytes, written last part first (0: as large as fit). */
+void put_metadata(limn_buffer *file, const limn_buffer *exif, const limn_buffer *profile, size_t part_size);
+/* A chunk with its checksum after a PNG's header. */
+void put_png_chunk(limn_buffer *png, const char *type, const void *data, size_t size);
+/* Gamma and primaries of Adobe RGB (1998); grey of this gamma; CMYK whose cyan takes L* from 100 to 50
+ * and whose black another 45, the other inks nothing. */
+limn_buffer make_rgb_profile(void);
+limn_buffer make_grey_profile(double gamma);
+limn_buffer make_cmyk_profile(void);
+limn_buffer make_srgb_profile(void);
 
 #endif
