@@ -137,7 +137,7 @@ static void known_list(void **state) {
     expect(run_download("--input", in(folder, "l.list"), "--dataset", in(folder, "none.json"), "--output", out, NULL), 2,
            "none.json");
     expect(run_download("--input", in(folder, "l.list"), "--dataset", in(folder, "s.json"), "--hash-column", "md5", "--output",
-                        in(folder, "other"), NULL),
+                        in(folder, "known2"), NULL),
            2, "no column \"md5\" for --hash-column");
 }
 
