@@ -71,6 +71,8 @@ static download_row *copy_row(const run *self, const caption_row *from, limn_err
         memcpy(row->caption, from->caption.data, from->caption.size);
         row->caption_size = from->caption.size;
     }
+    if (made && from->hash.data) made = (row->hash = strndup(from->hash.data, from->hash.size)) != NULL;
+    if (made && from->boxes.data) made = (row->boxes = strndup(from->boxes.data, from->boxes.size)) != NULL;
     if (made && from->extra_count) made = (row->extras = json_object()) != NULL;
     for (size_t i = 0; made && i < from->extra_count; i++) {
         char name[1024]; /* a column called like a key of ours keeps its values under another name */
@@ -214,13 +216,22 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
     caption_row row;
     uint64_t pairs;
     *busy = false;
-    for (size_t taken = 0, skipped = 0; !self->list_ended;) {
+    for (uint64_t taken = 0, skipped = 0; !self->list_ended;) {
         const size_t index = (size_t)(self->next_row % shard_size);
         if (index == 0) {
             if (self->open_count == self->open_limit) return 0;
             if (self->current) shard_end(self->current, shard_size);
             self->current = NULL;
             if (must_wait(self, self->next_row / shard_size)) return 0;
+        } else if (!self->current) { /* the rest of a shard that is another part's or finished */
+            const uint64_t rest = shard_size - index, most = rest < SKIPS_PER_TURN ? rest : SKIPS_PER_TURN;
+            uint64_t passed;
+            if (caption_list_skip(self->list, most, &passed, error)) return -1;
+            self->next_row += passed;
+            self->list_ended = passed < most;
+            *busy = !self->list_ended && (skipped += passed) >= SKIPS_PER_TURN;
+            if (*busy) return 0;
+            continue;
         }
         if (!fetcher_room(self->fetcher)) return 0;
         if (workers_rows(self->workers, &pairs) >= self->backlog) return 0;
@@ -236,7 +247,7 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
         self->next_row++;
         const bool wanted = self->current && shard_wants(self->current, index);
         if (wanted && send_row(self, &row, error)) return -1;
-        if (wanted ? ++taken == ROWS_PER_TURN : ++skipped == SKIPS_PER_TURN) {
+        if (wanted ? ++taken == ROWS_PER_TURN : ++skipped >= SKIPS_PER_TURN) {
             *busy = true;
             return 0;
         }
@@ -330,7 +341,7 @@ static int wait_for_others(run *self, limn_progress *progress, limn_error *error
 
 static int open_list(run *self, limn_error *error) {
     caption_list_close(self->list);
-    self->list = caption_list_open(&self->options->inputs, &self->options->list, error);
+    self->list = caption_list_open(&self->folder.inputs, &self->options->list, error);
     self->list_ended = false;
     self->next_row = 0;
     return self->list ? 0 : -1;

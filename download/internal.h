@@ -251,6 +251,8 @@ typedef struct {
     size_t lock_count;
     uint64_t rows;         /* of all lists together */
     struct timespec began; /* of a coordinated run, by the clock of its claims */
+    limn_strings inputs;   /* the lists as files: standard input is what was kept of it */
+    char kept_input[4096];
 } output_folder;
 /* Makes the folder, locks it (a part of a divided run locks its part only, coordinated processes share it), compares
  * download.json with the options or writes it, which counts the lists' rows, and settles what killed runs left. On failure
