@@ -110,8 +110,10 @@ static int run(int argc, char **argv, limn_error *error) {
         {"user-agent", LIMN_OPTION_STRING, &options.fetch.user_agent, "TEXT",
          "What servers are told who asks (limn-download/" LIMN_VERSION " when not given); best with an address to complain to.",
          false},
-        {"resolver", LIMN_OPTION_STRING, &options.fetch.resolver, "ADDR[:PORT],…",
-         "Name servers to ask instead of the system's; one on this machine is best for lists of millions of hosts.", false},
+        {"resolver", LIMN_OPTION_STRING, &options.fetch.resolver, "SERVERS",
+         "Name servers to ask instead of the system's, as ADDRESS or ADDRESS:PORT with commas between; one on this machine is "
+         "best for lists of millions of hosts.",
+         false},
         {"proxy", LIMN_OPTION_STRING, &options.fetch.proxy, "URL",
          "Fetch through this proxy (the environment's are not used). It looks names up itself, so private addresses are "
          "refused "

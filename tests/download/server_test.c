@@ -91,7 +91,7 @@ static void every_kind_of_answer(void **state) {
     limn_buffer_free(&list);
     program_result result =
         run_download("--input", in(self->folder, "list.tsv"), "--output", in(self->folder, "out"), "--size", "64", "--timeout",
-                     "3", "--retries", "1", "--max-bytes", "1M", "--allow-private", "--json", NULL);
+                     "6", "--retries", "1", "--max-bytes", "1M", "--allow-private", "--json", NULL);
     if (result.exit_code != 0) print_error("%s", result.err);
     assert_int_equal(result.exit_code, 0);
     /* No retry after a timeout, one try more after 0.5 s elsewhere. */
