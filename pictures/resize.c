@@ -132,7 +132,6 @@ static zimg_filter_graph *build_graph(const picture *in, const region *part, con
     to.width = (unsigned)out->width;
     to.height = (unsigned)out->height;
     zimg_graph_builder_params_default(&params, ZIMG_API_VERSION);
-    params.cpu_type = ZIMG_CPU_AUTO_64B; /* AVX-512 where it is: the same values */
     bool shrinks = (double)out->width < part->width || (double)out->height < part->height;
     if (shrinks) {
         params.resample_filter = ZIMG_RESIZE_LANCZOS;
