@@ -297,6 +297,12 @@ void limn_forget(const void *data, size_t size);
 /* SHA-256 in lower-case hexadecimal. */
 void limn_sha256(const void *data, size_t size, char out_hex[65]);
 int limn_sha256_file(const char *path, char out_hex[65], limn_error *error);
+/* The same of bytes that come in pieces. */
+typedef struct limn_sha256_sum limn_sha256_sum;
+limn_sha256_sum *limn_sha256_begin(limn_error *error);
+void limn_sha256_add(limn_sha256_sum *self, const void *data, size_t size);
+void limn_sha256_end(limn_sha256_sum *self, char out_hex[65]); /* frees */
+void limn_sha256_drop(limn_sha256_sum *self);                  /* frees without an answer; NULL allowed */
 
 /* ---------------------------------------------------------------- UTF-8 */
 

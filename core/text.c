@@ -46,6 +46,14 @@ size_t limn_utf8_decode(const char *data, size_t size, uint32_t *out_code_point)
 bool limn_utf8_valid(const char *data, size_t size) {
     size_t at = 0;
     while (at < size) {
+        uint64_t eight; /* most text is ASCII */
+        if (size - at >= sizeof eight) {
+            memcpy(&eight, data + at, sizeof eight);
+            if (!(eight & 0x8080808080808080)) {
+                at += sizeof eight;
+                continue;
+            }
+        }
         uint32_t code_point;
         size_t used = limn_utf8_decode(data + at, size - at, &code_point);
         if (used == 0) return false;

@@ -123,12 +123,21 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
     caption_row row;
     uint64_t pairs;
     *busy = false;
-    for (size_t taken = 0, skipped = 0; !self->list_ended;) {
+    for (uint64_t taken = 0, skipped = 0; !self->list_ended;) {
         const size_t index = (size_t)(self->next_row % shard_size);
         if (index == 0) {
             if (self->open_count == self->open_limit) return 0;
             if (self->current) shard_end(self->current, shard_size);
             self->current = NULL;
+        } else if (!self->current) { /* the rest of a shard that is another part's or finished */
+            const uint64_t rest = shard_size - index, most = rest < SKIPS_PER_TURN ? rest : SKIPS_PER_TURN;
+            uint64_t passed;
+            if (caption_list_skip(self->list, most, &passed, error)) return -1;
+            self->next_row += passed;
+            self->list_ended = passed < most;
+            *busy = !self->list_ended && (skipped += passed) >= SKIPS_PER_TURN;
+            if (*busy) return 0;
+            continue;
         }
         if (fetcher_active(self->fetcher) >= self->options->fetch.concurrency) return 0;
         if (workers_rows(self->workers, &pairs) >= self->backlog) return 0;
@@ -143,7 +152,7 @@ static int take_rows(run *self, bool *busy, limn_error *error) {
         if (index == 0 && begin_shard(self, self->next_row / shard_size, error)) return -1;
         self->next_row++;
         if (self->current ? send_row(self, &row, error) : 0) return -1;
-        if (self->current ? ++taken == ROWS_PER_TURN : ++skipped == SKIPS_PER_TURN) {
+        if (self->current ? ++taken == ROWS_PER_TURN : ++skipped >= SKIPS_PER_TURN) {
             *busy = true;
             return 0;
         }
@@ -225,7 +234,7 @@ static int set_up(run *self, limn_error *error) {
     self->backlog = 4 * threads < 32 ? 32 : 4 * threads;
     self->open_limit = wanted < MIN_OPEN_SHARDS ? MIN_OPEN_SHARDS : wanted > MAX_OPEN_SHARDS ? MAX_OPEN_SHARDS : wanted;
     if (allow_files(options->fetch.concurrency, error)) return -1;
-    self->list = caption_list_open(&options->inputs, &options->list, error);
+    self->list = caption_list_open(&self->folder.inputs, &options->list, error);
     if (!self->list) return -1;
     self->fetcher = fetcher_create(&options->fetch, error);
     if (!self->fetcher) return -1;

@@ -21,10 +21,15 @@ typedef struct {
 } text_span;
 
 typedef struct {
-    const char *format;         /* "auto", "tsv" or "csv"; NULL is "auto": by the file's name, else by its first line */
-    const char *columns;        /* names in order for lists without a header line; NULL is "caption,url" */
-    const char *url_column;     /* name of the addresses' column; NULL: known by its name (url, image_url, image, link, …) */
-    const char *caption_column; /* name of the captions' column; NULL: known by its name (caption, text, title, alt, …) */
+    /* "auto", "tsv", "csv", "jsonl" or "txt"; NULL is "auto": by the file's name, else by its first line */
+    const char *format;
+    const char *header;     /* "auto", "yes" or "no": whether there is a header line; NULL is "auto": known by its names */
+    const char *columns;    /* names in order for lists without a header line; NULL is "caption,url" ("url" for plain text) */
+    const char *url_column; /* name of the addresses' column; NULL: known by its name (url, image_url, image, link, …) */
+    /* name of the captions' column; NULL: known by its name (caption, text, title, alt, …); "": the list has no captions */
+    const char *caption_column;
+    const char *hash_column;  /* name of a column of the pictures' hashes; NULL: none */
+    const char *boxes_column; /* name of a column of boxes in the pictures; NULL: none */
 } caption_list_options;
 
 /* A row counts (takes a number) whether it is good or bad; a header line and empty lines do not. */
@@ -35,15 +40,21 @@ typedef struct {
     /* NULL for a good row, else what is wrong ("has 3 columns where 2 are expected"), and nothing below is set */
     const char *problem;
     text_span url;      /* spaces around it removed */
-    text_span caption;  /* empty where the list has no captions (it has one column only) */
-    size_t extra_count; /* the list's further columns */
+    text_span caption;  /* empty where the list has no captions */
+    text_span hash;     /* from hash_column, boxes from boxes_column; empty where there is none; they are extras too */
+    text_span boxes;    /* as the list has them */
+    size_t extra_count; /* the list's further columns; what is no string in JSON stands as it does in the list */
     const char *const *extra_names;
     const text_span *extra_values;
 } caption_row;
 
-/* Tab-separated values (no quoting, as IANA's text/tab-separated-values) or comma-separated ones (RFC 4180: quotes, doubled
- * quotes, line breaks inside quotes), one or many files, read as a stream. A quote that never closes costs its own line only.
- * Lines may end in CR LF; a byte order mark is skipped. */
+/* One or many files, read as a stream, each in one of these forms, as it is or packed with gzip or zstd (known by its first
+ * bytes):
+ * - tsv: tab-separated values, no quoting (IANA's text/tab-separated-values);
+ * - csv: RFC 4180: quotes, doubled quotes, line breaks inside quotes; a quote that never closes costs its own line only;
+ * - jsonl: a JSON object a line, whose names are the columns, in any order; not every object need have all;
+ * - txt: an address a line.
+ * Lines may end in CR LF; a byte order mark is skipped. Memory does not grow with the files, their rows or their packing. */
 typedef struct caption_list caption_list;
 /* Opens the first file. A usage error when a file cannot be read, is not text, or lacks a column: it names those found.
  * `paths` and `options` must outlive the list. */
@@ -51,9 +62,31 @@ caption_list *caption_list_open(const limn_strings *paths, const caption_list_op
 /* The same over bytes in memory (they must outlive the list). */
 caption_list *caption_list_open_memory(const char *name, const void *data, size_t size, const caption_list_options *options,
                                        limn_error *error);
-/* 1: a row, whose texts stay valid until the next call; 0: the end; -1: the list cannot be read further. */
+/* 1: a row, whose texts stay valid until the next call; 0: the end; -1: the list cannot be read further. Of a damaged packed
+ * file all rows before the damage are given. */
 int caption_list_next(caption_list *list, caption_row *row, limn_error *error);
+/* Passes over so many rows without looking into them; fewer only at the end. */
+int caption_list_skip(caption_list *list, uint64_t count, uint64_t *skipped, limn_error *error);
 void caption_list_close(caption_list *list); /* NULL allowed */
+
+typedef struct {
+    uint64_t bytes; /* as they are stored */
+    char sha256[65];
+} caption_file;
+/* Reads all files once, with a progress line where that takes time. files is (paths); *rows becomes the number of rows of all
+ * files together, none of which is an error; `rows` may be NULL, then files are not unpacked nor looked into. */
+int caption_list_measure(const limn_strings *paths, const caption_list_options *options, caption_file *files, uint64_t *rows,
+                         limn_error *error);
+
+/* The files that `given` stands for: patterns are expanded, a folder is all lists in it (by their names), "-" stays. Caller:
+ * limn_strings_free. */
+int caption_list_expand(const limn_strings *given, limn_strings *out_paths, limn_error *error);
+/* Fills in those of the options that are NULL from a file of settings such as configs/datasets/cc12m.json. A usage error for a
+ * key that is not known. The texts live in *out_settings (json_decref), NULL on failure. */
+int caption_list_load_settings(const char *path, caption_list_options *options, json_t **out_settings, limn_error *error);
+/* Keeps what standard input gives as OUTPUT/stdin.list, whole or not at all, and puts that path in *out_path. Where one is kept
+ * already, an empty standard input or a terminal stands for it, and another one's bytes are an error unless `replace`. */
+int caption_list_keep_stdin(const char *output, bool replace, char out_path[4096], limn_error *error);
 
 /* ---------------------------------------------------------------- downloading */
 

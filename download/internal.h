@@ -128,7 +128,9 @@ void workers_destroy(workers *self);
 typedef struct {
     int *locks;
     size_t lock_count;
-    uint64_t rows; /* of all lists together */
+    uint64_t rows;       /* of all lists together */
+    limn_strings inputs; /* the lists as files: standard input is what was kept of it */
+    char kept_input[4096];
 } output_folder;
 /* Makes the folder, locks it (a part of a divided run locks its part only), compares download.json with the options or writes
  * it, which counts the lists' rows, and removes what killed runs left. On failure nothing is held. */

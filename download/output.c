@@ -94,6 +94,7 @@ void output_close(output_folder *self) {
     while (self->lock_count) limn_unlock(self->locks[--self->lock_count]);
     free(self->locks);
     self->locks = NULL;
+    limn_strings_free(&self->inputs);
 }
 
 /* ---------------------------------------------------------------- configuration */
@@ -102,21 +103,19 @@ static json_t *string_or_null(const char *text) {
     return text ? json_string(text) : json_null();
 }
 
-/* What decides the output; how fast and how often to try does not. */
-static json_t *describe_options(const download_options *options, limn_error *error) {
-    json_t *inputs = json_array();
-    for (size_t i = 0; i < options->inputs.count; i++) {
-        const char *path = options->inputs.items[i], *slash = strrchr(path, '/');
-        char sha256[65];
-        struct stat status;
-        if (stat(path, &status) || limn_sha256_file(path, sha256, error)) {
-            limn_fail_usage(error, "%s: cannot be read: %s", path, strerror(errno));
-            json_decref(inputs);
-            return NULL;
-        }
-        json_array_append_new(inputs, json_pack("{s:s, s:I, s:s}", "name", slash ? slash + 1 : path, "bytes",
-                                                (json_int_t)status.st_size, "sha256", sha256));
+/* The lists as they are recorded: names and contents. */
+static json_t *describe_inputs(const limn_strings *inputs, const caption_file *files) {
+    json_t *all = json_array();
+    for (size_t i = 0; i < inputs->count; i++) {
+        const char *const path = inputs->items[i], *const slash = strrchr(path, '/');
+        json_array_append_new(all, json_pack("{s:s, s:I, s:s}", "name", slash ? slash + 1 : path, "bytes",
+                                             (json_int_t)files[i].bytes, "sha256", files[i].sha256));
     }
+    return all;
+}
+
+/* What decides the output; how fast and how often to try does not. Takes `inputs`. */
+static json_t *describe_options(const download_options *options, json_t *inputs, limn_error *error) {
     const caption_list_options *list = &options->list;
     json_t *all = json_pack("{s:i, s:o, s:s, s:s, s:o, s:o, s:I, s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "format_version", 1,
                             "inputs", inputs, "input_format", list->format ? list->format : "auto", "columns",
@@ -126,6 +125,11 @@ static json_t *describe_options(const download_options *options, limn_error *err
                             (json_int_t)options->pair.min_size, "max_bytes", (json_int_t)options->fetch.max_bytes, "quality",
                             (json_int_t)options->pair.quality, "respect_noai", options->fetch.respect_noai, "allow_private",
                             options->fetch.allow_private);
+    if (all) {
+        json_object_set_new(all, "header", json_string(list->header ? list->header : "auto"));
+        json_object_set_new(all, "hash_column", string_or_null(list->hash_column));
+        json_object_set_new(all, "boxes_column", string_or_null(list->boxes_column));
+    }
     if (!all) limn_fail_usage(error, "an option's text is not valid UTF-8");
     return all;
 }
@@ -151,24 +155,6 @@ static int refuse_other(const char *path, const json_t *was, const json_t *now, 
     return 0;
 }
 
-static int count_rows(const download_options *options, uint64_t *out, limn_error *error) {
-    caption_row row;
-    int taken;
-    caption_list *list = caption_list_open(&options->inputs, &options->list, error);
-    if (!list) return -1;
-    *out = 0;
-    while ((taken = caption_list_next(list, &row, error)) == 1) {
-        ++*out;
-        if (*out % 65536 == 0 && limn_stop_requested()) {
-            taken = limn_fail(error, "stopped while counting the rows of the lists; nothing was written");
-            break;
-        }
-    }
-    caption_list_close(list);
-    if (taken == 0 && *out == 0) return limn_fail_usage(error, "%s: no rows in the list", options->inputs.items[0]);
-    return taken;
-}
-
 static int settle_configuration(const download_options *options, output_folder *self, limn_error *error) {
     char path[4096];
     size_t rows = 0;
@@ -177,9 +163,13 @@ static int settle_configuration(const download_options *options, output_folder *
     if (limn_path_join(path, sizeof path, options->output, "download.json", error)) return -1;
     if (options->restart && options->parts == 1 && unlink(path) && errno != ENOENT)
         return limn_fail(error, "%s: cannot be removed: %s", path, strerror(errno));
-    now = describe_options(options, error);
+    const bool there = limn_file_exists(path);
+    caption_file *files = limn_allocate(self->inputs.count, sizeof *files, error);
+    if (files && !caption_list_measure(&self->inputs, &options->list, files, there ? NULL : &self->rows, error))
+        now = describe_options(options, describe_inputs(&self->inputs, files), error);
+    free(files);
     if (!now) return -1;
-    if (limn_file_exists(path)) {
+    if (there) {
         was = limn_json_load(path, error);
         if (!was || refuse_other(path, was, now, error)) goto done;
         status = limn_json_get_size(was, path, "rows", 1, SIZE_MAX / 2, &rows, error);
@@ -194,7 +184,6 @@ static int settle_configuration(const download_options *options, output_folder *
                         options->output);
         goto done;
     }
-    if (count_rows(options, &self->rows, error)) goto done;
     json_object_set_new(now, "rows", json_integer((json_int_t)self->rows));
     status = limn_json_save(now, path, error);
 done:
@@ -203,11 +192,26 @@ done:
     return status;
 }
 
+/* The lists as files. Standard input is kept before anything is fetched, so that the same command can go on after a kill. */
+static int settle_inputs(const download_options *options, output_folder *self, limn_error *error) {
+    char path[4096];
+    self->inputs.items = limn_allocate(options->inputs.count, sizeof *self->inputs.items, error);
+    if (!self->inputs.items || limn_path_join(path, sizeof path, options->output, "download.json", error)) return -1;
+    const bool replace = options->restart || !limn_file_exists(path);
+    for (size_t i = 0; i < options->inputs.count; i++) {
+        const bool kept = !strcmp(options->inputs.items[i], "-");
+        if (kept && caption_list_keep_stdin(options->output, replace, self->kept_input, error)) return -1;
+        self->inputs.items[self->inputs.count++] = kept ? self->kept_input : options->inputs.items[i];
+    }
+    return 0;
+}
+
 int output_open(const download_options *options, output_folder *out, limn_error *error) {
     memset(out, 0, sizeof *out);
     int status = limn_make_directories(options->output, error);
     if (!status) status = options->parts == 1 ? lock_whole(options, out, error) : lock_part(options, out, error);
     if (!status && options->restart) status = remove_shards(options, false, error);
+    if (!status) status = settle_inputs(options, out, error);
     if (!status) status = settle_configuration(options, out, error);
     if (!status) status = remove_shards(options, true, error);
     if (!status && options->parts == 1) limn_remove_temporaries(options->output);

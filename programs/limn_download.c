@@ -38,22 +38,34 @@ static int run(int argc, char **argv, limn_error *error) {
         .shard_size = 10000,
         .parts = 1};
     limn_strings patterns = {0};
-    const char *part = NULL, *columns = NULL;
+    const char *part = NULL, *dataset = NULL;
+    json_t *settings = NULL;
     bool json = false;
-    options.list.format = "auto";
     const limn_option table[] = {
-        {"input", LIMN_OPTION_STRINGS, &patterns, "LIST", "Lists of captions and addresses, one or more (patterns allowed).",
+        {"input", LIMN_OPTION_STRINGS, &patterns, "LIST",
+         "Lists of captions and addresses, one or more: files (gzip and zstd too), patterns, folders, or - for standard input, "
+         "which is kept as OUTPUT/stdin.list so that the run can go on after a stop.",
          true},
         {"output", LIMN_OPTION_STRING, &options.output, "DIR", "Folder for the tars; what is finished there is kept.", true},
-        {"input-format", LIMN_OPTION_STRING, &options.list.format, "auto|tsv|csv", "Form of the lists.", false},
-        {"columns", LIMN_OPTION_STRING, &columns, "NAMES",
+        {"dataset", LIMN_OPTION_STRING, &dataset, "FILE",
+         "Settings of a known list (configs/datasets/*.json); the options that follow here win over them.", false},
+        {"input-format", LIMN_OPTION_STRING, &options.list.format, "auto|tsv|csv|jsonl|txt",
+         "Form of the lists: tab- or comma-separated, a JSON object a line, an address a line (auto, by name or first line, "
+         "when "
+         "not given).",
+         false},
+        {"header", LIMN_OPTION_STRING, &options.list.header, "auto|yes|no",
+         "Whether the first line names the columns (auto, by those names, when not given).", false},
+        {"columns", LIMN_OPTION_STRING, &options.list.columns, "NAMES",
          "Columns in order, for lists without a header line (caption,url when not given); further ones go into each pair's "
          ".json.",
          false},
         {"url-column", LIMN_OPTION_STRING, &options.list.url_column, "NAME",
          "The column of addresses, where its name is not url, image_url, link, image or the like.", false},
         {"caption-column", LIMN_OPTION_STRING, &options.list.caption_column, "NAME",
-         "The column of captions, where its name is not caption, text, alt, title or the like.", false},
+         "The column of captions, where its name is not caption, text, alt, title or the like; \"\" if there is none.", false},
+        {"hash-column", LIMN_OPTION_STRING, &options.list.hash_column, "NAME", "A column of the pictures' hashes.", false},
+        {"boxes-column", LIMN_OPTION_STRING, &options.list.boxes_column, "NAME", "A column of boxes in the pictures.", false},
         {"size", LIMN_OPTION_SIZE, &options.pair.size, "PX", "Width and height of the pictures written.", false},
         {"resize", LIMN_OPTION_STRING, &options.pair.resize_name, "center-crop|border|keep-ratio|keep-ratio-largest|none",
          "How a picture becomes that size.", false},
@@ -83,15 +95,17 @@ static int run(int argc, char **argv, limn_error *error) {
             "$ limn-download --input cc12m.tsv --columns url,caption --output cc12m --concurrency 256 --part 0/4\n"
             "      the first of four machines' share of a list in the other order\n"
             "$ limn-download --input mine.csv --caption-column legend --url-column photo --output mine --allow-private\n"
-            "      a CSV with a header line of its own, with file:// addresses\n"};
+            "      a CSV with a header line of its own, with file:// addresses\n"
+            "$ zcat part-*.jsonl.gz | limn-download --input - --input-format jsonl --output pictures\n"
+            "      what another program makes, an object a line; to go on after a stop: the same with --input - </dev/null\n"};
     const int parsed = limn_options_parse(&program, table, argc, argv, NULL, error);
     int status = parsed < 0 ? -1 : 0;
     download_summary summary = {0};
-    options.list.columns = columns;
     if (parsed == 0) {
         resize_mode_from_name(options.pair.resize_name, &options.pair.resize); /* the option takes only names it knows */
         status = (part && part_parse(part, &options.part, &options.parts, error)) ||
-                 limn_expand_paths(&patterns, &options.inputs, error) || download_run(&options, &summary, error);
+                 (dataset && caption_list_load_settings(dataset, &options.list, &settings, error)) ||
+                 caption_list_expand(&patterns, &options.inputs, error) || download_run(&options, &summary, error);
         if (!status && json)
             status = print_json(&options, &summary, error);
         else if (!status)
@@ -102,6 +116,7 @@ static int run(int argc, char **argv, limn_error *error) {
             limn_log(LIMN_LOG_INFO, "stopped; finished shards are kept, the same command goes on from there");
     }
     json_decref(summary.reasons);
+    json_decref(settings);
     limn_strings_free(&options.inputs);
     limn_strings_free(&patterns);
     return status ? -1 : 0;
