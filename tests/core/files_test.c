@@ -228,6 +228,16 @@ static void test_sha256(void **state) {
     assert_string_equal(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     assert_int_equal(limn_sha256_file(scratch_write("abc", "abc", 3), hex, &error), 0);
     assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    limn_sha256_sum *sum = limn_sha256_begin(&error); /* in pieces */
+    assert_non_null(sum);
+    limn_sha256_add(sum, "a", 1);
+    limn_sha256_add(sum, "", 0);
+    limn_sha256_add(sum, "bc", 2);
+    hex[0] = 0;
+    limn_sha256_end(sum, hex);
+    assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    limn_sha256_drop(limn_sha256_begin(&error));
+    limn_sha256_drop(NULL);
     assert_int_equal(limn_sha256_file(scratch_path("not there"), hex, &error), -1);
     assert_int_equal(limn_sha256_file(scratch_folder, hex, &error), -1);
 }

@@ -253,10 +253,44 @@ static void settings(void **state) {
     assert_int_equal(limn_remove_tree(folder, NULL), 0);
 }
 
+/* configs/datasets on the beginnings of such lists. */
+static void known_lists(void **state) {
+    (void)state;
+    static const struct {
+        const char *settings, *name, *text, *expected;
+    } known[] = {
+        {"cc3m", "Train_GCC-training.tsv", "a very typical bus station\thttp://h/1\n",
+         "1:a very typical bus station|http://h/1\n"},
+        {"cc12m", "cc12m.tsv", "http://h/1\t<PERSON> was the first\n", "1:<PERSON> was the first|http://h/1\n"},
+        {"yfcc-openai", "metadata_000.jsonl.gz",
+         "{\"title\":\"A+cat\",\"title_clean\":\"A "
+         "cat\",\"downloadurl\":\"http://h/1\",\"pageurl\":\"http://h/p\",\"photoid\":7}\n",
+         "1:A cat|http://h/1|title=A+cat|pageurl=http://h/p|photoid=7\n"},
+        {"laion", "laion.csv.gz",
+         "SAMPLE_ID,URL,TEXT,HEIGHT,WIDTH,LICENSE,NSFW,similarity\n1,http://h/1,\"a, b\",5,6,?,UNLIKELY,0.3\n",
+         "2:a, b|http://h/1|SAMPLE_ID=1|HEIGHT=5|WIDTH=6|LICENSE=?|NSFW=UNLIKELY|similarity=0.3\n"},
+        {"redcaps", "stdin.list",
+         "{\"image_id\":\"x\",\"url\":\"https://h/1\",\"raw_caption\":\"A\",\"caption\":\"a\",\"subreddit\":3}\n",
+         "1:a|https://h/1|image_id=x|raw_caption=A|subreddit=3\n"},
+        {"pd12m", "pd12m.csv", "id,url,caption,hash\nq,https://h/1,a,00\n", "2:a|https://h/1|id=q|hash=00\n"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        char path[256];
+        limn_error error = {0};
+        caption_list_options options = {0};
+        json_t *held = NULL;
+        snprintf(path, sizeof path, "../../configs/datasets/%s.json", known[i].settings);
+        if (caption_list_load_settings(path, &options, &held, &error)) print_error("%s\n", error.message);
+        assert_non_null(held);
+        check_options(known[i].text, known[i].name, &options, known[i].expected);
+        json_decref(held);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(json_lines),       cmocka_unit_test(json_lines_bad),
-                                       cmocka_unit_test(json_lines_long),  cmocka_unit_test(json_lines_wrong),
-                                       cmocka_unit_test(plain_text),       cmocka_unit_test(forms),
-                                       cmocka_unit_test(header_by_option), cmocka_unit_test(settings)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(json_lines),       cmocka_unit_test(json_lines_bad), cmocka_unit_test(json_lines_long),
+        cmocka_unit_test(json_lines_wrong), cmocka_unit_test(plain_text),     cmocka_unit_test(forms),
+        cmocka_unit_test(header_by_option), cmocka_unit_test(settings),       cmocka_unit_test(known_lists)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
