@@ -125,12 +125,13 @@ static json_t *describe_options(const download_options *options, json_t *inputs,
                             (json_int_t)options->pair.min_size, "max_bytes", (json_int_t)options->fetch.max_bytes, "quality",
                             (json_int_t)options->pair.quality, "respect_noai", options->fetch.respect_noai, "allow_private",
                             options->fetch.allow_private);
-    if (all) {
-        json_object_set_new(all, "header", json_string(list->header ? list->header : "auto"));
-        json_object_set_new(all, "hash_column", string_or_null(list->hash_column));
-        json_object_set_new(all, "boxes_column", string_or_null(list->boxes_column));
+    if (!all || json_object_set_new(all, "header", json_string(list->header ? list->header : "auto")) ||
+        json_object_set_new(all, "hash_column", string_or_null(list->hash_column)) ||
+        json_object_set_new(all, "boxes_column", string_or_null(list->boxes_column))) {
+        limn_fail_usage(error, "an option's text is not valid UTF-8");
+        json_decref(all);
+        return NULL;
     }
-    if (!all) limn_fail_usage(error, "an option's text is not valid UTF-8");
     return all;
 }
 
