@@ -196,11 +196,12 @@ static int settle_by_option(list_columns *self, const caption_list_options *opti
 
 /* A header line is one in which a field is called as a column we look for, and none is an address. */
 static bool is_header(const caption_list_options *options, const list_records *records) {
+    const char *const caption = options->caption_column;
     bool known = false, address = false;
     for (size_t i = 0; i < records->field_count; i++) {
         const text_span field = records->fields[i];
         known = known || (options->url_column ? same_name(field, options->url_column) : is_alias(field, URL_NAMES)) ||
-                (options->caption_column ? same_name(field, options->caption_column) : is_alias(field, CAPTION_NAMES));
+                (caption ? *caption && same_name(field, caption) : is_alias(field, CAPTION_NAMES));
         address = address || list_looks_like_address(field);
     }
     return known && !address;

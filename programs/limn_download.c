@@ -47,9 +47,8 @@ static int run(int argc, char **argv, limn_error *error) {
         {"dataset", LIMN_OPTION_STRING, &dataset, "FILE",
          "Settings of a known list (configs/datasets/*.json); the options that follow here win over them.", false},
         {"input-format", LIMN_OPTION_STRING, &options.list.format, "auto|tsv|csv|jsonl|txt",
-         "Form of the lists: tab- or comma-separated, a JSON object a line, an address a line (auto, by name or first line, "
-         "when "
-         "not given).",
+         "Form of the lists: tab- or comma-separated, a JSON object a line, an address a line (auto when not given: by name, "
+         "else by the first line).",
          false},
         {"header", LIMN_OPTION_STRING, &options.list.header, "auto|yes|no",
          "Whether the first line names the columns (auto, by those names, when not given).", false},

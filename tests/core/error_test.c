@@ -60,7 +60,12 @@ static void test_utf8(void **state) {
         {"a\xc3", 2, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_int_equal(limn_utf8_valid(cases[i].bytes, cases[i].size), cases[i].valid);
+        for (size_t before = 0; before < 18; before++) { /* wherever it stands among eight bytes of ASCII */
+            char text[32] = "abcdefghijklmnopqrstuvwxyz";
+            memcpy(text + before, cases[i].bytes, cases[i].size);
+            assert_int_equal(limn_utf8_valid(text, before + cases[i].size), cases[i].valid);
+            if (cases[i].valid) assert_true(limn_utf8_valid(text, 31));
+        }
     for (uint32_t point = 0; point <= 0x110000; point++) {
         char bytes[4];
         uint32_t back = 0;

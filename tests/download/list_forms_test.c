@@ -208,6 +208,8 @@ static void header_by_option(void **state) {
     check_options("url\tcaption\nhttp://h/1\ta\n", "l.tsv", &none,
                   "1!has no address in its column of addresses (http://, https:// or file://)\n2:a|http://h/1\n");
     check_options("\nsee http://h/\tfoto\nx\thttp://h/1\n", "l.tsv", &some, "3:|http://h/1|see http://h/=x\n");
+    const caption_list_options bare = {.columns = "url,score", .caption_column = ""}; /* an empty field names no column */
+    check_options("\t5\nhttp://h/1\t6\n", "l.tsv", &bare, "1!has no address\n2:|http://h/1|score=6\n");
     const caption_list_options asked = {.hash_column = "sha256", .boxes_column = "Faces"};
     check_options("url,caption,faces,sha256\nhttp://h/1,a,\"1,2,3,4\",00\nhttp://h/2,b,,\n", "l.csv", &asked,
                   "2:a|http://h/1|faces=1,2,3,4|sha256=00|hash:00|boxes:1,2,3,4\n3:b|http://h/2|faces=|sha256=\n");
