@@ -5,6 +5,7 @@
 #define LIMN_DOWNLOAD_H
 
 #include "core/core.h"
+#include "dataset/dataset.h"
 #include "pictures/pictures.h"
 
 /* ---------------------------------------------------------------- caption lists */
@@ -74,10 +75,12 @@ typedef struct {
     const char *resize_name; /* as on the command line */
     size_t min_size;         /* pictures with a shorter side below this many pixels are left out; 0: none */
     size_t quality;          /* of the JPEGs written, 1 to 100 */
+    bool raw;                /* not as a file but as pixels, 8-bit RGB, for who goes on with them */
 } pair_options;
 
-/* What is written: pairs in tars, as plain files in a folder a shard, or nothing but stats and failures, to measure a list. */
-typedef enum { OUTPUT_TARS, OUTPUT_FILES, OUTPUT_NONE } output_form;
+/* What is written: pairs in tars; as plain files in a folder a shard; nothing but stats and failures, to measure a list; or
+ * token shards, with no picture on the disk in between. */
+typedef enum { OUTPUT_TARS, OUTPUT_FILES, OUTPUT_NONE, OUTPUT_TOKENS } output_form;
 int output_form_from_name(const char *name, output_form *out); /* "tars", "files", "none"; -1 for others */
 
 typedef struct {
@@ -88,6 +91,7 @@ typedef struct {
     const char *output; /* folder, made when missing */
     size_t shard_size;  /* rows of the list per shard */
     output_form form;
+    token_encoder *encoder; /* for OUTPUT_TOKENS, which needs pair.size of its side and pair.raw; else NULL */
     size_t part, parts;     /* this process makes the shards with number % parts == part */
     const char *coordinate; /* folder for the claims of processes that share one output; NULL: this one is alone */
     bool retry_failed;      /* also try again the rows of finished shards that failed on the way */

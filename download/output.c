@@ -13,13 +13,14 @@
 
 /* ---------------------------------------------------------------- names in the folder */
 
-/* The shard number of "NNNNN.tar", "NNNNN.stats.json" and "NNNNN.failed.tsv", and what follows the number; -1 for every other
- * name. */
+/* The shard number of "NNNNN.tar", "NNNNN.h5", "NNNNN.stats.json" and "NNNNN.failed.tsv", and what follows the number; -1 for
+ * every other name. */
 static long long shard_of_name(const char *name, const char **suffix) {
     const size_t digits = strspn(name, "0123456789");
     *suffix = name + digits;
     if (digits < 5 || digits > 15) return -1;
-    if (strcmp(*suffix, ".tar") && strcmp(*suffix, ".stats.json") && strcmp(*suffix, ".failed.tsv")) return -1;
+    if (strcmp(*suffix, ".tar") && strcmp(*suffix, ".h5") && strcmp(*suffix, ".stats.json") && strcmp(*suffix, ".failed.tsv"))
+        return -1;
     return strtoll(name, NULL, 10);
 }
 
@@ -168,6 +169,9 @@ static json_t *describe_options(const download_options *options, limn_error *err
                             options->fetch.allow_private);
     if (!all) limn_fail_usage(error, "an option's text is not valid UTF-8");
     json_object_set_new(all, "output_form", json_string(output_form_name(options->form)));
+    const token_encoder *const encoder = options->encoder;
+    json_object_set_new(all, "vqgan_sha256", string_or_null(encoder ? token_encoder_sha256(encoder) : NULL));
+    json_object_set_new(all, "precision", string_or_null(encoder ? token_encoder_precision(encoder) : NULL));
     return all;
 }
 
@@ -287,8 +291,9 @@ static bool has_body(const download_options *options, uint64_t number, const jso
     if (options->form == OUTPUT_NONE) return true;
     if (body_path(options->output, options->form, number, path, NULL) || stat(path, &found)) return false;
     if (options->form == OUTPUT_FILES) return S_ISDIR(found.st_mode);
-    return json_object_get(stats, "tar_bytes") &&
-           !limn_json_get_size(stats, path, "tar_bytes", 0, SIZE_MAX / 2, &bytes, NULL) && bytes == (uint64_t)found.st_size;
+    const char *const key = options->form == OUTPUT_TOKENS ? "h5_bytes" : "tar_bytes";
+    return json_object_get(stats, key) && !limn_json_get_size(stats, path, key, 0, SIZE_MAX / 2, &bytes, NULL) &&
+           bytes == (uint64_t)found.st_size;
 }
 
 bool output_shard_finished(const download_options *options, uint64_t number, json_t **stats) {

@@ -46,7 +46,8 @@ int pair_make(const pair_options *options, const char *key, download_row *row, d
         download_row_fail(row, "too_small", "%zux%zu pixels (--min-size %zu)", width, height, options->min_size);
     else if (picture_resize(&decoded, &made, options->resize, options->size, &wrong))
         download_row_fail(row, "resize", "%s", wrong.message);
-    else if (picture_encode_jpeg(&made, (int)options->quality, &out->image, &wrong))
+    else if (options->raw ? limn_buffer_append(&out->image, made.pixels, 3 * made.width * made.height, &wrong)
+                          : picture_encode_jpeg(&made, (int)options->quality, &out->image, &wrong))
         download_row_fail(row, "encode", "%s", wrong.message);
     else if (!(out->json = describe(key, row, &made, width, height)))
         download_row_fail(row, "memory", "out of memory");
