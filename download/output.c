@@ -256,6 +256,7 @@ static int open_coordinated(const download_options *options, output_folder *out,
         claim_configuration(options->coordinate, &claim, &out->began, error))
         return -1;
     const int status = settle_configuration(options, out, error);
+    if (!status) limn_remove_temporaries(options->output);
     claim_release(claim);
     return status ? -1 : 0;
 }

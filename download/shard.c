@@ -87,11 +87,14 @@ static int flush_tail(shard *self, limn_error *error) {
     return 0;
 }
 
-/* Appends to the spool, with the mutex held. *offset is where it lies. */
+/* Appends to the spool, with the mutex held. */
 static int append(shard *self, const void *data, size_t size, limn_error *error) {
-    if (self->tail.size + size > TAIL_BYTES && self->tail.size && flush_tail(self, error)) return -1;
-    if (limn_buffer_append(&self->tail, data, size, error)) return -1;
-    return self->tail.size > TAIL_BYTES ? flush_tail(self, error) : 0;
+    if (self->tail.size + size <= TAIL_BYTES) return limn_buffer_append(&self->tail, data, size, error);
+    if (flush_tail(self, error)) return -1;
+    if (size <= TAIL_BYTES) return limn_buffer_append(&self->tail, data, size, error);
+    if (write_at(self, self->spooled, data, size, error)) return -1;
+    self->spooled += size;
+    return 0;
 }
 
 /* Reads a row's parts back. Only once the shard is full, when nobody appends. */
