@@ -57,4 +57,30 @@ typedef struct {
  * Stops after the batch at hand when limn_stop_requested: -1, and no half shard is left. */
 int encode_run(const encode_options *options, encode_summary *summary, limn_error *error);
 
+/* ---------------------------------------------------------------- token shards of pictures in memory */
+
+/* A VQGAN for who has the pictures in memory. One thread runs it, with OpenMP's team; the tokens of a picture are the same in
+ * whatever batch it comes. */
+typedef struct token_encoder token_encoder;
+token_encoder *token_encoder_open(const char *vqgan, nn_precision precision, limn_error *error); /* a model folder */
+size_t token_encoder_side(const token_encoder *self);           /* pixels, of width and height */
+size_t token_encoder_length(const token_encoder *self);         /* tokens a picture */
+size_t token_encoder_batch(const token_encoder *self);          /* pictures that are best encoded at once */
+const char *token_encoder_sha256(const token_encoder *self);    /* of the VQGAN's model.safetensors */
+const char *token_encoder_precision(const token_encoder *self); /* "fp32" */
+/* Puts a picture at a place of the batch: 8-bit RGB (side, side, 3). */
+void token_encoder_put(token_encoder *self, size_t place, const unsigned char *pixels);
+/* The tokens (count, length) of the batch's first `count` pictures, until the next call. */
+const int32_t *token_encoder_run(token_encoder *self, size_t count);
+void token_encoder_close(token_encoder *self); /* NULL allowed */
+
+/* A token shard that grows row by row, to the very bytes that limn-encode writes for the same pictures. */
+typedef struct token_rows token_rows;
+token_rows *token_rows_create(limn_error *error);
+/* A picture's tokens (length), its key, and its caption, which is left out where limn-encode leaves it out. */
+int token_rows_add(token_rows *self, const char *key, const int32_t *tokens, size_t length, const char *caption,
+                   size_t caption_size, limn_error *error);
+int token_rows_write(const token_rows *self, const token_encoder *encoder, const char *path, limn_error *error); /* fsynced */
+void token_rows_free(token_rows *self); /* NULL allowed */
+
 #endif

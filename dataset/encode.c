@@ -4,16 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* USUAL_BATCH: larger ones are no faster, and Ctrl-C waits for one. */
-enum {
-    BATCH_MAX = 4096,
-    USUAL_BATCH_MIN = 4,
-    USUAL_BATCH_MAX = 32,
-    QUEUE_MAX = 1 << 16,
-    READERS_MAX = 256,
-    USUAL_READERS_MAX = 8,
-    VERIFY_MAX = 1000
-};
+enum { BATCH_MAX = 4096, QUEUE_MAX = 1 << 16, READERS_MAX = 256, USUAL_READERS_MAX = 8, VERIFY_MAX = 1000 };
 static const size_t QUEUE_BYTES = (size_t)256 << 20; /* of pixels, where the queue's size is left to us */
 
 typedef struct {
@@ -192,19 +183,14 @@ static int check_options(const encode_options *options, limn_error *error) {
 }
 
 static void choose_sizes(encode_options *options) {
-    const size_t threads = limn_get_threads();
-    if (!options->batch) options->batch = clamp(2 * threads, USUAL_BATCH_MIN, USUAL_BATCH_MAX);
-    if (!options->readers) options->readers = clamp(threads, 1, USUAL_READERS_MAX);
+    if (!options->batch) options->batch = encode_usual_batch();
+    if (!options->readers) options->readers = clamp(limn_get_threads(), 1, USUAL_READERS_MAX);
 }
 
 static int prepare(encoder *self, limn_error *error) {
     const encode_options *options = self->options;
     if (encode_vqgan_open(&self->vqgan, options, options->precision, error)) return -1;
-    self->kind = (encode_kind){.options = options,
-                               .side = self->vqgan.side,
-                               .length = self->vqgan.length,
-                               .codebook_size = vqgan_get_config(self->vqgan.model)->n_embed};
-    snprintf(self->kind.vqgan_sha256, sizeof self->kind.vqgan_sha256, "%s", vqgan_get_sha256(self->vqgan.model));
+    self->kind = encode_kind_of(options, &self->vqgan);
     self->batch = limn_allocate(options->batch, sizeof *self->batch, error);
     if (!self->batch) return -1;
     if (options->verify) self->verifier = encode_verifier_create(&self->kind, error);

@@ -94,6 +94,8 @@ int encode_shard_add(encode_shard *self, const int32_t *tokens, size_t length, c
 void encode_shard_skip(encode_shard *self, const encode_sample *sample); /* a sample that cannot be used, with its problem */
 /* The stats first: the shard says that both are there. */
 int encode_shard_write(const encode_shard *self, const encode_kind *kind, limn_error *error);
+/* The shard alone. */
+int encode_shard_save(const encode_shard *self, const encode_kind *kind, const char *path, limn_error *error);
 void encode_shard_free(encode_shard *self); /* of a zeroed one too */
 
 /* ---------------------------------------------------------------- writing behind (encode_writer.c) */
@@ -123,6 +125,9 @@ void encode_vqgan_put(encode_vqgan *self, size_t place, const picture *from);
 /* The tokens of the batch's first `count` pictures, which it does not keep. */
 void encode_vqgan_run(encode_vqgan *self, size_t count);
 void encode_vqgan_close(encode_vqgan *self);
+size_t encode_usual_batch(void); /* pictures: larger batches are no faster */
+/* What shards of this VQGAN have in common; options must outlive it. */
+encode_kind encode_kind_of(const encode_options *options, const encode_vqgan *from);
 
 /* ---------------------------------------------------------------- checking (encode_verify.c) */
 

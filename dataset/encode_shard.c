@@ -64,18 +64,7 @@ int encode_shard_add(encode_shard *self, const int32_t *tokens, size_t length, c
     return 0;
 }
 
-int encode_shard_write(const encode_shard *self, const encode_kind *kind, limn_error *error) {
-    const char *tar = kind->options->inputs.items[self->input];
-    char path[4096];
-    if (encode_output_path(path, sizeof path, kind->options, tar, ".stats.json", error)) return -1;
-    json_t *stats = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:O, s:O}", "tar", encode_base_name(tar), "vqgan_sha256",
-                              kind->vqgan_sha256, "samples", (json_int_t)self->samples, "pictures", (json_int_t)self->count,
-                              "captions", (json_int_t)self->captions, "captions_left_out", (json_int_t)self->captions_left_out,
-                              "skipped", (json_int_t)self->skipped, "reasons", self->reasons, "first_skipped", self->named);
-    if (!stats) return limn_fail(error, "out of memory for %s", path);
-    int status = limn_json_save(stats, path, error);
-    json_decref(stats);
-    if (status || encode_output_path(path, sizeof path, kind->options, tar, ".h5", error)) return -1;
+int encode_shard_save(const encode_shard *self, const encode_kind *kind, const char *path, limn_error *error) {
     token_shard whole = {.count = self->count,
                          .length = kind->length,
                          .tokens = (uint16_t *)(void *)self->tokens.data,
@@ -90,4 +79,19 @@ int encode_shard_write(const encode_shard *self, const encode_kind *kind, limn_e
     snprintf(whole.vqgan_sha256, sizeof whole.vqgan_sha256, "%s", kind->vqgan_sha256);
     snprintf(whole.precision, sizeof whole.precision, "%s", nn_precision_name(kind->options->precision));
     return token_shard_write(path, &whole, error);
+}
+
+int encode_shard_write(const encode_shard *self, const encode_kind *kind, limn_error *error) {
+    const char *tar = kind->options->inputs.items[self->input];
+    char path[4096];
+    if (encode_output_path(path, sizeof path, kind->options, tar, ".stats.json", error)) return -1;
+    json_t *stats = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:O, s:O}", "tar", encode_base_name(tar), "vqgan_sha256",
+                              kind->vqgan_sha256, "samples", (json_int_t)self->samples, "pictures", (json_int_t)self->count,
+                              "captions", (json_int_t)self->captions, "captions_left_out", (json_int_t)self->captions_left_out,
+                              "skipped", (json_int_t)self->skipped, "reasons", self->reasons, "first_skipped", self->named);
+    if (!stats) return limn_fail(error, "out of memory for %s", path);
+    int status = limn_json_save(stats, path, error);
+    json_decref(stats);
+    if (status || encode_output_path(path, sizeof path, kind->options, tar, ".h5", error)) return -1;
+    return encode_shard_save(self, kind, path, error);
 }

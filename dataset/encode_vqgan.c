@@ -44,3 +44,18 @@ void encode_vqgan_close(encode_vqgan *self) {
     vqgan_free(self->model);
     *self = (encode_vqgan){0};
 }
+
+size_t encode_usual_batch(void) {
+    enum { LEAST = 4, MOST = 32 }; /* larger ones are no faster, and Ctrl-C waits for one */
+    const size_t batch = 2 * limn_get_threads();
+    return batch < LEAST ? LEAST : batch > MOST ? MOST : batch;
+}
+
+encode_kind encode_kind_of(const encode_options *options, const encode_vqgan *from) {
+    encode_kind kind = {.options = options,
+                        .side = from->side,
+                        .length = from->length,
+                        .codebook_size = vqgan_get_config(from->model)->n_embed};
+    snprintf(kind.vqgan_sha256, sizeof kind.vqgan_sha256, "%s", vqgan_get_sha256(from->model));
+    return kind;
+}

@@ -71,8 +71,9 @@ static int apply_file(const char *commit, const download_options *options, uint6
 /* Each step may have been done already. */
 static int apply(const char *commit, const download_options *options, uint64_t number, limn_error *error) {
     if (apply_folder(commit, options, number, error) || apply_file(commit, options, number, "tar", error) ||
-        apply_file(commit, options, number, "phash", error) || apply_file(commit, options, number, "failed.tsv", error) ||
-        apply_file(commit, options, number, "stats.json", error) || sync_folder(options->output, error))
+        apply_file(commit, options, number, "h5", error) || apply_file(commit, options, number, "phash", error) ||
+        apply_file(commit, options, number, "failed.tsv", error) || apply_file(commit, options, number, "stats.json", error) ||
+        sync_folder(options->output, error))
         return -1;
     return limn_remove_tree(commit, error);
 }

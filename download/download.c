@@ -368,6 +368,8 @@ static int check_options(const download_options *options, limn_error *error) {
         return limn_fail_usage(error, "--coordinate and --part are two ways to share the work; give one of them");
     if (options->coordinate && options->restart)
         return limn_fail_usage(error, "--restart is for one process alone; run it without --coordinate first");
+    if (options->encoder && options->pair.resize != RESIZE_CENTER_CROP && options->pair.resize != RESIZE_BORDER)
+        return limn_fail_usage(error, "--encode takes pictures of the VQGAN's size: --resize center-crop or border");
     if (options->retry_failed && options->restart)
         return limn_fail_usage(error, "--retry-failed goes on with what --restart removes; give one of them");
     if (options->pair.dedup && (options->coordinate || options->retry_failed))
@@ -396,6 +398,8 @@ static int set_up(run *self, limn_error *error) {
     const size_t threads = limn_get_threads();
     const size_t wanted = 8 * options->fetch.concurrency / options->shard_size + 1;
     self->backlog = 4 * threads < 32 ? 32 : 4 * threads;
+    if (options->encoder && self->backlog < 3 * token_encoder_batch(options->encoder))
+        self->backlog = 3 * token_encoder_batch(options->encoder);
     self->open_limit = wanted < MIN_OPEN_SHARDS ? MIN_OPEN_SHARDS : wanted > MAX_OPEN_SHARDS ? MAX_OPEN_SHARDS : wanted;
     if (allow_files(&options->fetch, error)) return -1;
     if (open_list(self, error)) return -1;

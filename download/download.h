@@ -5,6 +5,7 @@
 #define LIMN_DOWNLOAD_H
 
 #include "core/core.h"
+#include "dataset/dataset.h"
 #include "pictures/pictures.h"
 
 /* ---------------------------------------------------------------- caption lists */
@@ -120,10 +121,12 @@ typedef struct {
     size_t quality;          /* of the JPEGs and WebPs written, 1 to 100; a WebP of 100 is lossless */
     bool dedup;              /* leave out pictures that look like an earlier one of this part's rows */
     size_t dedup_distance;   /* by at most so many of the perceptual hash's 64 bits, 0 to 7 */
+    bool raw;                /* not as a file but as pixels, 8-bit RGB, for who goes on with them */
 } pair_options;
 
-/* What is written: pairs in tars, as plain files in a folder a shard, or nothing but stats and failures, to measure a list. */
-typedef enum { OUTPUT_TARS, OUTPUT_FILES, OUTPUT_NONE } output_form;
+/* What is written: pairs in tars; as plain files in a folder a shard; nothing but stats and failures, to measure a list; or
+ * token shards, with no picture on the disk in between. */
+typedef enum { OUTPUT_TARS, OUTPUT_FILES, OUTPUT_NONE, OUTPUT_TOKENS } output_form;
 int output_form_from_name(const char *name, output_form *out); /* "tars", "files", "none"; -1 for others */
 
 typedef struct {
@@ -134,6 +137,7 @@ typedef struct {
     const char *output; /* folder, made when missing */
     size_t shard_size;  /* rows of the list per shard */
     output_form form;
+    token_encoder *encoder; /* for OUTPUT_TOKENS, which needs pair.size of its side and pair.raw; else NULL */
     size_t part, parts;     /* this process makes the shards with number % parts == part */
     const char *coordinate; /* folder for the claims of processes that share one output; NULL: this one is alone */
     bool retry_failed;      /* also try again the rows of finished shards that failed on the way */

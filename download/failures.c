@@ -38,8 +38,8 @@ int failures_write_header(FILE *stream) {
 
 bool failure_may_pass(const char *reason) {
     /* "http" is any other error of the protocol, "memory" one of this machine. */
-    static const char *const reasons[] = {"dns",  "connect",  "timeout", "tls",  "connection_lost",
-                                          "http", "redirect", "empty",   "file", "memory"};
+    static const char *const reasons[] = {"dns",      "connect", "timeout", "tls",    "connection_lost", "http",
+                                          "redirect", "empty",   "file",    "memory", "too_slow"};
     if (!strncmp(reason, "http_", 5)) return true;
     for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
         if (!strcmp(reason, reasons[i])) return true;

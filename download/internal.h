@@ -163,7 +163,7 @@ typedef struct {
     size_t image_size, caption_size, json_size;
 } pair_parts;
 typedef struct shard_body shard_body;
-/* FOLDER/NNNNN.tar, or FOLDER/NNNNN for plain files. */
+/* FOLDER/NNNNN.tar, FOLDER/NNNNN.h5, or FOLDER/NNNNN for plain files. */
 int body_path(const char *folder, output_form form, uint64_t number, char out[4096], limn_error *error);
 /* Begins the shard's body in `folder`. `keeps`: with pairs of the finished one in OUTPUT. */
 shard_body *body_open(const char *folder, const download_options *options, uint64_t number, bool keeps, limn_error *error);

@@ -13,13 +13,13 @@
 
 /* ---------------------------------------------------------------- names in the folder */
 
-/* The shard number of "NNNNN.tar", "NNNNN.stats.json", "NNNNN.failed.tsv" and "NNNNN.phash", and what follows the number; -1
- * for every other name. */
+/* The shard number of "NNNNN.tar", "NNNNN.h5", "NNNNN.stats.json", "NNNNN.failed.tsv" and "NNNNN.phash", and what follows the
+ * number; -1 for every other name. */
 static long long shard_of_name(const char *name, const char **suffix) {
     const size_t digits = strspn(name, "0123456789");
     *suffix = name + digits;
     if (digits < 5 || digits > 15) return -1;
-    static const char *const ours[] = {".tar", ".stats.json", ".failed.tsv", ".phash"};
+    static const char *const ours[] = {".tar", ".h5", ".stats.json", ".failed.tsv", ".phash"};
     bool known = false;
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) known = known || !strcmp(*suffix, ours[i]);
     if (!known) return -1;
@@ -170,6 +170,7 @@ static json_t *with(json_t *all, json_t *more) {
 static json_t *describe_options(const download_options *options, json_t *inputs, limn_error *error) {
     const caption_list_options *list = &options->list;
     const pair_options *pair = &options->pair;
+    const token_encoder *encoder = options->encoder;
     json_t *all = json_pack("{s:i, s:o, s:s, s:I, s:I, s:b, s:b}", "format_version", 1, "inputs", inputs, "output_form",
                             output_form_name(options->form), "shard_size", (json_int_t)options->shard_size, "max_bytes",
                             (json_int_t)options->fetch.max_bytes, "respect_noai", options->fetch.respect_noai, "allow_private",
@@ -184,6 +185,8 @@ static json_t *describe_options(const download_options *options, json_t *inputs,
                               "max_aspect_ratio", pair->max_aspect_ratio, "output_image", pair->image ? pair->image : "jpg",
                               "quality", (json_int_t)pair->quality, "dedup", pair->dedup, "dedup_distance",
                               (json_int_t)pair->dedup_distance));
+    all = with(all, json_pack("{s:o, s:o}", "vqgan_sha256", string_or_null(encoder ? token_encoder_sha256(encoder) : NULL),
+                              "precision", string_or_null(encoder ? token_encoder_precision(encoder) : NULL)));
     if (!all) limn_fail_usage(error, "an option's text is not valid UTF-8");
     return all;
 }
@@ -268,6 +271,7 @@ static int open_coordinated(const download_options *options, output_folder *out,
         claim_configuration(options->coordinate, &claim, &out->began, error))
         return -1;
     const int status = settle_inputs(options, out, error) || settle_configuration(options, out, error);
+    if (!status) limn_remove_temporaries(options->output);
     claim_release(claim);
     return status ? -1 : 0;
 }
@@ -304,8 +308,9 @@ static bool has_body(const download_options *options, uint64_t number, const jso
     if (options->form == OUTPUT_NONE) return true;
     if (body_path(options->output, options->form, number, path, NULL) || stat(path, &found)) return false;
     if (options->form == OUTPUT_FILES) return S_ISDIR(found.st_mode);
-    return json_object_get(stats, "tar_bytes") &&
-           !limn_json_get_size(stats, path, "tar_bytes", 0, SIZE_MAX / 2, &bytes, NULL) && bytes == (uint64_t)found.st_size;
+    const char *const key = options->form == OUTPUT_TOKENS ? "h5_bytes" : "tar_bytes";
+    return json_object_get(stats, key) && !limn_json_get_size(stats, path, key, 0, SIZE_MAX / 2, &bytes, NULL) &&
+           bytes == (uint64_t)found.st_size;
 }
 
 bool output_shard_finished(const download_options *options, uint64_t number, json_t **stats) {

@@ -128,11 +128,14 @@ static const char *extension_of(const download_row *row) {
 static int encode(work *self, download_pair *out) {
     limn_error wrong = {0};
     download_row *row = self->row;
-    const int quality = (int)self->options->quality;
-    const char *image = self->options->image ? self->options->image : "jpg";
+    const pair_options *options = self->options;
+    const int quality = (int)options->quality;
+    const char *image = options->image ? options->image : "jpg";
     int status;
     out->extension = image;
-    if (!strcmp(image, "original")) {
+    if (options->raw) {
+        status = limn_buffer_append(&out->image, self->made.pixels, 3 * self->made.width * self->made.height, &wrong);
+    } else if (!strcmp(image, "original")) {
         if (self->box_count) {
             download_row_fail(row, "bad_boxes", "the original bytes cannot be blurred (--output-image jpg, png or webp can)");
             return -1;

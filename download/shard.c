@@ -92,11 +92,14 @@ static int flush_tail(shard *self, limn_error *error) {
     return 0;
 }
 
-/* Appends to the spool, with the mutex held. *offset is where it lies. */
+/* Appends to the spool, with the mutex held. */
 static int append(shard *self, const void *data, size_t size, limn_error *error) {
-    if (self->tail.size + size > TAIL_BYTES && self->tail.size && flush_tail(self, error)) return -1;
-    if (limn_buffer_append(&self->tail, data, size, error)) return -1;
-    return self->tail.size > TAIL_BYTES ? flush_tail(self, error) : 0;
+    if (self->tail.size + size <= TAIL_BYTES) return limn_buffer_append(&self->tail, data, size, error);
+    if (flush_tail(self, error)) return -1;
+    if (size <= TAIL_BYTES) return limn_buffer_append(&self->tail, data, size, error);
+    if (write_at(self, self->spooled, data, size, error)) return -1;
+    self->spooled += size;
+    return 0;
 }
 
 /* Reads a row's parts back. Only once the shard is full, when nobody appends. */
@@ -387,11 +390,13 @@ static int write_stats(const shard *self, const char *folder, limn_buffer *buffe
         "seconds", json_number_value(json_object_get(self->before, "seconds")) + limn_seconds() - self->began);
     if (!stats) return limn_fail(error, "out of memory for the stats of shard %05llu", (unsigned long long)self->number);
     int status = 0;
-    if (self->options->form == OUTPUT_TARS) {
-        struct stat tar;
+    if (self->options->form == OUTPUT_TARS || self->options->form == OUTPUT_TOKENS) {
+        struct stat written;
         status = body_path(folder, self->options->form, self->number, path, error);
-        if (!status && stat(path, &tar)) status = limn_fail(error, "%s: cannot be found again: %s", path, strerror(errno));
-        if (!status) json_object_set_new(stats, "tar_bytes", json_integer((json_int_t)tar.st_size));
+        if (!status && stat(path, &written)) status = limn_fail(error, "%s: cannot be found again: %s", path, strerror(errno));
+        if (!status)
+            json_object_set_new(stats, self->options->form == OUTPUT_TOKENS ? "h5_bytes" : "tar_bytes",
+                                json_integer((json_int_t)written.st_size));
     }
     status = status || shard_path(folder, self->number, "stats.json", path, error) || limn_json_save(stats, path, error);
     json_decref(stats);

@@ -21,6 +21,20 @@ static int print_summary(const download_options *options, const download_summary
     return 0;
 }
 
+static int open_encoder(download_options *options, const char *vqgan, const char *precision, const char *form,
+                        limn_error *error) {
+    nn_precision wanted;
+    if (strcmp(form, "tars"))
+        return limn_fail_usage(error, "--encode writes token shards: give it without --output-form %s", form);
+    if (nn_precision_parse(&wanted, precision, error)) return -1;
+    options->encoder = token_encoder_open(vqgan, wanted, error);
+    if (!options->encoder) return -1;
+    options->form = OUTPUT_TOKENS;
+    options->pair.raw = true;
+    options->pair.size = token_encoder_side(options->encoder);
+    return 0;
+}
+
 static int run(int argc, char **argv, limn_error *error) {
     download_options options = {
         .fetch = {.concurrency = 256,
@@ -35,7 +49,7 @@ static int run(int argc, char **argv, limn_error *error) {
         .shard_size = 10000,
         .parts = 1};
     limn_strings patterns = {0};
-    const char *part = NULL, *dataset = NULL, *form = "tars";
+    const char *part = NULL, *dataset = NULL, *form = "tars", *vqgan = NULL, *precision = "fp32";
     json_t *settings = NULL;
     bool json = false;
     const limn_option table[] = {
@@ -85,6 +99,11 @@ static int run(int argc, char **argv, limn_error *error) {
         {"output-form", LIMN_OPTION_STRING, &form, "tars|files|none",
          "WebDataset tars; or a folder of plain files a shard; or no pictures, only counts and failures, to measure a list.",
          false},
+        {"encode", LIMN_OPTION_STRING, &vqgan, "VQGAN",
+         "Write token shards, as limn-encode does, of pictures cut to the size of this model folder's VQGAN; no picture is "
+         "kept.",
+         false},
+        {"precision", LIMN_OPTION_STRING, &precision, "fp32|bf16", "What the VQGAN computes in; bf16 is faster.", false},
         {"shard-size", LIMN_OPTION_SIZE, &options.shard_size, "N", "Rows of the list per tar or folder.", false},
         {"concurrency", LIMN_OPTION_SIZE, &options.fetch.concurrency, "N", "Transfers at once.", false},
         {"per-host", LIMN_OPTION_SIZE, &options.fetch.per_host, "N", "Transfers at once to one host; its other rows wait.",
@@ -155,7 +174,8 @@ static int run(int argc, char **argv, limn_error *error) {
     if (parsed == 0) {
         resize_mode_from_name(options.pair.resize_name, &options.pair.resize); /* the option takes only names it knows */
         output_form_from_name(form, &options.form);
-        status = (part && part_parse(part, &options.part, &options.parts, error)) ||
+        status = vqgan ? open_encoder(&options, vqgan, precision, form, error) : 0;
+        status = status || (part && part_parse(part, &options.part, &options.parts, error)) ||
                  (dataset && caption_list_load_settings(dataset, &options.list, &settings, error)) ||
                  caption_list_expand(&patterns, &options.inputs, error) || download_run(&options, &summary, error);
         if (!status) status = print_summary(&options, &summary, json, error);
@@ -166,6 +186,7 @@ static int run(int argc, char **argv, limn_error *error) {
     }
     download_summary_free(&summary);
     json_decref(settings);
+    token_encoder_close(options.encoder);
     limn_strings_free(&options.inputs);
     limn_strings_free(&patterns);
     return status ? -1 : 0;
