@@ -135,11 +135,15 @@ static void *make_room(void *context, limn_error *error) {
     return NULL;
 }
 
-/* The guess is a list of what fits about as well, "[en--utf8][sco--utf8]"; what is too short for a guess stays. */
+/* Below this the library's guess is as good as none: of English captions under 20 characters it takes 16 % for English. */
+enum { GUESS_MIN_CHARACTERS = 20 };
+
+/* The guess is a list of what fits about as well, "[en--utf8][sco--utf8]", or "UNKNOWN" where too much does. */
 static bool may_be_language(const filter_room *room, choose_text caption, const char *language) {
     char wanted[32];
+    if (choose_characters(caption) < GUESS_MIN_CHARACTERS) return true;
     const char *guess = textcat_Classify(room->textcat, caption.data, caption.size);
-    if (!guess || strncmp(guess, "SHORT", 5) == 0) return true;
+    if (!guess || guess[0] != '[') return true;
     const size_t length = (size_t)snprintf(wanted, sizeof wanted, "[%.28s", language);
     for (const char *at = strstr(guess, wanted); at; at = strstr(at + 1, wanted))
         if (at[length] == ']' || at[length] == '-') return true;
