@@ -116,8 +116,9 @@ static void print_codes(const json_t *codes, FILE *out) {
     size_t i;
     json_t *share;
     print_heading("codebook", out);
-    fprintf(out, "  VQGAN %.12s…%s, pictures of %.0f pixels, %.0f tokens each\n",
-            json_string_value(json_object_get(codes, "vqgan_sha256")),
+    const char *sha256 = json_string_value(json_object_get(codes, "vqgan_sha256"));
+    fprintf(out, "  VQGAN %.12s%s%s, pictures of %.0f pixels, %.0f tokens each\n", *sha256 ? sha256 : "unknown",
+            *sha256 ? "…" : "",
             json_is_true(json_object_get(codes, "mixed_vqgans")) ? " AND OTHERS: these shards do not belong together" : "",
             real(codes, "image_size"), real(codes, "tokens_of_picture"));
     fprintf(out,

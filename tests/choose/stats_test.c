@@ -1,4 +1,5 @@
 /* Statistics: every figure against what the sets were made of. */
+#include "tokenizer/tokenizer.h"
 #include "world.h"
 
 #include <math.h>
@@ -103,6 +104,27 @@ static void test_threads_do_not_show(void **state) {
     limn_set_threads(2);
 }
 
+/* A tokenizer of the bytes alone: a token a byte, the space before a caption, and the two at its ends. */
+static void test_tokenizer(void **state) {
+    (void)state;
+    limn_error error = {0};
+    tokenizer_trainer *trainer = tokenizer_trainer_create(&error);
+    assert_int_equal(tokenizer_trainer_add(trainer, "x", 1, &error), 0);
+    tokenizer *bytes = tokenizer_trainer_finish(trainer, TOKENIZER_BASE, 2, &error);
+    tokenizer_trainer_free(trainer);
+    assert_non_null(bytes);
+    limn_make_directories(in(choose_folder, "tokenizer"), NULL);
+    assert_int_equal(tokenizer_save(bytes, in(choose_folder, "tokenizer"), &error), 0);
+    tokenizer_free(bytes);
+    const choose_stats_options options = {
+        .inputs = inputs("tars/00001.tar"), .top = 3, .tokenizer = in(choose_folder, "tokenizer"), .normalize = false};
+    json_t *stats = choose_stats(&options, &error);
+    assert_non_null(stats);
+    assert_int_equal(json_integer_value(path(stats, "caption_tokens", "least")), (json_int_t)strlen(" picture 1 of 1 dog") + 2);
+    assert_null(json_object_get(stats, "duplicates"));
+    json_decref(stats);
+}
+
 static void test_page(void **state) {
     (void)state;
     for (size_t i = 0; i < 2; i++) {
@@ -134,8 +156,8 @@ static void test_damaged(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tars), cmocka_unit_test(test_shards),  cmocka_unit_test(test_threads_do_not_show),
-        cmocka_unit_test(test_page), cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_tars),      cmocka_unit_test(test_shards), cmocka_unit_test(test_threads_do_not_show),
+        cmocka_unit_test(test_tokenizer), cmocka_unit_test(test_page),   cmocka_unit_test(test_damaged),
     };
     return cmocka_run_group_tests(tests, set_up, choose_tear_down);
 }

@@ -337,6 +337,28 @@ static void test_damaged(void **state) {
     assert_false(limn_file_exists(in(choose_folder, "whole-packed/00000.tar")));
 }
 
+/* Entries that a sample has beside the three are counted, and left. */
+static void test_other_entries(void **state) {
+    (void)state;
+    limn_make_directories(in(choose_folder, "others"), NULL);
+    tar_writer *writer = tar_writer_open(in(choose_folder, "others/0.tar"), NULL);
+    add_entry(writer, "a", "JPEG", "first", 5);
+    add_entry(writer, "a", "cls", "7", 1);
+    add_entry(writer, "a", "png", "second", 6);
+    add_entry(writer, "a", "txt", "text", 4);
+    assert_int_equal(tar_writer_commit(writer, NULL), 0);
+    const choose_filter_options options = filter_of("others", "others-left");
+    choose_summary summary = filter(&options);
+    assert_int_equal(summary.others_left, 2);
+    json_decref(summary.reasons);
+    choose_sample sample;
+    choose_reader *reader = choose_reader_open(in(choose_folder, "others-left/0.tar"), NULL, NULL);
+    assert_int_equal(choose_reader_next(reader, &sample, NULL), 1);
+    assert_memory_equal(sample.entry->image, "first", 5);
+    assert_string_equal(sample.entry->image_ending, "jpeg");
+    choose_reader_close(reader);
+}
+
 static void test_merge(void **state) {
     (void)state;
     limn_error error = {0};
@@ -514,6 +536,71 @@ static void test_kills(void **state) {
     program_result_free(&result);
 }
 
+/* Ctrl-C: says so by its exit code, leaves nothing half, and the same command ends it. */
+static void test_interrupt(void **state) {
+    (void)state;
+    char set[4096], output[4096];
+    snprintf(set, sizeof set, "%s", in(choose_folder, "many/*.tar"));
+    snprintf(output, sizeof output, "%s", in(choose_folder, "interrupted"));
+    const char *const arguments[] = {"merge", "--input", set,        set,    set,       set,         set, set,
+                                     set,     set,       "--output", output, "--quiet", "--threads", "1", NULL};
+    const pid_t process = start_program(LIMN_DATASET_PROGRAM, arguments);
+    int status;
+    for (size_t i = 0; i < 2000 && !limn_file_exists(in(choose_folder, "interrupted/00001.stats.json")); i++) usleep(1000);
+    kill(process, SIGINT);
+    assert_int_equal(waitpid(process, &status, 0), process);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == LIMN_EXIT_INTERRUPTED);
+    assert_int_equal(count_hidden(output), 0);
+    assert_true(limn_file_exists(in(choose_folder, "interrupted/00000.tar")));
+    assert_false(limn_file_exists(in(choose_folder, "interrupted/00095.tar")));
+    program_result result = run_program(LIMN_DATASET_PROGRAM, arguments, 0);
+    assert_int_equal(result.exit_code, 0);
+    assert_non_null(strstr(result.out, "5760 of 5760 samples in 96 files"));
+    program_result_free(&result);
+    assert_true(limn_file_exists(in(choose_folder, "interrupted/00095.tar")));
+}
+
+/* What ends a program: results as JSON, usage, faults. */
+static void test_program(void **state) {
+    (void)state;
+    char set[4096], output[4096];
+    snprintf(set, sizeof set, "%s", in(choose_folder, "tars"));
+    snprintf(output, sizeof output, "%s", in(choose_folder, "by-program"));
+    const char *const filtering[] = {"filter",     "--input",  set,      "--output", output, "--where",
+                                     "score>=0.5", "width=16", "--json", "--quiet",  NULL};
+    program_result result = run_program(LIMN_DATASET_PROGRAM, filtering, 0);
+    assert_int_equal(result.exit_code, 0);
+    json_t *all = json_loads(result.out, 0, NULL);
+    assert_int_equal(number_of(all, "samples"), 63);
+    assert_int_equal(number_of(all, "written"), 15);
+    assert_int_equal(number_of(json_object_get(all, "left_out"), "score>=0.5"), 48);
+    json_decref(all);
+    program_result_free(&result);
+    const char *const commands[] = {"stats", "verify"};
+    for (size_t i = 0; i < 2; i++) {
+        const char *const arguments[] = {commands[i], "--input", set, "--json", "--quiet", NULL};
+        result = run_program(LIMN_DATASET_PROGRAM, arguments, 0);
+        all = json_loads(result.out, 0, NULL);
+        assert_int_equal(number_of(all, "samples"), 63);
+        assert_int_equal(result.exit_code, 0);
+        json_decref(all);
+        program_result_free(&result);
+    }
+    write_text(choose_folder, "none.tar", "no tar");
+    const char *none = in(choose_folder, "none.tar");
+    for (size_t i = 0; i < 2; i++) {
+        const char *const arguments[] = {commands[i], "--input", none, "--quiet", NULL};
+        result = run_program(LIMN_DATASET_PROGRAM, arguments, 0);
+        assert_int_equal(result.exit_code, 1);
+        assert_non_null(strstr(result.err, i ? "1 faults in 1 of 1 files" : "1 files could not be read"));
+        program_result_free(&result);
+    }
+    const char *const wrong[] = {"split", "--input", set, "--output", output, "--by", "colour", NULL};
+    result = run_program(LIMN_DATASET_PROGRAM, wrong, 0);
+    assert_int_equal(result.exit_code, 2);
+    program_result_free(&result);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_filter_tars),
@@ -526,11 +613,14 @@ int main(void) {
         cmocka_unit_test(test_goes_on),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_other_entries),
         cmocka_unit_test(test_merge),
         cmocka_unit_test(test_merge_refuses_mixed),
         cmocka_unit_test(test_split),
         cmocka_unit_test(test_split_by_picture),
         cmocka_unit_test(test_kills),
+        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_program),
     };
     return cmocka_run_group_tests(tests, set_up, choose_tear_down);
 }
