@@ -190,9 +190,8 @@ tar_reader *tar_reader_open(const char *path, limn_error *error);
 int tar_reader_next(tar_reader *reader, tar_sample *sample, limn_error *error);
 uint64_t tar_reader_position(const tar_reader *reader); /* bytes of the tar that lie before what is read next */
 void tar_reader_close(tar_reader *reader);
-/* Calls `found` for every sample that has a picture, in the tar's order, with where that lies: `size` bytes from `offset`, at
- * most 256 MiB. Reads headers alone, but for what a disk block holds beside them. Ends with what `found` returns when that is
- * not 0. */
+/* Calls `found` for every sample that has a picture, in the tar's order, with where that lies: `size` bytes from `offset`, at most
+ * 256 MiB. Reads headers alone, but for what a disk block holds beside them. Ends with what `found` returns when that is not 0. */
 typedef int (*tar_picture_found)(void *context, const char *key, uint64_t offset, uint64_t size, limn_error *error);
 int tar_list_pictures(const char *path, tar_picture_found found, void *context, limn_error *error);
 
@@ -226,26 +225,24 @@ int token_shard_write(const char *path, const token_shard *shard, limn_error *er
 int token_shard_read(const char *path, token_shard *shard, limn_error *error);
 /* Only the attributes and sizes (arrays stay NULL): cheap. */
 int token_shard_read_header(const char *path, token_shard *shard, limn_error *error);
-/* These, caption_row and the columns, checked as above (tokens, captions and keys stay NULL): what a choice of pictures needs.
- */
+/* These, caption_row and the columns, checked as above (tokens, captions and keys stay NULL): what a choice of pictures needs. */
 int token_shard_read_columns(const char *path, token_shard *shard, limn_error *error);
 void token_shard_free(token_shard *shard);
 
 /* ---------------------------------------------------------------- token lines (JSON) */
 
 /* Pairs as lines of JSON, plain or gzipped: an object a line with "captions" (a text or a list of texts) or else "caption", and
- * the picture's tokens in a list "encoding" or else "tokens". Blank lines count for nothing. A plain file can be read in parts.
- */
+ * the picture's tokens in a list "encoding" or else "tokens". Blank lines count for nothing. A plain file can be read in parts. */
 typedef struct {
     uint64_t offset;    /* of its first byte in the file */
     size_t line, lines; /* the number of its first line, from 1; how many lines at most */
 } token_lines_part;
-/* Parts of `lines` lines each (the last may have less), of an empty file none; free(*out_parts). A gzipped file is one part,
- * since it can only be read from its beginning. Looks at line ends alone, at the speed of the disk. */
+/* Parts of `lines` lines each (the last may have less), of an empty file none; free(*out_parts). A gzipped file is one part, since
+ * it can only be read from its beginning. Looks at line ends alone, at the speed of the disk. */
 int token_lines_cut(const char *path, size_t lines, token_lines_part **out_parts, size_t *out_count, limn_error *error);
-/* Reads a part as a shard without keys, image_size and vqgan_sha256. Every line must have `length` tokens below codebook_size
- * and a caption. column_names are the numbers of each line that become columns: null is NaN, and a line without one a usage
- * error. What is wrong is said with file and line. */
+/* Reads a part as a shard without keys, image_size and vqgan_sha256. Every line must have `length` tokens below codebook_size and
+ * a caption. column_names are the numbers of each line that become columns: null is NaN, and a line without one a usage error.
+ * What is wrong is said with file and line. */
 int token_lines_read(const char *path, const token_lines_part *part, size_t length, size_t codebook_size,
                      const char *const *column_names, size_t columns, token_shard *shard, limn_error *error);
 
@@ -265,9 +262,9 @@ int train_state_write(const char *path, const state_array *arrays, size_t array_
                       size_t counter_count, limn_error *error);
 int train_state_read(const char *path, state_array *arrays, size_t array_count, state_counter *counters, size_t counter_count,
                      limn_error *error);
-/* For arrays that are not in this process's memory as a whole: of those whose `values` are NULL the mover is asked for one
- * piece after another when writing, and given them when reading. Pieces are of STATE_PIECE values, the last of less. The file's
- * bytes are those of train_state_write. */
+/* For arrays that are not in this process's memory as a whole: of those whose `values` are NULL the mover is asked for one piece
+ * after another when writing, and given them when reading. Pieces are of STATE_PIECE values, the last of less. The file's bytes are
+ * those of train_state_write. */
 enum { STATE_PIECE = 1 << 20 };
 typedef struct {
     int (*move)(void *context, const state_array *array, size_t start, size_t count, float *piece, limn_error *error);
