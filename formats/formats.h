@@ -179,8 +179,10 @@ typedef struct {
     char key[256];
     size_t image_size, caption_size, json_size;
     const unsigned char *image; /* .jpg, .jpeg, .png or .webp; NULL when missing */
+    const char *image_ending;   /* of these four, whatever its case in the tar; NULL when there is no picture */
     const char *caption;        /* .txt; NULL when missing */
     const char *json;           /* .json; NULL when missing */
+    size_t others;              /* further entries of the sample, which are not read */
 } tar_sample;
 typedef struct tar_reader tar_reader;
 tar_reader *tar_reader_open(const char *path, limn_error *error);

@@ -228,10 +228,16 @@ static const char *split_name(const tar_reader *reader, char key[256], limn_erro
     return name[length] ? name + length + 1 : name + length;
 }
 
-static limn_buffer *buffer_for(tar_reader *reader, const char *extension) {
+/* The ending of a picture's name as we write it; NULL of other entries. */
+static const char *picture_ending(const char *extension) {
     static const char *const pictures[] = {"jpg", "jpeg", "png", "webp"};
     for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++)
-        if (strcasecmp(extension, pictures[i]) == 0) return &reader->image;
+        if (strcasecmp(extension, pictures[i]) == 0) return pictures[i];
+    return NULL;
+}
+
+static limn_buffer *buffer_for(tar_reader *reader, const char *extension) {
+    if (picture_ending(extension)) return &reader->image;
     if (strcasecmp(extension, "txt") == 0) return &reader->caption;
     if (strcasecmp(extension, "json") == 0) return &reader->json;
     return NULL;
@@ -279,8 +285,12 @@ int tar_reader_next(tar_reader *reader, tar_sample *sample, limn_error *error) {
         first = false;
         limn_buffer *buffer = buffer_for(reader, extension);
         bool *have = buffer == &reader->image ? &have_image : buffer == &reader->caption ? &have_caption : &have_json;
-        if (!buffer || *have) continue; /* of two pictures of one sample the first counts */
+        if (!buffer || *have) { /* of two pictures of one sample the first counts */
+            sample->others++;
+            continue;
+        }
         *have = true;
+        if (buffer == &reader->image) sample->image_ending = picture_ending(extension);
         if (read_data(reader, buffer, error)) return -1;
     }
     if (more < 0) return -1;

@@ -7,8 +7,8 @@ set -eu
 
 packages="build-essential cmake pkg-config libopenblas-pthread-dev libhdf5-dev libjansson-dev libyaml-dev libzimg-dev
 libcurl4-openssl-dev libc-ares-dev libarchive-dev libjpeg62-turbo-dev libpng-dev libwebp-dev liblcms2-dev zlib1g-dev
-libzstd-dev libssl-dev libpcre2-dev libcmocka-dev
-libutf8proc-dev unicode-data libtext-unidecode-perl"
+libzstd-dev libssl-dev libpcre2-dev libcmocka-dev libutf8proc-dev unicode-data libtext-unidecode-perl
+libpango1.0-dev fonts-dejavu-core libexttextcat-dev libexttextcat-data"
 optional="libdnnl-dev libopenmpi-dev openmpi-bin"
 if [ "${1:-}" = pictures ]; then
     packages="$packages python3-pil fonts-noto-color-emoji unicode-cldr-core tuxpaint-stamps-default"

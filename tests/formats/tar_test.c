@@ -34,17 +34,22 @@ static void test_round_trip(void **state) {
     assert_string_equal(sample.key, "000000001");
     assert_int_equal(sample.image_size, 3000);
     assert_int_equal(sample.image[2999], 7);
+    assert_string_equal(sample.image_ending, "jpg");
+    assert_int_equal(sample.others, 0);
     assert_string_equal(sample.caption, "a cat");
     assert_int_equal(sample.caption_size, 5);
     assert_string_equal(sample.json, "{}");
     assert_int_equal(tar_reader_next(reader, &sample, &error), 1);
     assert_string_equal(sample.key, "000000003");
     assert_null(sample.image);
+    assert_null(sample.image_ending);
     assert_null(sample.json);
     assert_string_equal(sample.caption, "");
     assert_int_equal(tar_reader_next(reader, &sample, &error), 1);
     assert_string_equal(sample.key, "sub.dir/000000004");
     assert_int_equal(sample.image_size, 10);
+    assert_string_equal(sample.image_ending, "png"); /* of .PNG */
+    assert_int_equal(sample.others, 1);              /* .cls */
     assert_string_equal(sample.caption, "a dog");
     assert_int_equal(tar_reader_next(reader, &sample, &error), 0);
     assert_int_equal(tar_reader_next(reader, &sample, &error), 0);
