@@ -207,6 +207,7 @@ limn_arena *limn_arena_create(size_t limit, limn_error *error);
  * than … GiB"): it aborts the process after a log line, since a step cannot go on; size limits with the model's plan. */
 float *limn_arena_floats(limn_arena *arena, size_t count);
 void *limn_arena_bytes(limn_arena *arena, size_t bytes);
+size_t limn_arena_left(const limn_arena *arena); /* bytes that may yet be taken */
 size_t limn_arena_mark(const limn_arena *arena);
 void limn_arena_release(limn_arena *arena, size_t mark); /* everything taken since the mark is free again; 0: all */
 size_t limn_arena_peak(const limn_arena *arena);         /* bytes */

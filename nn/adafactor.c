@@ -44,10 +44,6 @@ static layout layout_of(const optimizer_member *member, const adafactor_options 
     return l;
 }
 
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-
 typedef struct {
     size_t rows, columns, whole, size;                  /* floats in all */
     size_t most_partial, most_rows, most_columns, sums; /* of one tensor */

@@ -37,10 +37,6 @@ typedef struct {
     size_t workspace; /* bytes a thread */
 } sizes;
 
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-
 size_t shampoo_largest_block(const shampoo_options *options, const optimizer_member *members, size_t count) {
     size_t largest = 0;
     for (size_t i = 0; i < count; i++) {
