@@ -26,9 +26,7 @@ static void begin(world *w) {
         t->grad = w->grad.f + offset;
         t->average = w->average + offset;
         t->decays = i != 3;
-        size_t size = 1;
-        for (size_t k = 0; k < t->rank; k++) size *= t->shape[k];
-        offset += size;
+        offset += optimizer_tensor_size(t);
     }
     assert_int_equal(offset, SIZE);
 }
@@ -127,9 +125,8 @@ static void norms_are_those_of_the_changes(void **state) {
         optimizer *a = run_steps(&w, kinds[k], threads, 3, NULL), *b = run_steps(&last, kinds[k], threads, 4, norms);
         size_t offset = 0;
         for (size_t i = 0; i < TENSORS; i++) {
-            size_t size = 1;
+            size_t size = optimizer_tensor_size(&w.tensors[i]);
             double moved = 0;
-            for (size_t r = 0; r < w.tensors[i].rank; r++) size *= w.tensors[i].shape[r];
             for (size_t e = offset; e < offset + size; e++)
                 moved += ((double)last.value.f[e] - (double)w.value.f[e]) * ((double)last.value.f[e] - (double)w.value.f[e]);
             assert_true(moved > 0 && fabs(norms[i] / sqrt(moved) - 1) < 1e-3);

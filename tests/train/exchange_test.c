@@ -59,12 +59,6 @@ static float summed_gradient(size_t tensor, size_t i) {
     return sum;
 }
 
-static size_t size_of(const optimizer_tensor *tensor) {
-    size_t size = 1;
-    for (size_t i = 0; i < tensor->rank; i++) size *= tensor->shape[i];
-    return size;
-}
-
 static void everything_has_one_owner(void **state) {
     (void)state;
     for (int whole = 0; whole < 2; whole++) {
@@ -85,7 +79,7 @@ static void everything_has_one_owner(void **state) {
         const optimizer_tensor *owned;
         size_t owned_count = exchange_owned(e, &owned), owned_size = 0;
         for (size_t i = 0; i < owned_count; i++) {
-            owned_size += size_of(&owned[i]);
+            owned_size += optimizer_tensor_size(&owned[i]);
             assert_int_equal(owned[i].rank, whole || ranks == 1 ? 2 : 1);
             assert_int_equal(owned[i].grad - m.set.grads, owned[i].value - m.set.storage);
             size_t tensor = 0; /* decays as the tensor does that it is a piece of */
@@ -117,7 +111,7 @@ static void step(model *m, exchange *e) {
     const optimizer_tensor *owned;
     size_t count = exchange_owned(e, &owned);
     for (size_t n = 0; n < count; n++)
-        for (size_t i = 0; i < size_of(&owned[n]); i++) owned[n].value[i] -= owned[n].grad[i];
+        for (size_t i = 0; i < optimizer_tensor_size(&owned[n]); i++) owned[n].value[i] -= owned[n].grad[i];
     assert_int_equal(exchange_share(e, &error), 0);
     for (size_t t = 0; t < TENSORS; t++)
         for (size_t i = 0; i < m->set.list[t].size; i++) {
