@@ -1,10 +1,7 @@
 # Fine-tuning: parts of a model, LoRA adapters, more words than it had; and what --plan says of it.
 . "$(dirname "$0")/support.sh"
-make_tars
+make_tokens --steps 3
 config="$configs/micro.json"
-quietly limn-tokenizer train --input pictures/train --config "$config" --output tokenizer
-quietly limn-vqgan train --data pictures/train --config "$config" --steps 3 --output vqgan
-quietly limn-encode --input 'pictures/train/*.tar' --vqgan vqgan/model --output tokens/train
 
 train() {
     limn-train --data tokens/train --tokenizer "${vocabulary:-tokenizer}" --vqgan vqgan/model "$@"
