@@ -29,6 +29,9 @@ killed_until_done 0.05 limn-train --data tokens/train --tokenizer tokenizer --vq
 cmp lora/model/adapter_model.safetensors lora-killed/model/adapter_model.safetensors || fail "adapters differ after kills"
 quietly limn-convert lora/model merged
 [ -n "$(changed first/model merged)" ] || fail "merging changed nothing"
+echo mine >merged.merging # a second time nothing is merged
+quietly limn-convert lora/model merged
+[ "$(cat merged.merging)" = mine ] || fail "merges what is converted already"
 [ ! -e merged/adapter_config.json ] || fail "a merged model has adapters"
 quietly limn-sample --model lora/model --prompt "a red square" --count 1 --seed 3 --output adapted.png
 quietly limn-sample --model merged --prompt "a red square" --count 1 --seed 3 --output merged.png
