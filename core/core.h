@@ -260,6 +260,8 @@ int limn_atomic_copy(const char *from, const char *to, limn_error *error);
 /* For libraries that write a path themselves (HDF5): gives the temporary name, later fsyncs and renames it. */
 int limn_atomic_name(limn_atomic_file *file, const char *path, limn_error *error);
 int limn_atomic_publish(limn_atomic_file *file, limn_error *error);
+/* Flushes to disk what a folder says of its files, where its file system can; why it failed is in errno too. */
+int limn_sync_folder(const char *path, limn_error *error);
 /* A file that grows by whole pieces, for logs of long runs. What cannot be written (a full disk) is kept in memory, up to 64
  * MiB, with a warning, and written before the next piece; the file never holds part of a piece, but for a kill in the middle of
  * one. */
