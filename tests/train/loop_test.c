@@ -365,6 +365,19 @@ static void test_another_configuration(void **state) {
     json_decref(old);
     json_decref(now);
     assert_runs(f, "forced"); /* is the run's own now */
+
+    /* --restart removes what is the run's, and nothing else. */
+    train_options options = {.output = scratch_path("forced"), .restart = true};
+    json_t *config = json_object();
+    scratch_write("forced/config.mine.json", "{}", 2);
+    assert_int_equal(train_run_open(&f->folder, &options, config, &f->settings, NULL, &error), 0);
+    train_run_close(&f->folder);
+    json_decref(config);
+    char left[4096];
+    assert_int_equal(limn_find_one(scratch_path("forced"), "config.*", left, NULL), 1);
+    assert_contains(left, "config.mine.json");
+    assert_int_equal(limn_find_one(scratch_path("forced"), "events.out.*", left, NULL), 0);
+    assert_false(is_there("forced/model") || is_there("forced/checkpoints/00000012"));
     free_fake(f);
 }
 
