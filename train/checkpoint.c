@@ -186,16 +186,19 @@ int train_checkpoints_load(train_checkpoints *self, train_guard *guard, uint64_t
     if (list_checkpoints(self->directory, &steps, &count, error)) return -1;
     int status = 0;
     for (size_t i = count; i-- > 0;) {
-        if (tell(self, guard, 0, true, false, error)) return -1;
+        status = tell(self, guard, 0, true, false, error);
+        if (status) break;
         status = load_checkpoint(self, guard, steps[i], error);
         if (status == 0) {
             *step = self->newest = steps[i];
             status = point_links(self, steps[i], error); /* a kill may have come between checkpoint and links */
             break;
         }
-        if (i > 0) limn_log(LIMN_LOG_WARNING, "%s; going back to step %llu", error->message, (unsigned long long)steps[i - 1]);
+        if (i > 0)
+            limn_log(LIMN_LOG_WARNING, "%s; going back to step %llu", error->message, (unsigned long long)steps[i - 1]);
+        else
+            limn_fail_context(error, "no checkpoint can be read (--restart begins anew)");
     }
-    if (status) limn_fail_context(error, "no checkpoint can be read (--restart begins anew)");
     free(steps);
     if (status || tell(self, guard, *step, false, count > 0, error)) return -1;
     return count && self->task->spread ? self->task->spread(self->task->self, error) : 0;

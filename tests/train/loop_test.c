@@ -393,6 +393,13 @@ static void test_links_after_a_kill(void **state) {
     assert_runs(f, "killed");
     assert_link("killed/model", "checkpoints/00000006");
     assert_link("killed/best", "checkpoints/00000006");
+    /* A link that cannot be made is no reason to throw the run away. */
+    limn_error error = {0};
+    assert_int_equal(unlink(scratch_path("killed/model")), 0);
+    assert_int_equal(limn_make_directories(scratch_path("killed/model"), NULL), 0);
+    assert_int_equal(run(f, "killed", false, &error), -1);
+    assert_contains(error.message, "cannot be made a link");
+    assert_null(strstr(error.message, "--restart"));
     free_fake(f);
 }
 
