@@ -138,7 +138,10 @@ static int log_and_validate(training *self, uint64_t step, bool *best, limn_erro
         return -1;
     }
     const json_t *value = valid_due ? json_object_get(line, task->valid_key) : NULL;
-    if (leads(self)) *best = json_is_number(value) && train_checkpoints_note(&self->checkpoints, step, json_number_value(value));
+    /* Where the loss has just risen nothing is saved, the best neither. */
+    if (leads(self))
+        *best = json_is_number(value) && self->guard.above == 0 &&
+                train_checkpoints_note(&self->checkpoints, step, json_number_value(value));
     if (valid_due && world_broadcast(task->all, 0, best, sizeof *best, error)) {
         json_decref(line);
         return -1;

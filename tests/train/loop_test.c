@@ -344,6 +344,17 @@ static void test_a_loss_that_explodes(void **state) {
     free_fake(f);
 }
 
+/* What is best on a step that is not saved is not the best. */
+static void test_the_best_of_what_is_saved(void **state) {
+    (void)state;
+    fake *f = make_fake();
+    f->risen_from = f->risen_to = 6;
+    assert_runs(f, "risen-best");
+    assert_link("risen-best/best", "checkpoints/00000004");
+    assert_true(is_there("risen-best/best/weights"));
+    free_fake(f);
+}
+
 static void test_another_configuration(void **state) {
     (void)state;
     fake *f = make_fake();
@@ -411,6 +422,7 @@ int main(void) {
         cmocka_unit_test(test_a_step_without_data),
         cmocka_unit_test(test_what_is_no_number),
         cmocka_unit_test(test_a_loss_that_explodes),
+        cmocka_unit_test(test_the_best_of_what_is_saved),
         cmocka_unit_test(test_another_configuration),
         cmocka_unit_test(test_links_after_a_kill),
     };
