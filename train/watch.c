@@ -203,6 +203,7 @@ static void put_best(json_t *summary, const train_watch *self, const train_check
 int train_watch_summary(train_watch *self, const train_checkpoints *checkpoints, uint64_t step, limn_error *error) {
     const train_task *task = self->task;
     char key[64], path[4096];
+    if (!self->leads) return 0;
     rate_key(key, task);
     double samples = (double)step * (double)task->samples_per_step, seconds = self->seconds_before;
     json_t *summary = json_object();

@@ -126,6 +126,12 @@ long="train.seq2seq.checkpoint_every=10"
     same_losses whole stopped 1e-4
 }
 
+# Rank 0 alone writes: of another rank's --output nothing comes.
+# shellcheck disable=SC2086
+quietly job 1 limn-train $options --data tokens/train --output told --set $settings : \
+    -n 1 limn-train $options --data tokens/train --output untold --set $settings
+[ -s told/summary.json ] && [ ! -e untold ] || fail "rank 1 writes"
+
 # What one rank does otherwise is named, by one line.
 # says CODE WORDS OPTIONS-OF-RANK-1…
 says() {
