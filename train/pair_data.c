@@ -99,10 +99,12 @@ static int open_valid_sets(pair_data *self, const limn_strings *given, const pai
                            pair_stream_options *stream, json_t *inputs, limn_error *error) {
     self->valid = limn_allocate(given->count, sizeof *self->valid, error);
     if (!self->valid) return -1;
-    for (size_t i = 0; i < given->count; i++) {
+    /* What has no name is valid_loss, which is the first set's: twice through the list, for it and for the others. */
+    for (size_t i = 0; i < 2 * given->count; i++) {
+        const char *value = given->items[i % given->count];
         char metric[sizeof self->valid->metric];
-        if (metric_of(given->items[i], metric, error)) return -1;
-        bool known = false;
+        if (metric_of(value, metric, error)) return -1;
+        bool known = (strcmp(metric, VALID_LOSS) == 0) != (i < given->count);
         for (size_t j = 0; j < self->valid_count; j++) known = known || strcmp(self->valid[j].metric, metric) == 0;
         if (known) continue;
         valid_set *set = &self->valid[self->valid_count++];

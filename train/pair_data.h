@@ -26,7 +26,7 @@ typedef struct {
 typedef struct {
     pair_set set;
     pair_stream *stream;
-    valid_set *valid;
+    valid_set *valid; /* that without a name first, then in the order given */
     size_t valid_count;
 } pair_data;
 

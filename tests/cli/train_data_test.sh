@@ -72,6 +72,14 @@ grep -q '"valid_loss": .*"valid_loss_shapes": .*"valid_loss_one": ' named/metric
 sed -n 's/.*"valid_loss": \([0-9.]*\), .*"valid_loss_one": \([0-9.]*\).*/\1 \2/p' named/metrics.jsonl | awk '$1 != $2 { exit 1 }' || fail "one set, two losses"
 quietly train first-named --data tokens/parts --valid one=tokens/kept --steps 3
 grep -q '"valid_loss": .*"valid_loss_one": ' first-named/metrics.jsonl || fail "the first set is not valid_loss"
+# The set without a name is the first, wherever it stands.
+for run in first last; do
+    order="one=tokens/parts/00000.h5 tokens/kept"
+    [ $run = last ] || order="tokens/kept one=tokens/parts/00000.h5"
+    quietly train "unnamed-$run" --data tokens/parts --valid $order --steps 3 --set train.seq2seq.ema_decay=0.9
+done
+losses() { grep -o '"valid_loss[a-z_]*": [0-9.]*' "$1/metrics.jsonl" | sort; }
+losses unnamed-first >a && losses unnamed-last >b && [ "$(wc -l <a)" = 3 ] && cmp a b || fail "valid_loss depends on where its set stands"
 cp tokens/kept/00000.h5 a=b.h5
 quietly train file --data tokens/parts --valid a=b.h5 --steps 3
 grep -q '"valid_loss_a"' file/metrics.jsonl && fail "a file's name is taken for a set's"
