@@ -7,18 +7,6 @@
 #include <math.h>
 #include <string.h>
 
-int train_copy_parameters(parameters *to, const parameters *from, const char *where, limn_error *error) {
-    for (size_t i = 0; i < to->count; i++) {
-        const parameter *target = &to->list[i], *source = parameters_find(from, target->name);
-        if (!source || source->rank != target->rank ||
-            memcmp(source->shape, target->shape, target->rank * sizeof *target->shape) != 0)
-            return limn_fail(error, "%s: %s is missing or has another shape; the configuration must be that model's", where,
-                             target->name);
-        memcpy(target->mutable_value, source->value, target->size * sizeof *target->mutable_value);
-    }
-    return 0;
-}
-
 /* ---------------------------------------------------------------- how long */
 
 /* Steps of fewer products are over before two seconds of measuring the machine's peak are worth while. */

@@ -57,3 +57,5 @@ limn-train --plan --config "$config" --set train.seq2seq.precision=bf16 >plan.tx
 grep -q 'largest batch_size here' plan.txt || fail "the plan names no largest batch"
 limn-train --plan --config "$config" --json | grep -q '"total_bytes": [1-9]' || fail "--plan --json"
 expect 2 'precision' limn-train --plan --config "$config" --set train.seq2seq.precision=fp8
+expect 2 'batchsize' limn-train --plan --config "$config" --set train.seq2seq.batchsize=64
+limn-train --help | grep -q -- '--json' || fail "the help does not say how the plan is printed as JSON"

@@ -15,11 +15,9 @@ static seq2seq *tuned(const seq2seq_config *config, const char *train, const cha
     return model;
 }
 
-static limn_arena *arena_for(const seq2seq *model, const seq2seq_config *config) {
+static limn_arena *arena_for(const seq2seq *model) {
     limn_error error = {0};
-    const size_t floats =
-        seq2seq_activation_floats(config, TINY_B, PRECISION_FP32) + seq2seq_adapter_floats(model, TINY_B, PRECISION_FP32);
-    limn_arena *arena = limn_arena_create(floats * sizeof(float), &error);
+    limn_arena *arena = limn_arena_create(seq2seq_training_bytes(model, TINY_B, PRECISION_FP32), &error);
     assert_non_null(arena);
     return arena;
 }
@@ -39,7 +37,7 @@ static void test_gradients(void **state) {
     disturb(model);
     parameters *set = seq2seq_get_parameters(model);
     tiny_batch data = make_batch(&config, TINY_B, 1);
-    limn_arena *arena = arena_for(model, &config);
+    limn_arena *arena = arena_for(model);
     const seq2seq_step_options options = {.grad_scale = 1};
     seq2seq_forward_backward(model, &data.batch, &options, arena);
     size_t checked = 0;
@@ -81,7 +79,7 @@ static void test_folder(void **state) {
     seq2seq *model = tuned(&config, NULL, "q_proj,v_proj");
     disturb(model);
     tiny_batch data = make_batch(&config, TINY_B, 1);
-    limn_arena *arena = arena_for(model, &config);
+    limn_arena *arena = arena_for(model);
     const double loss = seq2seq_evaluate(model, &data.batch, PRECISION_FP32, NULL, NULL, NULL, arena);
     limn_error error = {0};
     const char *folder = scratch_path("lora");
@@ -116,7 +114,7 @@ static void test_decoding(void **state) {
     seq2seq *model = tuned(&config, NULL, "q_proj,k_proj,v_proj,GLU_0");
     disturb(model);
     tiny_batch data = make_batch(&config, TINY_B, 1);
-    limn_arena *arena = arena_for(model, &config);
+    limn_arena *arena = arena_for(model);
     const size_t V = config.image_vocab_size + 1, T = config.image_length;
     float *whole = malloc(TINY_B * T * V * sizeof *whole), *logits = malloc(TINY_B * V * sizeof *logits);
     seq2seq_evaluate(model, &data.batch, PRECISION_FP32, NULL, whole, NULL, arena);
@@ -148,7 +146,7 @@ static void test_frozen(void **state) {
     seq2seq *model = tuned(&config, "decoder.embed_tokens,final_ln", NULL);
     parameters *set = seq2seq_get_parameters(model);
     tiny_batch data = make_batch(&config, TINY_B, 1);
-    limn_arena *arena = arena_for(model, &config);
+    limn_arena *arena = arena_for(model);
     const seq2seq_step_options options = {.grad_scale = 1};
     seq2seq_forward_backward(model, &data.batch, &options, arena);
     size_t trained = 0, size = 0;

@@ -1,7 +1,7 @@
 /* The order in which a training takes its pairs: a function of seed, epoch and the shards' counts. */
 #include "tests/scratch.h"
 #include "train/pair_order.h"
-#include "train/train.h"
+#include "train/picture_set.h"
 
 enum { SHARDS = 9, TOTAL = 10 + 3 + 25 + 7 + 7 + 40 + 1 + 12 };
 static const uint64_t PAIRS[SHARDS] = {10, 3, 0, 25, 7, 7, 40, 1, 12};

@@ -292,11 +292,93 @@ static void the_perceptual_loss_is_trained_with(void **state) {
                    "perceptual_weight");
 }
 
+/* The discriminator's rate falls over the steps of the run, whoever says how many these are. */
+static void the_discriminator_follows_the_steps_of_the_run(void **state) {
+    (void)state;
+    char decays[2][1024];
+    static const char *const names[] = {"decays-0", "decays-1"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(decays[i], sizeof decays[i], "%.*s%s, \"decay\": \"linear\"}}}", (int)(strstr(TUNE, "\"steps\": 4") - TUNE),
+                 TUNE,
+                 i ? "\"steps\": 1000, \"discriminator_layers\": 1, \"discriminator_width\": 8, \"log_every\": 1"
+                   : "\"steps\": 4, \"discriminator_layers\": 1, \"discriminator_width\": 8, \"log_every\": 1");
+        expect_trained(decays[i], NULL, names[i], (train_options){.init = base, .steps = i ? 4 : 0});
+    }
+    for (size_t line = 1; line <= 4; line++)
+        assert_true(metric(names[0], line, "discriminator_loss") == metric(names[1], line, "discriminator_loss"));
+    assert_true(metric(names[0], 4, "discriminator_loss") > 0);
+}
+
+/* The number that the run's first event file has last with this tag. */
+static float event(const char *run, const char *tag) {
+    char pattern[1200];
+    limn_strings found = {0};
+    limn_error error = {0};
+    snprintf(pattern, sizeof pattern, "%s/events.out.tfevents.*", scratch_path(run));
+    const char *one = pattern;
+    assert_int_equal(limn_expand_paths(&(limn_strings){1, &one}, &found, &error), 0);
+    size_t size, length = strlen(tag);
+    char *bytes = limn_file_read(found.items[0], 1 << 20, &size, &error);
+    assert_non_null(bytes);
+    float value = NAN;
+    for (size_t i = 0; i + length + 1 + sizeof value <= size; i++)
+        if (memcmp(bytes + i, tag, length) == 0 && bytes[i + length] == 0x15)
+            memcpy(&value, bytes + i + length + 1, sizeof value);
+    free(bytes);
+    limn_strings_free(&found);
+    return value;
+}
+
+static void what_is_not_trained_is_shown_without_gradients(void **state) {
+    (void)state;
+    expect_trained(TUNE, NULL, "shown", (train_options){.init = base, .train = "decoder.conv_out"});
+    assert_true(event("shown", "gradient norms/decoder.conv_out") > 0);
+    assert_true(event("shown", "gradient norms/post_quant_conv") == 0);
+    assert_true(event("shown", "gradient norms/decoder.conv_in") == 0);
+}
+
+/* A reconstruction without a fault has no finite PSNR: the line says so. */
+static void a_perfect_reconstruction_is_null(void **state) {
+    (void)state;
+    limn_error error = {0};
+    picture black;
+    limn_buffer bytes = {0};
+    tar_writer *writer = tar_writer_open(scratch_path("black.tar"), &error);
+    assert_int_equal(picture_create(&black, 16, 16, &error), 0);
+    memset(black.pixels, 0, 16 * 16 * 3);
+    assert_int_equal(picture_encode_png(&black, &bytes, &error), 0);
+    assert_int_equal(tar_writer_add(writer, "0.png", bytes.data, bytes.size, &error), 0);
+    assert_int_equal(tar_writer_commit(writer, &error), 0);
+    picture_free(&black);
+    limn_buffer_free(&bytes);
+    vqgan *model = vqgan_load(base, true, &error);
+    if (!model) fail_msg("%s", error.message);
+    const parameter *bias = parameters_find(vqgan_get_parameters(model), "decoder.conv_out.bias");
+    for (size_t c = 0; c < 3; c++) bias->mutable_value[c] = -1000;
+    assert_int_equal(vqgan_save(model, scratch_path("darkness"), &error), 0);
+    vqgan_free(model);
+    const char *kept = scratch_path("black.tar");
+    expect_trained(TUNE, NULL, "dark", (train_options){.init = scratch_path("darkness"), .valid = {1, &kept}});
+    char path[1200];
+    size_t size;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", scratch_path("dark"));
+    char *lines = limn_file_read(path, 1 << 20, &size, &error);
+    assert_non_null(lines);
+    assert_non_null(strstr(lines, "\"valid_psnr\": null"));
+    free(lines);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_not_trained_stays_bit_for_bit), cmocka_unit_test(the_configuration_is_the_model_s),
-        cmocka_unit_test(a_taming_checkpoint_is_begun_from),     cmocka_unit_test(its_discriminator_comes_along),
-        cmocka_unit_test(a_trained_codebook_is_spared),          cmocka_unit_test(the_perceptual_loss_is_trained_with),
+        cmocka_unit_test(what_is_not_trained_stays_bit_for_bit),
+        cmocka_unit_test(the_configuration_is_the_model_s),
+        cmocka_unit_test(a_taming_checkpoint_is_begun_from),
+        cmocka_unit_test(its_discriminator_comes_along),
+        cmocka_unit_test(a_trained_codebook_is_spared),
+        cmocka_unit_test(the_perceptual_loss_is_trained_with),
+        cmocka_unit_test(the_discriminator_follows_the_steps_of_the_run),
+        cmocka_unit_test(what_is_not_trained_is_shown_without_gradients),
+        cmocka_unit_test(a_perfect_reconstruction_is_null),
     };
     return cmocka_run_group_tests(tests, setup, scratch_teardown);
 }
