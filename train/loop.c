@@ -256,7 +256,6 @@ int train_loop(train_run *run, train_task *task, train_settings *settings, const
     }
     if (step) limn_log(LIMN_LOG_INFO, "%s: going on from step %llu", run->directory, (unsigned long long)step);
     if (train_watch_open(&self.watch, run->directory, task, settings, run->config, step, error)) return -1;
-    self.watch.norms.squares = task->gradient_squares;
     limn_error trouble = {0};
     if (leads(&self) && task->flops_per_step > WORTH_A_PEAK && nn_measure_peak(task->precision, &self.watch.peak_gflops, &trouble))
         limn_log(LIMN_LOG_WARNING, "the machine's peak was not measured: %s", trouble.message);
