@@ -1,15 +1,9 @@
 /* Norms by layer, which layer went wrong, and the guard against losses that explode. */
+#include "tests/scratch.h"
 #include "train/guard.h"
 #include "train/layers.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 static void test_group_names(void **state) {
     (void)state;
@@ -85,7 +79,7 @@ static void test_norms(void **state) {
 static void assert_culprit(layer_norms *norms, const char *part) {
     char sentence[512];
     layer_culprit(sentence, sizeof sentence, norms);
-    if (!strstr(sentence, part)) fail_msg("\"%s\" does not say %s", sentence, part);
+    assert_contains(sentence, part);
 }
 
 static void test_which_layer_went_wrong(void **state) {

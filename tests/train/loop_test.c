@@ -162,13 +162,8 @@ static void expect_weights(float out[SIZE], size_t steps) {
 
 static void assert_saved(const char *path, size_t steps) {
     float expected[SIZE];
-    size_t size;
     expect_weights(expected, steps);
-    char *found = limn_file_read(scratch_path(path), 1 << 20, &size, NULL);
-    assert_non_null(found);
-    assert_int_equal(size, sizeof expected);
-    assert_memory_equal(found, expected, size);
-    free(found);
+    assert_file_holds(scratch_path(path), expected, sizeof expected);
 }
 
 /* What is written slowly, beside the next step, is what was there after its step. */

@@ -59,7 +59,7 @@ static void expect_trained(const char *config, const char *settings, const char 
 static void expect_refused(const char *config, const char *settings, train_options options, int code, const char *words) {
     limn_error error;
     if (train(config, settings, "refused", options, &error) == 0) fail_msg("'%s' is not refused", words);
-    if (!strstr(error.message, words)) fail_msg("'%s' does not say '%s'", error.message, words);
+    assert_contains(error.message, words);
     assert_int_equal(error.exit_code, code);
     assert_false(limn_file_exists(scratch_path("refused/model")));
     (void)limn_remove_tree(scratch_path("refused"), NULL);
@@ -168,15 +168,35 @@ static int copy_tensor(void *context, size_t index, tensor_sink *sink, limn_erro
     return tensor_sink_write(sink, one->data, one->count * sizeof(float), error);
 }
 
+enum { TENSORS_MAX = 256, ADDED_MAX = 64 };
+
+/* A file's tensors, and room for more behind them. */
+static size_t list_tensors(tensor out[TENSORS_MAX], const tensor_file *file) {
+    size_t count = tensor_file_count(file);
+    assert_true(count + ADDED_MAX <= TENSORS_MAX);
+    for (size_t i = 0; i < count; i++) out[i] = *tensor_file_at(file, i);
+    return count;
+}
+
+/* A folder as taming-transformers leaves it. */
+static void write_taming(const char *folder, tensor *tensors, size_t count) {
+    limn_error error = {0};
+    char checkpoint[1200], config[1200];
+    snprintf(checkpoint, sizeof checkpoint, "%s/last.ckpt", folder);
+    snprintf(config, sizeof config, "%s/config.json", folder);
+    limn_make_directories(folder, NULL);
+    assert_int_equal(pytorch_write(checkpoint, tensors, count, "state_dict", copy_tensor, tensors, &error), 0);
+    assert_int_equal(limn_atomic_copy(scratch_path("base/model/config.json"), config, &error), 0);
+}
+
 /* The discriminator of a taming checkpoint is taken over; where the configuration makes another, a new one is trained. */
 static void its_discriminator_comes_along(void **state) {
     (void)state;
     limn_error error = {0};
     tensor_file *file = weights_of("base");
-    tensor tensors[256];
-    char names[64][128];
-    size_t count = tensor_file_count(file), extra = 0;
-    for (size_t i = 0; i < count; i++) tensors[i] = *tensor_file_at(file, i);
+    tensor tensors[TENSORS_MAX];
+    char names[ADDED_MAX][128];
+    size_t count = list_tensors(tensors, file), extra = 0;
     static const struct {
         const char *name;
         size_t rank, shape[4];
@@ -198,10 +218,7 @@ static void its_discriminator_comes_along(void **state) {
         memcpy(made->shape, parts[extra].shape, sizeof parts[extra].shape);
         for (size_t d = 0; d < made->rank; d++) made->count *= made->shape[d];
     }
-    limn_make_directories(scratch_path("whole"), NULL);
-    assert_int_equal(
-        pytorch_write(scratch_path("whole/last.ckpt"), tensors, count + extra, "state_dict", copy_tensor, tensors, &error), 0);
-    assert_int_equal(limn_atomic_copy(scratch_path("base/model/config.json"), scratch_path("whole/config.json"), &error), 0);
+    write_taming(scratch_path("whole"), tensors, count + extra);
     vqgan_discriminator *self = vqgan_discriminator_create(1, 8, 1, &error);
     assert_int_equal(vqgan_discriminator_load(self, scratch_path("whole"), &error), 1);
     const parameter *last = parameters_find(vqgan_discriminator_get_parameters(self), "main.5.weight");
@@ -213,7 +230,7 @@ static void its_discriminator_comes_along(void **state) {
     vqgan_discriminator_free(self);
     self = vqgan_discriminator_create(1, 16, 1, &error);
     assert_int_equal(vqgan_discriminator_load(self, scratch_path("whole"), &error), -1);
-    assert_non_null(strstr(error.message, "loss.discriminator.main.0.weight"));
+    assert_contains(error.message, "loss.discriminator.main.0.weight");
     vqgan_discriminator_free(self);
     /* In a run: the first step's opinion is another discriminator's. */
     expect_trained(TUNE, NULL, "own", (train_options){.init = base});
@@ -230,16 +247,10 @@ static void its_discriminator_comes_along(void **state) {
 /* A folder as taming-transformers leaves it is as good as a converted one; one without an encoder is none to train. */
 static void a_taming_checkpoint_is_begun_from(void **state) {
     (void)state;
-    limn_error error = {0};
     tensor_file *file = weights_of("base");
-    tensor tensors[256];
-    size_t count = tensor_file_count(file), decoder = 0;
-    assert_true(count < 256);
-    for (size_t i = 0; i < count; i++) tensors[i] = *tensor_file_at(file, i);
-    limn_make_directories(scratch_path("taming"), NULL);
-    assert_int_equal(
-        pytorch_write(scratch_path("taming/last.ckpt"), tensors, count, "state_dict", copy_tensor, tensors, &error), 0);
-    assert_int_equal(limn_atomic_copy(scratch_path("base/model/config.json"), scratch_path("taming/config.json"), &error), 0);
+    tensor tensors[TENSORS_MAX];
+    size_t count = list_tensors(tensors, file), decoder = 0;
+    write_taming(scratch_path("taming"), tensors, count);
     expect_trained(TUNE, NULL, "from-folder", (train_options){.init = base});
     expect_trained(TUNE, NULL, "from-taming", (train_options){.init = scratch_path("taming")});
     tensor_file *a = weights_of("from-folder"), *b = weights_of("from-taming");
@@ -250,8 +261,7 @@ static void a_taming_checkpoint_is_begun_from(void **state) {
     tensor_file_close(b);
     for (size_t i = 0; i < count; i++)
         if (strncmp(tensors[i].name, "encoder.", 8) != 0) tensors[decoder++] = tensors[i];
-    assert_int_equal(
-        pytorch_write(scratch_path("taming/last.ckpt"), tensors, decoder, "state_dict", copy_tensor, tensors, &error), 0);
+    write_taming(scratch_path("taming"), tensors, decoder);
     expect_refused(TUNE, NULL, (train_options){.init = scratch_path("taming")}, LIMN_EXIT_FAILED, "encoder");
     tensor_file_close(file);
 }
@@ -284,7 +294,7 @@ static void the_perceptual_loss_is_trained_with(void **state) {
     assert_true(metric("weightless", 2, "l1") == metric("without", 2, "l1"));
     limn_error error;
     assert_int_equal(train(TUNE, NULL, "lpips", (train_options){.init = base}, &error), -1);
-    assert_non_null(strstr(error.message, "lpips_"));
+    assert_contains(error.message, "lpips_");
     train_options half = lpips;
     half.lpips_heads = NULL;
     expect_refused(TUNE, NULL, half, LIMN_EXIT_USAGE, "--lpips-heads");
