@@ -29,7 +29,7 @@ static int train(int argc, char **argv, limn_error *error) {
          "model folder to start from instead of random weights; its codebook is neither placed anew nor has codes revived unless --set "
          "asks for train.vqgan.codebook_start or revive_every", false},
         {"train", LIMN_OPTION_STRING, &given.train, "NAMES",
-         "trains these parts alone, by the beginnings of names: encoder, quant_conv, quantize, post_quant_conv, decoder, decoder.up.0 …; "
+         "trains these parts alone, by parts of names: encoder, quant_conv, quantize, post_quant_conv, decoder, decoder.up.0 …; "
          "while the first three stay, so do tokens", false},
         {"lpips-vgg", LIMN_OPTION_STRING, &given.lpips_vgg, "FILE", "torchvision's vgg16-397923af.pth, for the perceptual loss", false},
         {"lpips-heads", LIMN_OPTION_STRING, &given.lpips_heads, "FILE", "LPIPS' vgg.pth, its five linear heads", false},

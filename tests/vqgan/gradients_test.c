@@ -86,7 +86,6 @@ static void check_decoder(const char *assignment, bool use_discriminator) {
     vqgan_losses losses = bench_step(&self);
     if (use_discriminator) assert_true(losses.adaptive_weight > 0);
     assert_true(fabs(losses.total - losses.l1 - losses.codebook - losses.adaptive_weight * losses.generator) < 1e-9);
-    assert_near("the norm", (double)losses.grad_norm, sqrt(sum_of_squares(set->grads, set->size)), 1e-5);
     fixed_weight = losses.adaptive_weight;
     const char *const parts[][2] = {
         {"decoder.", "post_quant_conv."}, {"decoder.up.2.", NULL}, {"decoder.conv_out.", NULL}, {"decoder.mid.", NULL}};
