@@ -32,6 +32,7 @@ quietly limn-convert lora/model merged
 echo mine >merged.merging # a second time nothing is merged
 quietly limn-convert lora/model merged
 [ "$(cat merged.merging)" = mine ] || fail "merges what is converted already"
+grep -q '"source": .*merging' merged/conversion.json && fail "the merged copy is recorded as the source"
 [ ! -e merged/adapter_config.json ] || fail "a merged model has adapters"
 quietly limn-sample --model lora/model --prompt "a red square" --count 1 --seed 3 --output adapted.png
 quietly limn-sample --model merged --prompt "a red square" --count 1 --seed 3 --output merged.png

@@ -3,6 +3,7 @@
 #include "pictures/pictures.h"
 #include "tests/scratch.h"
 #include "tests/vqgan/tools.h"
+#include "train/picture_set.h"
 #include "train/train.h"
 
 #include <math.h>
@@ -42,7 +43,7 @@ static int train(const char *config, const char *settings, const char *name, tra
     *error = (limn_error){0};
     const char *data = scratch_path("pictures.tar");
     options.config = scratch_write("config.json", config, strlen(config));
-    options.data = (limn_strings){.count = 1, .items = &data};
+    if (!options.data.count) options.data = (limn_strings){.count = 1, .items = &data};
     if (settings) options.set = (limn_strings){.count = 1, .items = &settings};
     options.output = scratch_path(name);
     return train_vqgan(&options, error);
@@ -319,6 +320,36 @@ static void the_discriminator_follows_the_steps_of_the_run(void **state) {
     assert_true(metric(names[0], 4, "discriminator_loss") > 0);
 }
 
+/* What is rehearsed to measure a step are batches after each other, as in training. */
+static void rehearsals_go_through_the_pictures(void **state) {
+    (void)state;
+    /* Three batches, all that the first alone would have decoded ahead; then none for long. */
+    enum { GOOD = 6, PICTURES = GOOD + 100 };
+    static uint64_t order[PICTURES];
+    uint64_t epoch = UINT64_MAX;
+    bool good[PICTURES] = {false};
+    limn_error error = {0};
+    picture made;
+    limn_buffer bytes = {0};
+    for (uint64_t draw = 0; draw < GOOD; draw++) good[data_order_at(order, &epoch, PICTURES, 1, draw)] = true;
+    assert_int_equal(picture_create(&made, 16, 16, &error), 0);
+    memset(made.pixels, 100, 16 * 16 * 3);
+    assert_int_equal(picture_encode_png(&made, &bytes, &error), 0);
+    tar_writer *writer = tar_writer_open(scratch_path("few.tar"), &error);
+    for (size_t n = 0; n < PICTURES; n++) {
+        char name[32];
+        snprintf(name, sizeof name, "%03zu.png", n);
+        assert_int_equal(tar_writer_add(writer, name, good[n] ? bytes.data : "none", good[n] ? bytes.size : 4, &error), 0);
+    }
+    assert_int_equal(tar_writer_commit(writer, &error), 0);
+    picture_free(&made);
+    limn_buffer_free(&bytes);
+    const char *data = scratch_path("few.tar");
+    assert_int_equal(train(TUNE, NULL, "rehearsed", (train_options){.init = base, .minutes = 1e-4, .data = {1, &data}}, &error),
+                     -1);
+    assert_contains(error.message, "pictures in a row cannot be decoded");
+}
+
 /* The number that the run's first event file has last with this tag. */
 static float event(const char *run, const char *tag) {
     char pattern[1200];
@@ -387,6 +418,7 @@ int main(void) {
         cmocka_unit_test(a_trained_codebook_is_spared),
         cmocka_unit_test(the_perceptual_loss_is_trained_with),
         cmocka_unit_test(the_discriminator_follows_the_steps_of_the_run),
+        cmocka_unit_test(rehearsals_go_through_the_pictures),
         cmocka_unit_test(what_is_not_trained_is_shown_without_gradients),
         cmocka_unit_test(a_perfect_reconstruction_is_null),
     };
