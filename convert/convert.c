@@ -108,33 +108,6 @@ static int write_all(conversion *run, const model_source *model, const model_sou
     return vqgan_folder_write(run, pictures, directory ? path : NULL, error);
 }
 
-static int convert_opened(const convert_options *options, const model_source *model, const model_source *pictures,
-                          limn_error *error) {
-    conversion run = {.options = options};
-    char record_path[PATH_MAX];
-    if (limn_path_join(record_path, sizeof record_path, options->output, RECORD, error) ||
-        refuse_same_folder(model->folder, options->output, error) ||
-        (pictures->vqgan && model->seq2seq && check_pair(seq2seq_get_config(model->seq2seq), pictures->vqgan, error)) ||
-        write_all(&run, model, pictures, NULL, error))
-        return -1;
-    json_t *description = describe(options, model, pictures, error);
-    int status = description ? 0 : -1;
-    int found = status == 0 && !options->restart ? look_at_output(options, description, record_path, error) : 0;
-    if (found < 0) status = -1;
-    if (found == 1) limn_log(LIMN_LOG_INFO, "%s is converted already; --restart converts it anew", options->output);
-    if (status == 0 && found == 0) {
-        status = limn_make_directories(options->output, error);
-        if (status == 0) status = write_record(description, false, record_path, error);
-        if (status == 0) limn_remove_temporaries(options->output);
-        run.progress = limn_progress_start("converting", "MB", 0, in_megabytes(run.bytes_total));
-        if (status == 0) status = write_all(&run, model, pictures, options->output, error);
-        limn_progress_finish(run.progress);
-        if (status == 0) status = write_record(description, true, record_path, error);
-    }
-    json_decref(description);
-    return status;
-}
-
 /* A model with LoRA adapters is converted as the sum of both, which is written beside the output and stays mapped when it is
  * removed again. */
 static int merge_adapters(model_source *model, const char *output, limn_error *error) {
@@ -156,11 +129,39 @@ static int merge_adapters(model_source *model, const char *output, limn_error *e
     return 0;
 }
 
+static int convert_opened(const convert_options *options, model_source *model, const model_source *pictures,
+                          limn_error *error) {
+    conversion run = {.options = options};
+    char record_path[PATH_MAX];
+    if (limn_path_join(record_path, sizeof record_path, options->output, RECORD, error) ||
+        refuse_same_folder(model->folder, options->output, error) ||
+        (pictures->vqgan && model->seq2seq && check_pair(seq2seq_get_config(model->seq2seq), pictures->vqgan, error)) ||
+        write_all(&run, model, pictures, NULL, error))
+        return -1;
+    json_t *description = describe(options, model, pictures, error);
+    int status = description ? 0 : -1;
+    int found = status == 0 && !options->restart ? look_at_output(options, description, record_path, error) : 0;
+    if (found < 0) status = -1;
+    if (found == 1) limn_log(LIMN_LOG_INFO, "%s is converted already; --restart converts it anew", options->output);
+    if (status == 0 && found == 0) {
+        status = merge_adapters(model, options->output, error);
+        if (status == 0) status = limn_make_directories(options->output, error);
+        if (status == 0) status = write_record(description, false, record_path, error);
+        if (status == 0) limn_remove_temporaries(options->output);
+        run.progress = limn_progress_start("converting", "MB", 0, in_megabytes(run.bytes_total));
+        if (status == 0) status = write_all(&run, model, pictures, options->output, error);
+        limn_progress_finish(run.progress);
+        if (status == 0) status = write_record(description, true, record_path, error);
+    }
+    json_decref(description);
+    return status;
+}
+
 int convert_model(const convert_options *options, limn_error *error) {
     model_source model, pictures = {0};
     if (model_source_open(&model, options->source, options->pixel_range, error)) return -1;
-    int status = merge_adapters(&model, options->output, error);
-    if (status == 0 && model.vqgan && options->vqgan)
+    int status = 0;
+    if (model.vqgan && options->vqgan)
         status = limn_fail_usage(error, "%s is a VQGAN itself; --vqgan goes with a model that draws", options->source);
     if (status == 0 && model.seq2seq) status = open_pictures(options, &model, &pictures, error);
     if (status == 0) status = convert_opened(options, &model, &pictures, error);

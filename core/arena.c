@@ -49,6 +49,10 @@ float *limn_arena_floats(limn_arena *arena, size_t count) {
     return limn_arena_bytes(arena, count > SIZE_MAX / sizeof(float) ? SIZE_MAX : count * sizeof(float));
 }
 
+size_t limn_arena_left(const limn_arena *arena) {
+    return (arena->limit - arena->mark) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
+}
+
 size_t limn_arena_mark(const limn_arena *arena) {
     return arena->mark;
 }

@@ -50,6 +50,17 @@ static int give_up(limn_atomic_file *file, const char *what, limn_error *error) 
     return -1;
 }
 
+int limn_sync_folder(const char *path, limn_error *error) {
+    int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), why = 0;
+    if (folder < 0 || fsync(folder) != 0) why = errno;
+    if (folder >= 0) close(folder);
+    /* Some file systems have nothing to sync for a folder and say so with EINVAL. */
+    if (!why || (folder >= 0 && why == EINVAL)) return 0;
+    limn_fail(error, "%s: cannot be flushed to disk: %s", path, strerror(why));
+    errno = why;
+    return -1;
+}
+
 static int sync_folder_of(const char *path) {
     char folder[4096];
     snprintf(folder, sizeof folder, "%s", path);
@@ -58,13 +69,7 @@ static int sync_folder_of(const char *path) {
         strcpy(folder, ".");
     else
         slash[slash == folder] = '\0';
-    int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (descriptor < 0) return -1;
-    int result = fsync(descriptor);
-    /* Some file systems have nothing to sync for a folder and say so with EINVAL. */
-    if (result != 0 && errno == EINVAL) result = 0;
-    close(descriptor);
-    return result;
+    return limn_sync_folder(folder, NULL);
 }
 
 static int rename_into_place(limn_atomic_file *file, limn_error *error) {

@@ -207,6 +207,7 @@ limn_arena *limn_arena_create(size_t limit, limn_error *error);
  * than … GiB"): it aborts the process after a log line, since a step cannot go on; size limits with the model's plan. */
 float *limn_arena_floats(limn_arena *arena, size_t count);
 void *limn_arena_bytes(limn_arena *arena, size_t bytes);
+size_t limn_arena_left(const limn_arena *arena); /* bytes that may yet be taken */
 size_t limn_arena_mark(const limn_arena *arena);
 void limn_arena_release(limn_arena *arena, size_t mark); /* everything taken since the mark is free again; 0: all */
 size_t limn_arena_peak(const limn_arena *arena);         /* bytes */
@@ -259,6 +260,8 @@ int limn_atomic_copy(const char *from, const char *to, limn_error *error);
 /* For libraries that write a path themselves (HDF5): gives the temporary name, later fsyncs and renames it. */
 int limn_atomic_name(limn_atomic_file *file, const char *path, limn_error *error);
 int limn_atomic_publish(limn_atomic_file *file, limn_error *error);
+/* Flushes to disk what a folder says of its files, where its file system can; why it failed is in errno too. */
+int limn_sync_folder(const char *path, limn_error *error);
 /* A file that grows by whole pieces, for logs of long runs. What cannot be written (a full disk) is kept in memory, up to 64
  * MiB, with a warning, and written before the next piece; the file never holds part of a piece, but for a kill in the middle of
  * one. */

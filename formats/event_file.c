@@ -198,16 +198,3 @@ int event_file_close(event_file *self, limn_error *error) {
     free(self);
     return status;
 }
-
-int event_file_remove_all(const char *directory, limn_error *error) {
-    DIR *folder = opendir(directory);
-    if (!folder) return limn_fail(error, "%s: cannot be listed: %s", directory, strerror(errno));
-    int status = 0;
-    for (struct dirent *entry; status == 0 && (entry = readdir(folder));) {
-        if (strncmp(entry->d_name, PREFIX, sizeof PREFIX - 1) != 0) continue;
-        if (unlinkat(dirfd(folder), entry->d_name, 0))
-            status = limn_fail(error, "%s/%s: cannot be removed: %s", directory, entry->d_name, strerror(errno));
-    }
-    closedir(folder);
-    return status;
-}

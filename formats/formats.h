@@ -293,7 +293,5 @@ int event_file_text(event_file *self, const char *tag, const char *text, limn_er
 int event_file_write(event_file *self, uint64_t step, limn_error *error);
 /* Fails when something could not be written to the end; frees; NULL allowed. */
 int event_file_close(event_file *self, limn_error *error);
-/* Removes all event files of a folder. */
-int event_file_remove_all(const char *directory, limn_error *error);
 
 #endif

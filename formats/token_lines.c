@@ -213,6 +213,8 @@ static int take_lines(pair_reader *self, const token_lines_part *part, limn_erro
     line_reader lines;
     if (line_reader_open(&lines, self->path, error)) return -1;
     int more = 1;
+    (void)gzdirect(
+        lines.file); /* looks at the file: before that zlib would read all bytes up to the offset instead of seeking */
     if (part->offset && gzseek(lines.file, (z_off_t)part->offset, SEEK_SET) < 0)
         more = limn_fail(error, "%s: cannot be read from byte %llu on", self->path, (unsigned long long)part->offset);
     lines.number = part->line - 1;

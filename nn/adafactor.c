@@ -35,17 +35,13 @@ static layout layout_of(const optimizer_member *member, const adafactor_options 
     }
     if (member->rank < 2 || member->shape[order[member->rank - 2]] < options->min_dim_size_to_factor) return l;
     size_t one = order[member->rank - 2], other = order[member->rank - 1];
-    size_t a = one < other ? one : other, b = one < other ? other : one;
+    size_t a = smaller(one, other), b = larger(one, other);
     l = (layout){.factored = true, .P = 1, .A = member->shape[a], .M = 1, .B = member->shape[b], .Q = 1};
     for (size_t i = 0; i < a; i++) l.P *= member->shape[i];
     for (size_t i = a + 1; i < b; i++) l.M *= member->shape[i];
     for (size_t i = b + 1; i < member->rank; i++) l.Q *= member->shape[i];
     l.parts = smaller(divide_up(MOST_UNITS, l.P), l.A);
     return l;
-}
-
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
 }
 
 typedef struct {
@@ -80,9 +76,8 @@ static sizes lay_out(layout *layouts, const optimizer_options *options, const op
     return s;
 }
 
-int adafactor_plan(optimizer_plan *plan, const optimizer_options *options, const optimizer_member *members, size_t count,
-                   limn_error *error) {
-    (void)error; /* all sizes are below MOST_UNITS times the tensors', which have been checked */
+/* All sizes are below MOST_UNITS times the tensors', which have been checked. */
+void adafactor_plan(optimizer_plan *plan, const optimizer_options *options, const optimizer_member *members, size_t count) {
     sizes s = lay_out(NULL, options, members, count);
     optimizer_plan_array(plan, "adafactor_rows", s.rows, false);
     optimizer_plan_array(plan, "adafactor_columns", s.columns, false);
@@ -91,7 +86,6 @@ int adafactor_plan(optimizer_plan *plan, const optimizer_options *options, const
     plan->sums = s.sums;
     plan->scratch =
         sizeof(adafactor) + count * sizeof(layout) + (s.most_partial + s.most_rows + s.most_columns) * sizeof(float);
-    return 0;
 }
 
 int adafactor_create(optimizer *self, limn_error *error) {
@@ -162,6 +156,14 @@ static size_t unit_rows(const layout *l, size_t unit, size_t *p, size_t *count) 
     return first;
 }
 
+/* One place of (P,M,B,Q): its mean over A, summed in the order of the parts. */
+static float mean_of_parts(const float *partial, const layout *l, size_t place, size_t all) {
+    double sum = 0;
+    size_t p = place / all, i = place % all;
+    for (size_t part = 0; part < l->parts; part++) sum += (double)partial[(p * l->parts + part) * all + i];
+    return (float)(sum / (double)l->A);
+}
+
 /* Moves rows and columns, and makes of them the factors by whose product the gradient is multiplied. */
 static void move_factored(optimizer *self, const optimizer_member *member, const layout *l, const moment_constants *c) {
     adafactor *own = self->adafactor;
@@ -182,29 +184,24 @@ static void move_factored(optimizer *self, const optimizer_member *member, const
                     *row_sums = (float)square_row(sums + m * width, grad, width, c);
                 else
                     square_row_with_places(row_sums, sums + m * width, grad, width, l->Q, c);
+                for (size_t at = row * l->Q; at < (row + 1) * l->Q; at++)
+                    rows[at] = c->decay * rows[at] + c->rest * (own->row_factor[at] / (float)l->B);
             }
     }
-    for (size_t p = 0; p < l->P; p++) {
-        for (size_t i = 0; i < all; i++) {
-            float *column = &columns[p * all + i];
-            double sum = 0;
-            for (size_t part = 0; part < l->parts; part++) sum += (double)own->partial[(p * l->parts + part) * all + i];
-            *column = c->decay * *column + c->rest * (float)(sum / (double)l->A);
-            own->column_factor[p * all + i] = 1.0f / sqrtf(*column);
-        }
+#pragma omp parallel for schedule(static) if (member->size > 2 * LIMN_PIECE)
+    for (size_t i = 0; i < l->P * all; i++) {
+        columns[i] = c->decay * columns[i] + c->rest * mean_of_parts(own->partial, l, i, all);
+        own->column_factor[i] = 1.0f / sqrtf(columns[i]);
+    }
+    /* Of a matrix, (A,B), these are A numbers in all. */
+    for (size_t p = 0; p < l->P; p++)
         for (size_t i = 0; i < l->M * l->Q; i++) {
+            size_t first = p * l->A * l->M * l->Q + i, step = l->M * l->Q;
             double mean = 0;
-            for (size_t a = 0; a < l->A; a++) {
-                size_t at = (p * l->A + a) * l->M * l->Q + i;
-                rows[at] = c->decay * rows[at] + c->rest * (own->row_factor[at] / (float)l->B);
-                mean += (double)rows[at] / (double)l->A;
-            }
-            for (size_t a = 0; a < l->A; a++) {
-                size_t at = (p * l->A + a) * l->M * l->Q + i;
-                own->row_factor[at] = 1.0f / sqrtf(rows[at] / (float)mean);
-            }
+            for (size_t a = 0; a < l->A; a++) mean += (double)rows[first + a * step] / (double)l->A;
+            for (size_t a = 0; a < l->A; a++)
+                own->row_factor[first + a * step] = 1.0f / sqrtf(rows[first + a * step] / (float)mean);
         }
-    }
 }
 
 /* ---------------------------------------------------------------- the step */

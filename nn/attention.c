@@ -16,29 +16,11 @@ static size_t stride_or(size_t stride, const attention_shape *shape) {
     return stride != 0 ? stride : shape->H * shape->D;
 }
 
-/* What one (b, h) works on, as float32: where it lies, or expanded in the thread's room. */
-typedef struct {
-    const attention_shape *shape;
-    const float *q, *k, *v;
-    size_t query_stride, key_stride, value_stride;
-    const int32_t *mask;  /* (S) or NULL */
-    const float *bias;    /* (T,S) or NULL */
-    const float *dropped; /* (T,S): the dropout's factors, or NULL */
-} head;
-
-/* Rows of one head as float32; *stride becomes theirs. `room` (count,D) is used when they are bfloat16, and moved behind it. */
-static float *head_rows(numbers x, size_t *stride, size_t count, size_t D, bool fill, float **room) {
-    if (x.bf16 == NULL) return x.f32;
-    float *rows = *room;
-    *room += count * D;
-    for (size_t i = 0; fill && i < count; i++) expand_bf16(rows + i * D, x.bf16 + i * *stride, D);
-    *stride = D;
-    return rows;
-}
-
-/* Back to where they belong, when they are bfloat16 there. */
-static void keep_rows(numbers to, size_t to_stride, const float *rows, size_t stride, size_t count, size_t D) {
-    for (size_t i = 0; to.bf16 != NULL && i < count; i++) round_to_bf16(to.bf16 + i * to_stride, rows + i * stride, D);
+void keep_rows(numbers to, size_t to_stride, const float *rows, size_t stride, size_t count, size_t D) {
+    if (to.bf16 != NULL)
+        for (size_t i = 0; i < count; i++) round_to_bf16(to.bf16 + i * to_stride, rows + i * stride, D);
+    else if (to.f32 != NULL && to.f32 != rows)
+        for (size_t i = 0; i < count; i++) memcpy(to.f32 + i * to_stride, rows + i * stride, D * sizeof *rows);
 }
 
 /* The part of (B, count, H·D) that is one head's. */
@@ -65,18 +47,28 @@ static attention_head parts_of(const attention_shape *shape, numbers q, numbers 
     return parts;
 }
 
-static head head_of(const attention_head *parts, float **room) {
+/* Rows of one head in the thread's room, which moves on behind them, where they are bfloat16; expanded when `read`. */
+static void take_rows(numbers *x, size_t *stride, size_t count, size_t D, bool read, float **room) {
+    if (x->bf16 == NULL) return;
+    for (size_t i = 0; read && i < count; i++) expand_bf16(*room + i * D, x->bf16 + i * *stride, D);
+    *x = numbers_f32(*room);
+    *room += count * D;
+    *stride = D;
+}
+
+/* The same head with all its rows as float32, where they lie or in the thread's room. Of `out` and the gradients what is not
+ * read is undefined there. */
+static attention_head head_of_floats(const attention_head *parts, bool reads_out, float **room) {
     const size_t T = parts->shape->T, S = parts->shape->S, D = parts->shape->D;
-    head it = {.shape = parts->shape,
-               .query_stride = parts->query_stride,
-               .key_stride = parts->key_stride,
-               .value_stride = parts->value_stride,
-               .mask = parts->mask,
-               .bias = parts->bias,
-               .dropped = parts->dropped};
-    it.q = head_rows(parts->q, &it.query_stride, T, D, true, room);
-    it.k = head_rows(parts->k, &it.key_stride, S, D, true, room);
-    it.v = head_rows(parts->v, &it.value_stride, S, D, true, room);
+    attention_head it = *parts;
+    take_rows(&it.q, &it.query_stride, T, D, true, room);
+    take_rows(&it.k, &it.key_stride, S, D, true, room);
+    take_rows(&it.v, &it.value_stride, S, D, true, room);
+    take_rows(&it.out, &it.out_stride, T, D, reads_out, room);
+    /* gradients have the kind and the strides of what they are the gradients of */
+    take_rows(&it.dq, &it.query_stride, T, D, false, room);
+    take_rows(&it.dk, &it.key_stride, S, D, false, room);
+    take_rows(&it.dv, &it.value_stride, S, D, false, room);
     return it;
 }
 
@@ -126,16 +118,6 @@ LIMN_CLONES void softmax_backward_row(float *d, const float *w, size_t n) {
     for (size_t s = 0; s < n; s++) sum += d[s] * w[s];
 #pragma omp simd
     for (size_t s = 0; s < n; s++) d[s] = w[s] * (d[s] - sum);
-}
-
-LIMN_CLONES void multiply_row(float *out, const float *a, const float *b, size_t n) {
-#pragma omp simd
-    for (size_t s = 0; s < n; s++) out[s] = a[s] * b[s];
-}
-
-LIMN_CLONES void add_row(float *out, const float *a, size_t n) {
-#pragma omp simd
-    for (size_t s = 0; s < n; s++) out[s] += a[s];
 }
 
 /* ---------------------------------------------------------------- Sinkhorn (arXiv 2110.11773) */
@@ -241,9 +223,9 @@ static void sinkhorn_backward(float *d, const float *maps, float *columns, size_
 /* ---------------------------------------------------------------- forward */
 
 /* Weights of the queries t … t+rows-1 over the keys they may see, row stride S. */
-static void block_weights(const head *it, float *weights, size_t t, size_t rows, size_t keys) {
+static void block_weights(const attention_head *it, float *weights, size_t t, size_t rows, size_t keys) {
     const size_t S = it->shape->S;
-    matmul(weights, S, it->q + t * it->query_stride, it->query_stride, false, it->k, it->key_stride, true, rows, keys,
+    matmul(weights, S, it->q.f32 + t * it->query_stride, it->query_stride, false, it->k.f32, it->key_stride, true, rows, keys,
            it->shape->D, 1.0f, 0.0f);
     for (size_t r = 0; r < rows; r++)
         softmax_row(weights + r * S, it->shape->scale, keys, keys_until(it->shape, t + r + 1), it->mask,
@@ -251,11 +233,11 @@ static void block_weights(const head *it, float *weights, size_t t, size_t rows,
 }
 
 /* scratch: the scores (T,S) and 2·S. */
-static void sinkhorn_weights(const head *it, float *maps, float *scratch) {
+static void sinkhorn_weights(const attention_head *it, float *maps, float *scratch) {
     const attention_shape *shape = it->shape;
     const size_t T = shape->T, S = shape->S;
-    matmul(scratch, S, it->q, it->query_stride, false, it->k, it->key_stride, true, T, S, shape->D, shape->scale, 0.0f);
-    if (it->bias != NULL) add_row(scratch, it->bias, T * S);
+    matmul(scratch, S, it->q.f32, it->query_stride, false, it->k.f32, it->key_stride, true, T, S, shape->D, shape->scale, 0.0f);
+    if (it->bias != NULL) add_row(scratch, scratch, it->bias, T * S);
     hide_keys(scratch, it->mask, T, S);
     sinkhorn_forward(maps, scratch, scratch + T * S, shape->sinkhorn_iterations, T, S);
 }
@@ -281,7 +263,7 @@ static const large_product_kernels *kernels_for(const attention_shape *shape, bo
 }
 
 static size_t floats_of(const attention_shape *shape, const large_product_kernels *kernels) {
-    return kernels != NULL ? tiled_attention_floats(shape, kernels) : divide_up(thread_floats(shape), 16) * 16;
+    return kernels != NULL ? tiled_attention_floats(shape, kernels) : round_up(thread_floats(shape), 16);
 }
 
 size_t attention_scratch_bytes(const attention_shape *shape, bool half) {
@@ -289,7 +271,7 @@ size_t attention_scratch_bytes(const attention_shape *shape, bool half) {
     return ((size_t)omp_get_max_threads() * floats_of(shape, kernels_for(shape, half)) + dropped) * sizeof(float) + rounding;
 }
 
-static void forward_head(const head *it, float *out, size_t out_stride, float *scratch) {
+static void forward_head(const attention_head *it, float *scratch) {
     const attention_shape *shape = it->shape;
     const size_t T = shape->T, S = shape->S, D = shape->D, block = block_of(shape), maps = maps_of(shape);
     float *dropped_weights = scratch, *all = scratch + block * S, *scores = all + maps * block * S;
@@ -305,17 +287,15 @@ static void forward_head(const head *it, float *out, size_t out_stride, float *s
                 multiply_row(dropped_weights + r * S, weights + r * S, it->dropped + (t + r) * S, keys);
             weights = dropped_weights;
         }
-        matmul(out + t * out_stride, out_stride, weights, S, false, it->v, it->value_stride, false, rows, D, keys, 1.0f, 0.0f);
+        matmul(it->out.f32 + t * it->out_stride, it->out_stride, weights, S, false, it->v.f32, it->value_stride, false, rows, D,
+               keys, 1.0f, 0.0f);
     }
 }
 
 static void forward_by_blas(const attention_head *parts, float *room) {
-    const size_t T = parts->shape->T, D = parts->shape->D;
-    const head it = head_of(parts, &room);
-    size_t stride = parts->out_stride;
-    float *rows = head_rows(parts->out, &stride, T, D, false, &room);
-    forward_head(&it, rows, stride, room);
-    keep_rows(parts->out, parts->out_stride, rows, stride, T, D);
+    const attention_head it = head_of_floats(parts, false, &room);
+    forward_head(&it, room);
+    keep_rows(parts->out, parts->out_stride, it.out.f32, it.out_stride, parts->shape->T, parts->shape->D);
 }
 
 void attention_forward(numbers out, numbers q, numbers k, numbers v, const attention_shape *shape, limn_arena *arena) {
@@ -340,32 +320,25 @@ void attention_forward(numbers out, numbers q, numbers k, numbers v, const atten
 
 /* ---------------------------------------------------------------- backward */
 
-/* What one head writes, and what it is made from. */
-typedef struct {
-    float *dq, *dk, *dv, *dbias;
-    const float *dout;
-    size_t out_stride;
-} head_gradients;
-
 /* dk += scale·dscoresᵀ·q and dq = scale·dscores·k for queries t … t+rows-1; dbias += dscores. */
-static void scores_backward(const head *it, const head_gradients *g, const float *dscores, size_t t, size_t rows, size_t keys) {
-    size_t S = it->shape->S, D = it->shape->D;
-    if (g->dbias != NULL)
-        for (size_t r = 0; r < rows; r++) add_row(g->dbias + (t + r) * S, dscores + r * S, keys);
-    if (g->dq != NULL)
-        matmul(g->dq + t * it->query_stride, it->query_stride, dscores, S, false, it->k, it->key_stride, false, rows, D, keys,
+static void scores_backward(const attention_head *it, const float *dscores, size_t t, size_t rows, size_t keys) {
+    const size_t S = it->shape->S, D = it->shape->D, first = t * it->query_stride;
+    float *dbias = it->dbias != NULL ? it->dbias + t * S : NULL;
+    for (size_t r = 0; dbias != NULL && r < rows; r++) add_row(dbias + r * S, dbias + r * S, dscores + r * S, keys);
+    if (it->dq.f32 != NULL)
+        matmul(it->dq.f32 + first, it->query_stride, dscores, S, false, it->k.f32, it->key_stride, false, rows, D, keys,
                it->shape->scale, 0.0f);
-    if (g->dk != NULL)
-        matmul(g->dk, it->key_stride, dscores, S, true, it->q + t * it->query_stride, it->query_stride, false, keys, D, rows,
+    if (it->dk.f32 != NULL)
+        matmul(it->dk.f32, it->key_stride, dscores, S, true, it->q.f32 + first, it->query_stride, false, keys, D, rows,
                it->shape->scale, 1.0f);
 }
 
 /* dv += weightsᵀ·dout; dweights = dout·vᵀ, both with the dropout. `dropped_weights` and dweights are scratch, (rows,S). */
-static void values_backward(const head *it, const head_gradients *g, const float *weights, float *dweights,
-                            float *dropped_weights, size_t t, size_t rows, size_t keys) {
-    size_t S = it->shape->S, D = it->shape->D;
-    const float *dout = g->dout + t * g->out_stride, *used = weights;
-    matmul(dweights, S, dout, g->out_stride, false, it->v, it->value_stride, true, rows, keys, D, 1.0f, 0.0f);
+static void values_backward(const attention_head *it, const float *weights, float *dweights, float *dropped_weights, size_t t,
+                            size_t rows, size_t keys) {
+    const size_t S = it->shape->S, D = it->shape->D;
+    const float *dout = it->out.f32 + t * it->out_stride, *used = weights;
+    matmul(dweights, S, dout, it->out_stride, false, it->v.f32, it->value_stride, true, rows, keys, D, 1.0f, 0.0f);
     if (it->dropped != NULL) {
         for (size_t r = 0; r < rows; r++) {
             multiply_row(dropped_weights + r * S, weights + r * S, it->dropped + (t + r) * S, keys);
@@ -373,7 +346,8 @@ static void values_backward(const head *it, const head_gradients *g, const float
         }
         used = dropped_weights;
     }
-    if (g->dv != NULL) matmul(g->dv, it->value_stride, used, S, true, dout, g->out_stride, false, keys, D, rows, 1.0f, 1.0f);
+    if (it->dv.f32 != NULL)
+        matmul(it->dv.f32, it->value_stride, used, S, true, dout, it->out_stride, false, keys, D, rows, 1.0f, 1.0f);
 }
 
 static void clear_rows(float *rows, size_t stride, size_t count, size_t D) {
@@ -382,43 +356,36 @@ static void clear_rows(float *rows, size_t stride, size_t count, size_t D) {
 }
 
 /* The weights are made again from queries and keys: they would be the largest thing that a layer keeps. */
-static void backward_head(const head *it, const head_gradients *g, float *scratch) {
+static void backward_head(const attention_head *it, float *scratch) {
     const attention_shape *shape = it->shape;
     const size_t T = shape->T, S = shape->S, block = block_of(shape), maps = maps_of(shape);
     float *dscores = scratch, *dropped_weights = dscores + block * S, *all = dropped_weights + block * S;
     float *scores = all + maps * block * S;
-    clear_rows(g->dk, it->key_stride, S, shape->D);
-    clear_rows(g->dv, it->value_stride, S, shape->D);
+    clear_rows(it->dk.f32, it->key_stride, S, shape->D);
+    clear_rows(it->dv.f32, it->value_stride, S, shape->D);
     if (maps > 1) {
         sinkhorn_weights(it, all, scores);
-        values_backward(it, g, all + (maps - 1) * T * S, dscores, dropped_weights, 0, T, S);
+        values_backward(it, all + (maps - 1) * T * S, dscores, dropped_weights, 0, T, S);
         sinkhorn_backward(dscores, all, scores, maps, T, S);
-        scores_backward(it, g, dscores, 0, T, S);
+        scores_backward(it, dscores, 0, T, S);
         return;
     }
     for (size_t t = 0; t < T; t += block) {
         size_t rows = smaller(T - t, block), keys = keys_until(shape, t + rows);
         block_weights(it, all, t, rows, keys);
-        values_backward(it, g, all, dscores, dropped_weights, t, rows, keys);
+        values_backward(it, all, dscores, dropped_weights, t, rows, keys);
         for (size_t r = 0; r < rows; r++) softmax_backward_row(dscores + r * S, all + r * S, keys);
-        scores_backward(it, g, dscores, t, rows, keys);
+        scores_backward(it, dscores, t, rows, keys);
     }
 }
 
 static void backward_by_blas(const attention_head *parts, float *room) {
     const size_t T = parts->shape->T, S = parts->shape->S, D = parts->shape->D;
-    const head it = head_of(parts, &room);
-    /* gradients have the kind and the strides of what they are the gradients of */
-    size_t stride_q = parts->query_stride, stride_k = parts->key_stride, stride_v = parts->value_stride;
-    head_gradients g = {.out_stride = parts->out_stride, .dbias = parts->dbias};
-    g.dout = head_rows(parts->out, &g.out_stride, T, D, true, &room);
-    g.dq = head_rows(parts->dq, &stride_q, T, D, false, &room);
-    g.dk = head_rows(parts->dk, &stride_k, S, D, false, &room);
-    g.dv = head_rows(parts->dv, &stride_v, S, D, false, &room);
-    backward_head(&it, &g, room);
-    keep_rows(parts->dq, parts->query_stride, g.dq, stride_q, T, D);
-    keep_rows(parts->dk, parts->key_stride, g.dk, stride_k, S, D);
-    keep_rows(parts->dv, parts->value_stride, g.dv, stride_v, S, D);
+    const attention_head it = head_of_floats(parts, true, &room);
+    backward_head(&it, room);
+    keep_rows(parts->dq, parts->query_stride, it.dq.f32, it.query_stride, T, D);
+    keep_rows(parts->dk, parts->key_stride, it.dk.f32, it.key_stride, S, D);
+    keep_rows(parts->dv, parts->value_stride, it.dv.f32, it.value_stride, S, D);
 }
 
 void attention_backward(numbers dq, numbers dk, numbers dv, float *dbias, numbers dout, numbers q, numbers k, numbers v,

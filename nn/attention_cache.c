@@ -27,7 +27,7 @@ static head_layout layout_of(const attention_cache *cache) {
     self.keys = groups * self.key_rows * GROUP;
     self.values = divide_up(cache->capacity, self.per_word) * cache->D;
     self.scales = cache->precision == PRECISION_INT8 ? groups * GROUP : 0;
-    self.all = divide_up(self.keys + self.values + 2 * self.scales, GROUP) * GROUP;
+    self.all = round_up(self.keys + self.values + 2 * self.scales, GROUP);
     return self;
 }
 
@@ -210,7 +210,7 @@ void attention_cache_attend(const attention_cache *cache, float *out, const floa
                             limn_arena *arena) {
     const head_layout layout = layout_of(cache);
     const size_t H = cache->H, D = cache->D, mark = limn_arena_mark(arena), threads = limn_get_threads();
-    const size_t room = divide_up(cache->capacity, GROUP) * GROUP;
+    const size_t room = round_up(cache->capacity, GROUP);
     float *scores = limn_arena_floats(arena, threads * room);
 #pragma omp parallel for collapse(2) schedule(static) num_threads((int)threads)
     for (size_t r = 0; r < how->rows; r++)

@@ -27,8 +27,8 @@ LIMN_INLINE size_t keys_until(const attention_shape *shape, size_t end) {
 void softmax_row(float *row, float scale, size_t n, size_t seen, const int32_t *mask, const float *bias);
 /* d, the gradient of the weights w, becomes that of the scores: w·(d − Σ w·d). */
 void softmax_backward_row(float *d, const float *w, size_t n);
-void multiply_row(float *out, const float *a, const float *b, size_t n);
-void add_row(float *out, const float *a, size_t n);
+/* Rows (count,D) to where they belong: nothing where that is nowhere, or where they lie there already. */
+void keep_rows(numbers to, size_t to_stride, const float *rows, size_t stride, size_t count, size_t D);
 
 /* Softmax attention whose products are those of large_product_kernels.h; all arrays are bfloat16 with kernels of pairs, else
  * float32. `scratch` has tiled_attention_floats and is 64-byte aligned. */

@@ -132,7 +132,7 @@ LIMN_INLINE void add_pixels(float *restrict out, const float *restrict from, siz
  * collects its taps. */
 static void collecting_run(const convolution_kernels *kernels, const tap_sum *sum, limn_arena *arena) {
     const size_t mark = limn_arena_mark(arena), width = kernels->channels_per_block, C = sum->C, O = sum->O;
-    const size_t products = sum->taps * O, padded = divide_up(products, width) * width;
+    const size_t products = sum->taps * O, padded = round_up(products, width);
     float *weights = limn_arena_floats(arena, padded * C), *no_bias = limn_arena_floats(arena, padded);
     float *every = limn_arena_floats(arena, sum->B * sum->Y * sum->X * products);
     memset(weights, 0, padded * C * sizeof *weights);
@@ -222,7 +222,7 @@ void convolution_forward(float *out, const float *in, const float *weight, const
                          const convolution_shape *shape, limn_arena *arena) {
     const convolution_kernels *kernels = convolution_kernels_in_use();
     const size_t mark = limn_arena_mark(arena), width = kernels->channels_per_block;
-    const size_t taps = shape->kernel * shape->kernel, padded = divide_up(shape->O, width) * width;
+    const size_t taps = shape->kernel * shape->kernel, padded = round_up(shape->O, width);
     ptrdiff_t *dy = limn_arena_bytes(arena, 2 * taps * sizeof *dy), *dx = dy + taps;
     for (size_t t = 0; t < taps; t++) {
         dy[t] = (ptrdiff_t)(t / shape->kernel) - (ptrdiff_t)shape->pad_top;
@@ -287,7 +287,7 @@ static size_t taps_of_remainder(size_t kernel, size_t stride, size_t pad, size_t
 static void backward_input(const convolution_kernels *kernels, float *din, const float *dout, const float *weight,
                            const convolution_shape *shape, limn_arena *arena) {
     const size_t mark = limn_arena_mark(arena), width = kernels->channels_per_block, kernel = shape->kernel;
-    const size_t taps = kernel * kernel, stride = shape->stride, padded = divide_up(shape->C, width) * width;
+    const size_t taps = kernel * kernel, stride = shape->stride, padded = round_up(shape->C, width);
     size_t *chosen = limn_arena_bytes(arena, (taps + 2 * kernel) * sizeof *chosen);
     size_t *tap_y = chosen + taps, *tap_x = tap_y + kernel;
     ptrdiff_t *dy = limn_arena_bytes(arena, 2 * (taps + kernel) * sizeof *dy), *dx = dy + taps;
@@ -452,7 +452,7 @@ static void copy_patches(float *patches, const float *in, const convolution_shap
 static void backward_weight_by_patches(const convolution_kernels *kernels, float *dweight, const float *dout, const float *in,
                                        const convolution_shape *shape, limn_arena *arena) {
     const size_t mark = limn_arena_mark(arena), size = shape->kernel * shape->kernel * shape->C;
-    const size_t width = divide_up(size, kernels->channel_step) * kernels->channel_step;
+    const size_t width = round_up(size, kernels->channel_step);
     const convolution_shape patch_shape = {.B = shape->B,
                                            .Y = convolution_out_rows(shape),
                                            .X = convolution_out_columns(shape),

@@ -50,11 +50,6 @@ void dropout_factors(float *out, float rate, uint64_t seed, uint64_t stream, siz
     }
 }
 
-LIMN_CLONES static void multiply_piece(float *out, const float *in, const float *factors, size_t n) {
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) out[i] = in[i] * factors[i];
-}
-
 void dropout_forward(float *out, const float *in, float rate, uint64_t seed, uint64_t stream, size_t start, size_t n) {
     if (rate <= 0.0f) {
         if (out != in && n > 0) memcpy(out, in, n * sizeof *out);
@@ -63,7 +58,7 @@ void dropout_forward(float *out, const float *in, float rate, uint64_t seed, uin
     LIMN_FOR_PIECES(piece, n) {
         float factors[LIMN_PIECE];
         dropout_factors(factors, rate, seed, stream, start + piece, piece_length(piece, n));
-        multiply_piece(out + piece, in + piece, factors, piece_length(piece, n));
+        multiply_row(out + piece, in + piece, factors, piece_length(piece, n));
     }
 }
 

@@ -22,8 +22,17 @@ LIMN_INLINE size_t divide_up(size_t a, size_t b) {
     return (a + b - 1) / b;
 }
 
+/* To a multiple of `to`. */
+LIMN_INLINE size_t round_up(size_t n, size_t to) {
+    return divide_up(n, to) * to;
+}
+
 LIMN_INLINE size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
+}
+
+LIMN_INLINE size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
 }
 
 /* Long arrays are worked on in pieces of this many floats: a few fit in a core's first-level cache, and one is worth more than
@@ -44,16 +53,17 @@ LIMN_INLINE size_t piece_length(size_t start, size_t n) {
  * are added in order. */
 enum { LIMN_PARTS = 256 };
 
+/* By the calling thread alone; out may be one of the inputs (elementwise.c). */
+void add_row(float *out, const float *a, const float *b, size_t n);
+void multiply_row(float *out, const float *a, const float *b, size_t n);
+void scale_row(float *out, const float *in, float scale, size_t n);
+double squares_of_row(const float *in, size_t n); /* their sum */
+
 /* OpenBLAS computes with the calling thread alone from here on; products are divided among threads by us. */
 void use_single_threaded_blas(void);
 
 /* out[i] = 0 or 1/(1−rate) for i = start … start+count−1, a function of (seed, stream, i). */
 void dropout_factors(float *out, float rate, uint64_t seed, uint64_t stream, size_t start, size_t count);
-
-/* Divides an output of M by N into a grid for so many threads: what the largest block takes is its multiplications for each
- * term, and row_cost and column_cost (in multiplications) for each of its rows and columns, to bring them into the cache. */
-void choose_grid(size_t M, size_t N, size_t threads, double row_cost, double column_cost, size_t alignment, size_t *grid_rows,
-                 size_t *grid_columns);
 
 /* Who multiplies weights that are packed for this precision now (backend.c); never BACKEND_AUTO. */
 typedef enum { BACKEND_AUTO, BACKEND_LIMN, BACKEND_ONEDNN, BACKEND_OPENBLAS } nn_backend;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "nn/internal.h"
+#include "nn/inverse_root.h"
 
 /* LAPACK, which OpenBLAS brings along; the last two are the lengths of the strings. */
 void dsyevd_(const char *jobz, const char *uplo, const blasint *n, double *a, const blasint *lda, double *w, double *work,
@@ -34,7 +35,7 @@ static int lay_out(size_t n, size_t padded, workspace_layout *l) {
 
 size_t inverse_root_bytes(size_t n, size_t padded) {
     workspace_layout l;
-    return lay_out(n, padded > n ? padded : n, &l) == 0 ? divide_up(l.all * sizeof(double), 64) * 64 : SIZE_MAX;
+    return lay_out(n, larger(padded, n), &l) == 0 ? round_up(l.all * sizeof(double), 64) : SIZE_MAX;
 }
 
 /* The first `count` numbers of NumPy's RandomState(1729).uniform(-1, 1), in float32: where the original's power iteration
@@ -125,7 +126,7 @@ void inverse_root(inverse_root_job *job, void *workspace) {
     size_t n = job->n;
     workspace_layout l;
     job->failed = true;
-    if (lay_out(n, job->padded > n ? job->padded : n, &l) != 0) return;
+    if (lay_out(n, larger(job->padded, n), &l) != 0) return;
     double *vectors = workspace, *values = vectors + l.matrix, *weights = values + n, *work = values + l.values;
     double *start = work + l.work + l.integers;
     blasint *integers = (blasint *)(void *)(work + l.work);

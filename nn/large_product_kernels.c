@@ -7,14 +7,11 @@
 #define LIMN_HAVE_KERNELS
 #include <immintrin.h>
 
-#define TARGET __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,fma")))
-#define TARGET_PAIRS __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,fma,avx512bf16")))
+#define TARGET __attribute__((target(AVX512)))
+#define TARGET_PAIRS __attribute__((target(AVX512 ",avx512bf16")))
 #define INLINE static inline __attribute__((always_inline))
 
 /* ---------------------------------------------------------------- multiplying */
-
-/* Inline assembly, since GCC 12 moves the sums of these intrinsics from register to register. */
-#define ADD_PRODUCTS(instruction, sum, a, b) __asm__(instruction " %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 
 TARGET INLINE void multiply_words(__m512 sums[TILE_ROWS][2], const product_tile *tile, const bool pairs) {
 #pragma GCC unroll 12

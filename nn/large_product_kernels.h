@@ -1,4 +1,4 @@
-/* The innermost loops of large_product.c for CPUs with AVX-512. What is multiplied comes in words of 32 bits along K: a float,
+/* The innermost loops of tile_product.c for CPUs with AVX-512. What is multiplied comes in words of 32 bits along K: a float,
  * or a pair of bfloat16 whose two products are added. */
 #ifndef LIMN_NN_LARGE_PRODUCT_KERNELS_H
 #define LIMN_NN_LARGE_PRODUCT_KERNELS_H

@@ -10,7 +10,7 @@
 
 #define INSTRUCTIONS "avx512"
 #define NAME(x) x##_avx512
-#define TARGET __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,fma")))
+#define TARGET __attribute__((target(AVX512)))
 #define VECTOR 16
 #define ROWS 12
 #include "nn/linear_kernels_body.h"
@@ -34,7 +34,7 @@
 
 /* ---------------------------------------------------------------- bfloat16 (AVX512-BF16) */
 
-#define TARGET_BF16 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,fma")))
+#define TARGET_BF16 __attribute__((target(AVX512 ",avx512bf16")))
 enum { ROWS_BF16 = 12 };
 
 /* The four bytes that a row contributes to a step of the inner loop, in all lanes. */
@@ -44,9 +44,6 @@ enum { ROWS_BF16 = 12 };
         memcpy(&four, from, sizeof four);                                                                                      \
         _mm512_set1_epi32(four);                                                                                               \
     })
-
-/* sum += products, in place: for the intrinsic GCC 12 copies each sum to another register and back. */
-#define ADD_PRODUCTS(instruction, sum, value, weight) __asm__(instruction " %2, %1, %0" : "+v"(sum) : "v"(value), "v"(weight))
 
 TARGET_BF16 static inline __attribute__((always_inline)) void multiply_rows_bf16(const block_product *product,
                                                                                  const size_t rows) {
@@ -125,7 +122,7 @@ static const linear_kernels linear_avx512bf16 = {
 
 /* ---------------------------------------------------------------- 8 bits (AVX512-VNNI) */
 
-#define TARGET_VNNI __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx512vnni,fma")))
+#define TARGET_VNNI __attribute__((target(AVX512 ",avx512vnni")))
 
 /* Of 16 bits the upper halves first, then times 256, then the lower ones on top: all in the same registers. */
 TARGET_VNNI static inline __attribute__((always_inline)) void multiply_rows_vnni(const block_product *product,

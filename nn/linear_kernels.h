@@ -12,6 +12,13 @@
 
 enum { PANEL = 32, BLOCK_BYTES = 16 << 10 };
 
+#if defined(__x86_64__)
+/* For __attribute__((target(…))): what "avx512" stands for, to which further sets are added. */
+#define AVX512 "avx512f,avx512vl,avx512dq,avx512bw,fma"
+/* sum += products of a and b, in place: for the intrinsics GCC 12 moves the sums from register to register. */
+#define ADD_PRODUCTS(instruction, sum, a, b) __asm__(instruction " %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+#endif
+
 /* What a kernel multiplies, rows and weights alike. 8-bit weights meet rows of 8 bits, or of 16, which go through the 8-bit
  * multiplier as an upper and a lower half: twice the work, as much as bfloat16's, and no loss worth the name. */
 typedef enum { MULTIPLY_FP32, MULTIPLY_BF16, MULTIPLY_INT8 } multiply_kind;

@@ -37,7 +37,7 @@ enum {
 /* Each thread sums a stretch of K into a small output of its own; these are added in order. */
 static void multiply_by_parts_of_k(const product *p, size_t M, size_t N, size_t K, size_t parts) {
     float partial[MOST_K_PARTS][SMALL_OUTPUT];
-    size_t depth = divide_up(divide_up(K, parts), ALIGNMENT) * ALIGNMENT;
+    size_t depth = round_up(divide_up(K, parts), ALIGNMENT);
     parts = divide_up(K, depth);
 #pragma omp parallel for schedule(static)
     for (size_t part = 0; part < parts; part++) {
@@ -58,18 +58,18 @@ static void multiply_by_parts_of_k(const product *p, size_t M, size_t N, size_t 
     }
 }
 
-void choose_grid(size_t M, size_t N, size_t threads, double row_cost, double column_cost, size_t alignment, size_t *grid_rows,
-                 size_t *grid_columns) {
+/* Divides an output of M by N into a grid for so many threads: what the largest block takes is its multiplications for each
+ * term, and to pack its rows and columns. */
+static void choose_grid(size_t M, size_t N, size_t threads, size_t *grid_rows, size_t *grid_columns) {
+    const double pack = 32; /* what packing a number costs, in multiplications */
     double best = 0;
     *grid_rows = 1;
     *grid_columns = threads;
     for (size_t r = 1; r <= threads; r++) {
         size_t c = threads / r;
-        size_t rows = divide_up(divide_up(M, r), alignment) * alignment;
-        size_t columns = divide_up(divide_up(N, c), alignment) * alignment;
-        if (rows > M) rows = M;
-        if (columns > N) columns = N;
-        double cost = (double)rows * (double)columns + row_cost * (double)rows + column_cost * (double)columns;
+        size_t rows = smaller(round_up(divide_up(M, r), ALIGNMENT), M);
+        size_t columns = smaller(round_up(divide_up(N, c), ALIGNMENT), N);
+        double cost = (double)rows * (double)columns + pack * (double)rows + pack * (double)columns;
         if (r == 1 || cost < best) {
             best = cost;
             *grid_rows = r;
@@ -93,10 +93,8 @@ void matmul(float *out, size_t ldout, const float *a, size_t lda, bool transpose
         return;
     }
     size_t grid_rows, grid_columns;
-    /* packing a number costs about as much as 32 multiplications */
-    choose_grid(M, N, threads, 32, 32, ALIGNMENT, &grid_rows, &grid_columns);
-    size_t rows = divide_up(divide_up(M, grid_rows), ALIGNMENT) * ALIGNMENT;
-    size_t columns = divide_up(divide_up(N, grid_columns), ALIGNMENT) * ALIGNMENT;
+    choose_grid(M, N, threads, &grid_rows, &grid_columns);
+    size_t rows = round_up(divide_up(M, grid_rows), ALIGNMENT), columns = round_up(divide_up(N, grid_columns), ALIGNMENT);
     size_t blocks_down = divide_up(M, rows), blocks_across = divide_up(N, columns);
 #pragma omp parallel for schedule(static)
     for (size_t block = 0; block < blocks_down * blocks_across; block++) {

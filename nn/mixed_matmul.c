@@ -37,10 +37,6 @@ enum {
     MOST_BLOCK_TILES = 64
 };
 
-static size_t group_of(const large_product_kernels *kernels) {
-    return kernels->pairs ? 2 : 1;
-}
-
 /* Rows m … of A or columns n … of B, from term k on. */
 static word_source source_of(const operand *from, bool is_a, size_t place, size_t k) {
     const bool runs = from->transposed != is_a; /* K in one run for each row of A or column of B */
@@ -55,10 +51,6 @@ typedef struct {
     size_t panels_bytes, block_bytes; /* what is packed of B, by all, and of A, by each thread */
     size_t threads;
 } division;
-
-static size_t round_up(size_t n, size_t to) {
-    return divide_up(n, to) * to;
-}
 
 /* Of how many tiles a block of rows is, at most `most`: of all sizes the one with which the thread that has most to do has
  * least, when each takes the next block as it is done with one. A block by itself costs about a sixth of a tile. */
@@ -78,7 +70,7 @@ static size_t choose_block(size_t tiles, size_t most, size_t threads) {
 }
 
 static division divide(size_t M, size_t N, size_t K, bool half_out, bool direct, const large_product_kernels *kernels) {
-    const size_t word = sizeof(uint32_t), all = divide_up(K, group_of(kernels));
+    const size_t word = sizeof(uint32_t), all = tile_words(kernels, K);
     division d = {.threads = omp_in_parallel() ? 1 : (size_t)omp_get_max_threads()};
     d.words = half_out ? all : smaller(all, MOST_WORDS);
     if (d.words == 0) d.words = 1;
@@ -131,7 +123,7 @@ static void multiply_here(const mixed_product *product, const large_product_kern
     const bool direct = tile_reads_in_place(kernels, &a, product->M, product->K);
     const division d = divide(product->M, product->N, product->K, is_half(product->out), direct, kernels);
     uint32_t *panels = limn_arena_bytes(arena, d.panels_bytes), *blocks = limn_arena_bytes(arena, d.threads * d.block_bytes);
-    const size_t down = divide_up(product->M, d.block_rows), terms_most = d.words * group_of(kernels);
+    const size_t down = divide_up(product->M, d.block_rows), terms_most = d.words * tile_group(kernels);
 #pragma omp parallel num_threads((int)d.threads)
     for (size_t k = 0; k < product->K; k += terms_most)
         for (size_t n = 0; n < product->N; n += d.columns_at_once) {
@@ -201,19 +193,13 @@ static bool multiply_by_onednn(const mixed_product *product, limn_arena *arena) 
     const bool transpose_a = product->a.transposed, transpose_b = product->b.transposed;
     const operand a = as_halves(&product->a, transpose_a ? K : M, transpose_a ? M : K, arena);
     const operand b = as_halves(&product->b, transpose_b ? N : K, transpose_b ? K : N, arena);
-    const size_t scratch_bytes = onednn_matmul_scratch_bytes(M, N, K);
-    void *scratch = limn_arena_bytes(arena, scratch_bytes);
     const bool done = onednn_matmul(product->out, product->ldout, a.at.bf16, a.stride, transpose_a, b.at.bf16, b.stride,
-                                    transpose_b, M, N, K, product->accumulate, scratch, scratch_bytes);
+                                    transpose_b, M, N, K, product->accumulate, arena);
     limn_arena_release(arena, mark);
     return done;
 }
 
 /* ---------------------------------------------------------------- choice */
-
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
-}
 
 /* The most that any kinds and orders of the three matrices take. */
 size_t matmul_mixed_bytes(size_t M, size_t N, size_t K, nn_precision precision) {
@@ -225,10 +211,9 @@ size_t matmul_mixed_bytes(size_t M, size_t N, size_t K, nn_precision precision) 
     if (precision != PRECISION_FP32 && backend_for(precision) == BACKEND_ONEDNN)
         most = (M * K + K * N) * sizeof(uint16_t) + onednn_matmul_scratch_bytes(M, N, K);
     if (kernels == NULL) return larger(most, (M * K + K * N + M * N) * sizeof(float)) + rounding;
-    for (int i = 0; i < 4; i++) {
-        const division d = divide(M, N, K, kernels->pairs && i / 2, i % 2, kernels);
-        const size_t bytes = d.panels_bytes + d.threads * d.block_bytes;
-        most = larger(most, bytes);
+    for (int half_out = 0; half_out <= kernels->pairs; half_out++) {
+        const division d = divide(M, N, K, half_out, false, kernels);
+        most = larger(most, d.panels_bytes + d.threads * d.block_bytes);
     }
     return most + rounding;
 }

@@ -97,7 +97,8 @@ static inline numbers numbers_from(numbers x, size_t i) {
  * holds one of the cores, each of a step's thousand regions then waits that long. This starts the program anew (execv) with a
  * short GOMP_SPINCOUNT, unless the user has set that or OMP_WAIT_POLICY. */
 void nn_prepare_threads(char **argv);
-/* One line naming the kernels in use: "OpenBLAS 0.3.21 SkylakeX, 2 threads". */
+/* One line naming OpenBLAS with the kernels that it uses here, and the threads: "OpenBLAS 0.3.21 SkylakeX, 2 threads". Our own
+ * kernels and oneDNN are not in it. */
 const char *nn_backend_description(void);
 /* This machine's rate in GFLOP/s, against which every speed is stated: the best of five 4096³ products (2·4096³ operations
  * each), after one to warm up, in fp32, or in bfloat16 for BF16 and INT8. A line on the log for each. Fails without memory, or
@@ -396,6 +397,7 @@ typedef struct {
     bool decays;           /* takes part in the weight decay */
 } optimizer_tensor;
 
+size_t optimizer_tensor_size(const optimizer_tensor *tensor); /* product of shape */
 /* One for each parameter of an allocated set, in its order; all decay, none has an average. out is (set->count). */
 void optimizer_tensors_of(optimizer_tensor *out, const parameters *set);
 
@@ -434,30 +436,14 @@ typedef struct {
     double average_decay; /* average = decay·average + (1−decay)·value */
     double *update_norms; /* of each tensor's change in this step, (count); NULL: not wanted */
 } optimizer_pass;
-/* One step. Fused and multi-threaded; allocates nothing; the same bits for any number of threads where no root is computed
- * elsewhere. */
+/* One step. Fused and multi-threaded; allocates nothing; the same bits for any number of threads. A warning on the log where
+ * some of Shampoo's roots fail. */
 void optimizer_step(optimizer *self, const optimizer_pass *pass);
-
-/* root = (matrix + ridge·λ·I)^(−1/exponent), with λ the largest eigenvalue as the original's power iteration estimates it for the
- * matrix filled up to `padded` by ones on the diagonal. */
-typedef struct {
-    const float *matrix; /* (n,n), symmetric; only its lower triangle is read */
-    float *root;         /* (n,n); left as it was when the root fails */
-    size_t n, exponent, padded;
-    double ridge, failure_threshold;
-    bool failed;         /* set: not a number, not positive definite, or its error is at the threshold or above */
-} inverse_root_job;
-/* By an eigen-decomposition in double precision (LAPACK's dsyevd). workspace of inverse_root_bytes(n, padded), 64-byte aligned. */
-void inverse_root(inverse_root_job *job, void *workspace);
-size_t inverse_root_bytes(size_t n, size_t padded); /* SIZE_MAX when it does not fit into a size_t */
-/* Has Shampoo's roots computed by `compute` (on other machines) in place of this machine's threads; NULL: here. */
-typedef void (*inverse_root_computer)(void *context, inverse_root_job *jobs, size_t count);
-void optimizer_set_root_computer(optimizer *self, inverse_root_computer compute, void *context);
 
 /* Seconds that Shampoo's parts took in the last step that did them. */
 typedef struct {
     double statistics, roots, preconditioning, update;
-    size_t root_count, root_failures;
+    size_t root_count;
 } shampoo_times;
 void optimizer_shampoo_times(const optimizer *self, shampoo_times *out);
 

@@ -278,9 +278,9 @@ static float quantise_weights(int8_t *out, int32_t *sum, const float *in, size_t
     return scale;
 }
 
-LIMN_CLONES static void scale_row(float *restrict out, const int32_t *restrict product, quantisation row,
-                                  const float *restrict scales, const int32_t *restrict sums, const float *restrict bias,
-                                  size_t OC) {
+LIMN_CLONES static void dequantise_row(float *restrict out, const int32_t *restrict product, quantisation row,
+                                       const float *restrict scales, const int32_t *restrict sums, const float *restrict bias,
+                                       size_t OC) {
     if (bias == NULL)
         for (size_t o = 0; o < OC; o++) out[o] = (float)(product[o] - row.zero * sums[o]) * (row.scale * scales[o]);
     else
@@ -524,7 +524,7 @@ static void finish_rows(const onednn_linear *self, const product_shape *shape, f
 #pragma omp parallel for schedule(static) if (N * OC > WORTH_THREADS)
     for (size_t n = 0; n < N; n++)
         if (self->precision == PRECISION_INT8)
-            scale_row(out + n * ldout, (const int32_t *)products + n * OC, rows[n], self->scales, self->sums, bias, OC);
+            dequantise_row(out + n * ldout, (const int32_t *)products + n * OC, rows[n], self->scales, self->sums, bias, OC);
         else
             copy_row(out + n * ldout, (const float *)products + n * OC, bias, OC);
 }

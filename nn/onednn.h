@@ -36,11 +36,11 @@ size_t onednn_linear_bytes(const onednn_linear *self); /* weights and scratch */
 void onednn_linear_free(onednn_linear *self);          /* NULL allowed */
 
 /* out (M,N) = A·B in bfloat16, sums in float32, added to out (float32 then) when accumulate: matmul_mixed's product of operands
- * that are bfloat16 already. `scratch` has onednn_matmul_scratch_bytes and is 64-byte aligned. False, with `out` as it was, where
- * the library has no fast kernel for it or needs more scratch. */
+ * that are bfloat16 already. Scratch: at most onednn_matmul_scratch_bytes where no rows have gaps. False, with `out` as it was,
+ * where the library has no fast kernel for it or the arena has not what this product needs. */
 bool onednn_matmul(numbers out, size_t ldout, const uint16_t *a, size_t lda, bool transpose_a, const uint16_t *b, size_t ldb,
-                   bool transpose_b, size_t M, size_t N, size_t K, bool accumulate, void *scratch, size_t scratch_bytes);
-/* The most of any order of A and B and any kind of out. */
+                   bool transpose_b, size_t M, size_t N, size_t K, bool accumulate, limn_arena *arena);
+/* The most of any order of A and B and any kind of out. Asks the library a dozen times: for plans, not for every product. */
 size_t onednn_matmul_scratch_bytes(size_t M, size_t N, size_t K);
 
 /* ---------------------------------------------------------------- convolutions */

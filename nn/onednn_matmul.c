@@ -5,9 +5,9 @@
 #ifndef LIMN_HAVE_ONEDNN
 
 bool onednn_matmul(numbers out, size_t ldout, const uint16_t *a, size_t lda, bool transpose_a, const uint16_t *b, size_t ldb,
-                   bool transpose_b, size_t M, size_t N, size_t K, bool accumulate, void *scratch, size_t scratch_bytes) {
+                   bool transpose_b, size_t M, size_t N, size_t K, bool accumulate, limn_arena *arena) {
     (void)out, (void)ldout, (void)a, (void)lda, (void)transpose_a, (void)b, (void)ldb, (void)transpose_b, (void)M, (void)N;
-    (void)K, (void)accumulate, (void)scratch, (void)scratch_bytes;
+    (void)K, (void)accumulate, (void)arena;
     return false;
 }
 
@@ -99,14 +99,17 @@ static bool product_run(product *p, void *scratch) {
 }
 
 bool onednn_matmul(numbers out, size_t ldout, const uint16_t *a, size_t lda, bool transpose_a, const uint16_t *b, size_t ldb,
-                   bool transpose_b, size_t M, size_t N, size_t K, bool accumulate, void *scratch, size_t scratch_bytes) {
+                   bool transpose_b, size_t M, size_t N, size_t K, bool accumulate, limn_arena *arena) {
     const bool half = out.bf16 != NULL;
     /* The library takes no const pointer, but only reads. */
     product p = {.accumulate = accumulate,
                  .matrices = {{(void *)(uintptr_t)a, M, K, lda, transpose_a, dnnl_bf16},
                               {(void *)(uintptr_t)b, K, N, ldb, transpose_b, dnnl_bf16},
                               {half ? (void *)out.bf16 : (void *)out.f32, M, N, ldout, false, half ? dnnl_bf16 : dnnl_f32}}};
-    const bool done = product_describe(&p) && p.scratch_bytes <= scratch_bytes && product_run(&p, scratch);
+    const size_t mark = limn_arena_mark(arena);
+    const bool done = product_describe(&p) && p.scratch_bytes <= limn_arena_left(arena) &&
+                      product_run(&p, limn_arena_bytes(arena, p.scratch_bytes));
+    limn_arena_release(arena, mark);
     product_close(&p);
     return done;
 }

@@ -63,7 +63,8 @@ static int check_options(const optimizer_options *o, limn_error *error) {
     bool betas =
         o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && (o->kind == OPTIMIZER_SHAMPOO ? o->beta2 <= 1 : o->beta2 < 1);
     if (o->kind != OPTIMIZER_ADAFACTOR && !betas)
-        return limn_fail(error, "an optimizer's beta1 %g and beta2 %g must be at least 0 and below 1", o->beta1, o->beta2);
+        return limn_fail(error, "an optimizer's beta1 %g and beta2 %g must be at least 0 and below 1%s", o->beta1, o->beta2,
+                         o->kind == OPTIMIZER_SHAMPOO ? ", but that Shampoo's beta2 may be 1" : "");
     const shampoo_options *s = &o->shampoo;
     if (o->kind == OPTIMIZER_SHAMPOO &&
         (s->block_size == 0 || s->preconditioning_compute_steps == 0 || s->statistics_compute_steps == 0))
@@ -101,7 +102,8 @@ static int plan_arrays(optimizer_plan *plan, const optimizer_options *options, c
         adamw_plan(plan, members, count);
         return 0;
     case OPTIMIZER_ADAFACTOR:
-        return adafactor_plan(plan, options, members, count, error);
+        adafactor_plan(plan, options, members, count);
+        return 0;
     case OPTIMIZER_SHAMPOO:
         return shampoo_plan(plan, options, members, count, error);
     }
@@ -137,8 +139,7 @@ size_t optimizer_padded_size(const optimizer_options *options, const optimizer_t
     for (size_t i = 0; i < count; i++) {
         optimizer_member member;
         if (fill_members(&member, &tensors[i], 1, NULL) != 0) continue;
-        size_t here = shampoo_largest_block(&options->shampoo, &member, 1);
-        largest = here > largest ? here : largest;
+        largest = larger(largest, shampoo_largest_block(&options->shampoo, &member, 1));
     }
     return largest;
 }
@@ -187,6 +188,12 @@ void optimizer_free(optimizer *self) {
 }
 
 /* ---------------------------------------------------------------- use */
+
+size_t optimizer_tensor_size(const optimizer_tensor *tensor) {
+    size_t size = 1;
+    for (size_t i = 0; i < tensor->rank; i++) size *= tensor->shape[i];
+    return size;
+}
 
 void optimizer_tensors_of(optimizer_tensor *out, const parameters *set) {
     for (size_t i = 0; i < set->count; i++) {

@@ -52,8 +52,7 @@ void adamw_plan(optimizer_plan *plan, const optimizer_member *members, size_t co
 int adamw_create(optimizer *self, limn_error *error);
 void adamw_pass(optimizer *self, const optimizer_pass *pass);
 
-int adafactor_plan(optimizer_plan *plan, const optimizer_options *options, const optimizer_member *members, size_t count,
-                   limn_error *error);
+void adafactor_plan(optimizer_plan *plan, const optimizer_options *options, const optimizer_member *members, size_t count);
 int adafactor_create(optimizer *self, limn_error *error);
 void adafactor_free(adafactor *self);
 void adafactor_pass(optimizer *self, const optimizer_pass *pass);

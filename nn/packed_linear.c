@@ -100,7 +100,7 @@ static packed_linear describe(size_t OC, size_t C, nn_precision precision, bool 
     if (self.kernels == NULL) self.kernels = linear_kernels_find(MULTIPLY_FP32);
     const size_t group = 4 / element_bytes(precision), widest = self.kernels->kind == MULTIPLY_BF16 ? 2 : 4;
     self.panels = divide_up(OC, PANEL);
-    self.depth = divide_up(C, group) * group;
+    self.depth = round_up(C, group);
     /* 512·127·(2^15 − 1) is a sum that 32 bits hold */
     self.block = self.kernels->kind == MULTIPLY_INT8 ? 512 : BLOCK_BYTES / PANEL / widest;
     self.blocks = divide_up(self.depth, self.block);

@@ -9,17 +9,19 @@ enum { SIDE = 4096, REPEATS = 5 };
 
 int nn_measure_peak(nn_precision precision, double *out_gflops, limn_error *error) {
     const size_t size = (size_t)SIDE * SIDE;
+    const bool rounds = precision != PRECISION_FP32;
     float *memory = limn_allocate(3 * size, sizeof *memory, error);
-    uint16_t *half = limn_allocate(size, sizeof *half, error);
+    uint16_t *half = rounds ? limn_allocate(size, sizeof *half, error) : NULL;
     limn_arena *arena = limn_arena_create(matmul_mixed_bytes(SIDE, SIDE, SIDE, precision), error);
-    int status =
-        memory != NULL && half != NULL && arena != NULL ? 0 : limn_fail_context(error, "three matrices of %d × %d", SIDE, SIDE);
+    int status = 0;
+    if (memory == NULL || (rounds && half == NULL) || arena == NULL)
+        status = limn_fail_context(error, "three matrices of %d × %d", SIDE, SIDE);
     double best = INFINITY;
     if (status == 0) {
         limn_random_fill_normal(memory, 2 * size, 1.0f, 1, 1);
-        round_to_bf16(half, memory, size);
+        if (rounds) round_to_bf16(half, memory, size);
     }
-    const numbers a = precision == PRECISION_FP32 ? numbers_f32(memory) : (numbers){.bf16 = half};
+    const numbers a = rounds ? (numbers){.bf16 = half} : numbers_f32(memory);
     for (int i = 0; i <= REPEATS && status == 0; i++) {
         const double begin = limn_seconds();
         matmul_mixed(numbers_f32(memory + 2 * size), SIDE, a, SIDE, false, numbers_f32(memory + size), SIDE, true, SIDE, SIDE,

@@ -7,24 +7,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nn/inverse_root.h"
 #include "nn/shampoo_internal.h"
 
 /* Preconditioned gradients are made for several tensors at once, so that every thread has a block, up to so many floats. */
 static const size_t GROUP_FLOATS = (size_t)1 << 24;
+
+/* Which block's statistics a job is the root of, and along which of its axes. */
+typedef struct {
+    size_t block, axis;
+} job_place;
 
 struct shampoo {
     shampoo_view *views;   /* (members) */
     shampoo_block *blocks; /* in the members' order */
     size_t block_count;
     inverse_root_job *jobs; /* one for each block and axis */
-    size_t *job_block;      /* whose job it is; its axes follow each other */
+    job_place *places;      /* (job_count) */
     size_t job_count;
     float *preconditioned; /* of a group of tensors */
     size_t group_floats;
     unsigned char *workspaces;
     size_t threads, workspace; /* bytes of each thread's */
-    inverse_root_computer compute;
-    void *context;
     shampoo_times times;
 };
 
@@ -36,10 +40,6 @@ typedef struct {
     size_t blocks, jobs, largest_side, sums, largest, preconditioned;
     size_t workspace; /* bytes a thread */
 } sizes;
-
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
-}
 
 size_t shampoo_largest_block(const shampoo_options *options, const optimizer_member *members, size_t count) {
     size_t largest = 0;
@@ -81,8 +81,8 @@ static int measure(sizes *s, const optimizer_options *options, const optimizer_m
             return limn_fail(error, "Shampoo's block_size %zu is too large; 1024 is usual, 32768 the most",
                              options->shampoo.block_size);
         s->workspace = larger(s->workspace, root);
-        s->workspace = larger(s->workspace, divide_up((side * side + volume) * sizeof(float), 64) * 64);
-        s->workspace = larger(s->workspace, divide_up(2 * volume * sizeof(float), 64) * 64);
+        s->workspace = larger(s->workspace, round_up((side * side + volume) * sizeof(float), 64));
+        s->workspace = larger(s->workspace, round_up(2 * volume * sizeof(float), 64));
     }
     if (has_diagonal(options->shampoo.graft)) s->diagonal = s->size;
     return 0;
@@ -103,7 +103,7 @@ int shampoo_plan(optimizer_plan *plan, const optimizer_options *options, const o
     optimizer_plan_array(plan, "shampoo_preconditioners", s.statistics, false);
     plan->sums = s.sums;
     plan->scratch = sizeof(shampoo) + count * sizeof(shampoo_view) + s.blocks * sizeof(shampoo_block) +
-                    s.jobs * (sizeof(inverse_root_job) + sizeof(size_t)) + group_floats(&s) * sizeof(float) +
+                    s.jobs * (sizeof(inverse_root_job) + sizeof(job_place)) + group_floats(&s) * sizeof(float) +
                     limn_get_threads() * s.workspace;
     return 0;
 }
@@ -134,7 +134,7 @@ static void make_jobs(shampoo *own, const optimizer *self) {
         size_t at = block->statistics;
         for (size_t axis = 0; axis < block->rank; axis++, job++) {
             size_t n = block->extent[axis];
-            own->job_block[job] = b;
+            own->places[job] = (job_place){b, axis};
             own->jobs[job] = (inverse_root_job){.matrix = statistics + at,
                                                 .root = roots + at,
                                                 .n = n,
@@ -163,11 +163,11 @@ int shampoo_create(optimizer *self, limn_error *error) {
     own->views = limn_allocate(self->count, sizeof *own->views, error);
     own->blocks = limn_allocate(s.blocks, sizeof *own->blocks, error);
     own->jobs = limn_allocate(s.jobs, sizeof *own->jobs, error);
-    own->job_block = limn_allocate(s.jobs, sizeof *own->job_block, error);
+    own->places = limn_allocate(s.jobs, sizeof *own->places, error);
     own->preconditioned = limn_allocate(own->group_floats, sizeof(float), error);
     own->workspaces = limn_allocate(own->threads, own->workspace, error);
-    if (own->views == NULL || own->blocks == NULL || own->jobs == NULL || own->job_block == NULL ||
-        own->preconditioned == NULL || own->workspaces == NULL)
+    if (own->views == NULL || own->blocks == NULL || own->jobs == NULL || own->places == NULL || own->preconditioned == NULL ||
+        own->workspaces == NULL)
         return limn_fail_context(error, "Shampoo");
     cut_all(own, self);
     make_jobs(own, self);
@@ -179,16 +179,10 @@ void shampoo_free(shampoo *self) {
     free(self->views);
     free(self->blocks);
     free(self->jobs);
-    free(self->job_block);
+    free(self->places);
     free(self->preconditioned);
     free(self->workspaces);
     free(self);
-}
-
-void optimizer_set_root_computer(optimizer *self, inverse_root_computer compute, void *context) {
-    if (self->shampoo == NULL) return;
-    self->shampoo->compute = compute;
-    self->shampoo->context = context;
 }
 
 void optimizer_shampoo_times(const optimizer *self, shampoo_times *out) {
@@ -211,24 +205,22 @@ static void move_statistics(optimizer *self, const optimizer_pass *pass) {
     double beta2 = self->options.beta2;
     float keep = (float)beta2, take = beta2 < 1 ? (float)(1 - beta2) : 1.0f;
     FOR_EACH_DYNAMICALLY(job, own->job_count, own) {
-        const shampoo_block *block = &own->blocks[own->job_block[job]];
-        size_t axis = 0, at = (size_t)(own->jobs[job].matrix - statistics);
-        while (axis < job && own->job_block[job - axis - 1] == own->job_block[job]) axis++;
-        shampoo_move_statistics(statistics + at, block, axis, self->members[block->member].grad + block->origin,
+        const job_place place = own->places[job];
+        const shampoo_block *block = &own->blocks[place.block];
+        size_t at = (size_t)(own->jobs[job].matrix - statistics);
+        shampoo_move_statistics(statistics + at, block, place.axis, self->members[block->member].grad + block->origin,
                                 own->views[block->member].strides, pass->grad_scale, keep, take, workspace_of_thread(own));
     }
 }
 
-static void compute_roots(optimizer *self) {
-    shampoo *own = self->shampoo;
-    if (own->compute != NULL)
-        own->compute(own->context, own->jobs, own->job_count);
-    else {
-        FOR_EACH_DYNAMICALLY(job, own->job_count, own) inverse_root(&own->jobs[job], workspace_of_thread(own));
-    }
+static void compute_roots(shampoo *own, uint64_t step) {
+    FOR_EACH_DYNAMICALLY(job, own->job_count, own) inverse_root(&own->jobs[job], workspace_of_thread(own));
     own->times.root_count = own->job_count;
-    own->times.root_failures = 0;
-    for (size_t job = 0; job < own->job_count; job++) own->times.root_failures += own->jobs[job].failed;
+    size_t failed = 0;
+    for (size_t job = 0; job < own->job_count; job++) failed += own->jobs[job].failed;
+    if (failed > 0)
+        limn_log(LIMN_LOG_WARNING, "step %llu: %zu of Shampoo's %zu roots failed; the ones before stay",
+                 (unsigned long long)step, failed, own->job_count);
 }
 
 /* ---------------------------------------------------------------- preconditioning */
@@ -335,13 +327,6 @@ LIMN_CLONES static void graft_piece(float *change, float *diagonal, const float 
     for (size_t i = 0; i < n; i++) change[i] = grad[i] * k.graft_scale / (sqrtf(diagonal[i]) + k.epsilon);
 }
 
-LIMN_CLONES static double squares(const float *in, size_t n) {
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < n; i++) sum += (double)in[i] * (double)in[i];
-    return sum;
-}
-
 /* m = beta1·m + add·(scale·change + decay·value) */
 LIMN_CLONES static void move_momentum(float *m, const float *change, float scale, const float *value, size_t n,
                                       const constants *c) {
@@ -401,8 +386,8 @@ static double finish_member(optimizer *self, const optimizer_member *member, con
         size_t length = piece_length(start, n), at = member->offset + start;
         double *sums = self->sums + 2 * (start / LIMN_PIECE);
         graft_piece(graft, diagonal != NULL ? diagonal + at : NULL, member->grad + start, true, length, &c);
-        sums[0] = squares(graft, length);
-        sums[1] = preconditioned != NULL ? squares(preconditioned + start, length) : sums[0];
+        sums[0] = squares_of_row(graft, length);
+        sums[1] = preconditioned != NULL ? squares_of_row(preconditioned + start, length) : sums[0];
     }
     double graft_square = 0, square = 0;
     for (size_t i = 0; i < pieces; i++) {
@@ -449,7 +434,7 @@ void shampoo_pass(optimizer *self, const optimizer_pass *pass) {
     }
     begin = limn_seconds();
     if (number % options->preconditioning_compute_steps == 0) {
-        compute_roots(self);
+        compute_roots(own, pass->step);
         own->times.roots = limn_seconds() - begin;
     }
     own->times.preconditioning = own->times.update = 0;

@@ -23,16 +23,11 @@ LIMN_CLONES static void move_vector_row(float *row, const float *g, float factor
     }
 }
 
-LIMN_CLONES static void scale_vector(float *out, const float *g, float scale, size_t n) {
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) out[i] = g[i] * scale;
-}
-
 void shampoo_move_statistics(float *statistics, const shampoo_block *block, size_t axis, const float *grad,
                              const size_t *strides, float grad_scale, float keep, float take, float *workspace) {
     size_t n = block->extent[axis];
     if (block->rank == 1) {
-        scale_vector(workspace, grad, grad_scale, n);
+        scale_row(workspace, grad, grad_scale, n);
         for (size_t i = 0; i < n; i++) move_vector_row(statistics + i * n, workspace, workspace[i], keep, take, i + 1);
         return;
     }

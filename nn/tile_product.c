@@ -2,12 +2,12 @@
 
 #include "nn/internal.h"
 
-static size_t group_of(const large_product_kernels *kernels) {
+size_t tile_group(const large_product_kernels *kernels) {
     return kernels->pairs ? 2 : 1;
 }
 
 size_t tile_words(const large_product_kernels *kernels, size_t K) {
-    return divide_up(K, group_of(kernels));
+    return divide_up(K, tile_group(kernels));
 }
 
 word_source tile_source(numbers x, size_t k_stride, size_t n_stride) {
@@ -20,7 +20,7 @@ static const char *from_place(const word_source *x, size_t n) {
 }
 
 size_t tile_panels_words(const large_product_kernels *kernels, size_t K, size_t N) {
-    return divide_up(N, TILE_COLUMNS) * TILE_COLUMNS * tile_words(kernels, K);
+    return round_up(N, TILE_COLUMNS) * tile_words(kernels, K);
 }
 
 void tile_pack_panels(const large_product_kernels *kernels, uint32_t *panels, const word_source *b, size_t K, size_t N) {
@@ -31,14 +31,14 @@ void tile_pack_panels(const large_product_kernels *kernels, uint32_t *panels, co
 }
 
 bool tile_reads_in_place(const large_product_kernels *kernels, const word_source *a, size_t M, size_t K) {
-    return a->k_stride == 1 && M >= TILE_ROWS && a->bf16 == kernels->pairs && K % group_of(kernels) == 0;
+    return a->k_stride == 1 && M >= TILE_ROWS && a->bf16 == kernels->pairs && K % tile_group(kernels) == 0;
 }
 
 void tile_multiply(const tile_product *product, size_t m, size_t rows, size_t columns) {
     const large_product_kernels *kernels = product->kernels;
     const word_source *a = &product->a;
     /* rows of words, a tile's twelve beside each other */
-    const size_t stride = divide_up(rows, TILE_ROWS) * TILE_ROWS;
+    const size_t stride = round_up(rows, TILE_ROWS);
     if (product->block != NULL) {
         const word_source from = {from_place(a, m), a->bf16, a->k_stride, a->n_stride};
         kernels->pack(product->block, stride, &from, product->K, rows);

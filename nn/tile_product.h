@@ -5,7 +5,8 @@
 #include "nn/large_product_kernels.h"
 #include "nn/nn.h"
 
-/* Words along K of so many terms. */
+/* Terms of a word, and words along K of so many terms. */
+size_t tile_group(const large_product_kernels *kernels);
 size_t tile_words(const large_product_kernels *kernels, size_t K);
 /* An operand whose element (k, n) is at x[k·k_stride + n·n_stride]. */
 word_source tile_source(numbers x, size_t k_stride, size_t n_stride);

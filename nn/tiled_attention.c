@@ -23,11 +23,6 @@ typedef struct {
     float *row;                /* (S) */
 } work;
 
-LIMN_CLONES static void scale_row(float *row, float scale, size_t n) {
-#pragma omp simd
-    for (size_t s = 0; s < n; s++) row[s] *= scale;
-}
-
 /* The scratch, or with base NULL only a count of what would be taken of it. */
 typedef struct {
     float *base;
@@ -36,7 +31,7 @@ typedef struct {
 
 static float *take(room *from, size_t floats) {
     const size_t at = from->taken;
-    from->taken += divide_up(floats, 16) * 16;
+    from->taken += round_up(floats, 16);
     return from->base != NULL ? from->base + at : NULL;
 }
 
@@ -44,29 +39,21 @@ static uint32_t *take_words(room *from, size_t words) {
     return (uint32_t *)(void *)take(from, words);
 }
 
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-
-static size_t up_to_tiles(size_t rows) {
-    return divide_up(rows, TILE_ROWS) * TILE_ROWS;
-}
-
 static void lay_out(work *w, const attention_shape *shape, const large_product_kernels *kernels, room *from) {
     const size_t D = shape->D;
     w->kernels = kernels;
-    w->S = kernels->pairs ? divide_up(shape->S, 2) * 2 : shape->S;
+    w->S = round_up(shape->S, tile_group(kernels));
     w->queries = smaller(shape->T, TILED_BLOCK);
     const size_t S = w->S, Q = w->queries;
     w->keys = take_words(from, tile_panels_words(kernels, D, S));
     w->values = take_words(from, tile_panels_words(kernels, D, S));
     w->sums = take_words(from, tile_panels_words(kernels, S, D));
     w->block = take_words(from, tile_panels_words(kernels, Q, D));
-    w->rows =
-        take_words(from, larger(up_to_tiles(Q) * tile_words(kernels, larger(S, D)), up_to_tiles(S) * tile_words(kernels, Q)));
+    w->rows = take_words(from, larger(round_up(Q, TILE_ROWS) * tile_words(kernels, larger(S, D)),
+                                      round_up(S, TILE_ROWS) * tile_words(kernels, Q)));
     w->weights = take(from, Q * S);
     w->dweights = take(from, Q * S);
-    float *used = take(from, kernels->pairs ? Q * S / 2 : Q * S);
+    float *used = take(from, Q * tile_words(kernels, S));
     w->used = kernels->pairs ? (numbers){.bf16 = (uint16_t *)(void *)used} : numbers_f32(used);
     w->dk = take(from, S * D);
     w->dv = take(from, S * D);
@@ -112,7 +99,7 @@ static void pack_rows(const work *w, uint32_t *panels, numbers rows, size_t stri
 
 /* A row of a map as it is multiplied, with a zero behind it where that completes a word. */
 static void use_row(const work *w, size_t r, const float *row, size_t keys) {
-    const size_t padded = tile_words(w->kernels, keys) * (w->kernels->pairs ? 2 : 1);
+    const size_t padded = round_up(keys, tile_group(w->kernels));
     const numbers to = numbers_from(w->used, r * w->S);
     if (to.bf16 != NULL) {
         round_to_bf16(to.bf16, row, keys);
@@ -150,7 +137,7 @@ static void use_weights(const work *w, size_t t, size_t rows, size_t keys) {
 
 /* The map by the panels `sums` of rows (S,D). */
 static void multiply_map(const work *w, numbers out, size_t out_stride, size_t rows, size_t keys) {
-    const size_t padded = tile_words(w->kernels, keys) * (w->kernels->pairs ? 2 : 1);
+    const size_t padded = round_up(keys, tile_group(w->kernels));
     multiply(w, out, out_stride, tile_source(w->used, 1, w->S), rows, padded, w->sums, w->head->shape->S, w->head->shape->D,
              false);
 }
@@ -190,19 +177,9 @@ static void use_score_gradients(const work *w, size_t t, size_t rows, size_t key
         float *row = w->dweights + r * w->S;
         if (head->dropped != NULL) multiply_row(row, row, head->dropped + (t + r) * S, keys);
         softmax_backward_row(row, w->weights + r * w->S, keys);
-        if (head->dbias != NULL) add_row(head->dbias + (t + r) * S, row, keys);
-        scale_row(row, head->shape->scale, keys);
+        if (head->dbias != NULL) add_row(head->dbias + (t + r) * S, head->dbias + (t + r) * S, row, keys);
+        scale_row(row, row, head->shape->scale, keys);
         use_row(w, r, row, keys);
-    }
-}
-
-static void keep_sums(numbers to, size_t stride, const float *sums, size_t count, size_t D) {
-    for (size_t i = 0; wanted(to) && i < count; i++) {
-        const numbers row = numbers_from(to, i * stride);
-        if (row.bf16 != NULL)
-            round_to_bf16(row.bf16, sums + i * D, D);
-        else
-            memcpy(row.f32, sums + i * D, D * sizeof *sums);
     }
 }
 
@@ -234,6 +211,6 @@ void tiled_attention_backward(const attention_head *head, const large_product_ke
             add_transposed_map(&w, w.dk, w.block, rows, keys);
         }
     }
-    keep_sums(head->dk, head->key_stride, w.dk, S, D);
-    keep_sums(head->dv, head->value_stride, w.dv, S, D);
+    keep_rows(head->dk, head->key_stride, w.dk, D, S, D);
+    keep_rows(head->dv, head->value_stride, w.dv, D, S, D);
 }

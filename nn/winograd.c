@@ -37,7 +37,7 @@ tiling winograd_cut_up(size_t B, size_t rows, size_t columns, size_t most) {
         tiles.blocks = B * tiles.blocks_of_picture;
     } else {
         const size_t wanted = divide_up(B, most / of_picture);
-        tiles.blocks = smaller(B, divide_up(wanted, threads) * threads);
+        tiles.blocks = smaller(B, round_up(wanted, threads));
         tiles.pictures_of_block = divide_up(B, tiles.blocks);
         tiles.blocks = divide_up(B, tiles.pictures_of_block);
         tiles.at_once = tiles.pictures_of_block * of_picture;

@@ -20,21 +20,20 @@ static const limn_program TRAIN = {
 
 static int train(int argc, char **argv, limn_error *error) {
     train_options given = {0};
-    limn_strings set = {0}, data = {0}, valid = {0};
     const limn_option options[] = {
         {"config", LIMN_OPTION_STRING, &given.config, "FILE", "JSON or YAML with the sections vqgan and train.vqgan", true},
-        {"data", LIMN_OPTION_STRINGS, &data, "TARS", "WebDataset tars: files, folders or patterns", true},
-        {"valid", LIMN_OPTION_STRINGS, &valid, "TARS", "tars kept from training, for the validation PSNR", false},
+        {"data", LIMN_OPTION_STRINGS, &given.data, "TARS", "WebDataset tars: files, folders or patterns", true},
+        {"valid", LIMN_OPTION_STRINGS, &given.valid, "TARS", "tars kept from training, for the validation PSNR", false},
         {"output", LIMN_OPTION_STRING, &given.output, "RUN", "run folder", true},
         {"init", LIMN_OPTION_STRING, &given.init, "MODEL",
          "model folder to start from instead of random weights; its codebook is neither placed anew nor has codes revived unless --set "
          "asks for train.vqgan.codebook_start or revive_every", false},
         {"train", LIMN_OPTION_STRING, &given.train, "NAMES",
-         "trains these parts alone, by the beginnings of names: encoder, quant_conv, quantize, post_quant_conv, decoder, decoder.up.0 …; "
+         "trains these parts alone, by parts of names: encoder, quant_conv, quantize, post_quant_conv, decoder, decoder.up.0 …; "
          "while the first three stay, so do tokens", false},
         {"lpips-vgg", LIMN_OPTION_STRING, &given.lpips_vgg, "FILE", "torchvision's vgg16-397923af.pth, for the perceptual loss", false},
         {"lpips-heads", LIMN_OPTION_STRING, &given.lpips_heads, "FILE", "LPIPS' vgg.pth, its five linear heads", false},
-        {"set", LIMN_OPTION_STRINGS, &set, "KEY=VALUE", "changes the configuration, as in train.vqgan.batch_size=16", false},
+        {"set", LIMN_OPTION_STRINGS, &given.set, "KEY=VALUE", "changes the configuration, as in train.vqgan.batch_size=16", false},
         {"steps", LIMN_OPTION_SIZE, &given.steps, "N", "number of steps, instead of the configuration's", false},
         {"minutes", LIMN_OPTION_FLOAT, &given.minutes, "M", "at most as many steps as fit in this time on this machine", false},
         {"restart", LIMN_OPTION_FLAG, &given.restart, NULL, "throws away what the run folder holds", false},
@@ -42,15 +41,10 @@ static int train(int argc, char **argv, limn_error *error) {
         {NULL},
     };
     int status = limn_options_parse(&TRAIN, options, argc, argv, NULL, error);
-    if (status == 0) {
-        given.set = set;
-        given.data = data;
-        given.valid = valid;
-        status = train_vqgan(&given, error);
-    }
-    limn_strings_free(&set);
-    limn_strings_free(&data);
-    limn_strings_free(&valid);
+    if (status == 0) status = train_vqgan(&given, error);
+    limn_strings_free(&given.set);
+    limn_strings_free(&given.data);
+    limn_strings_free(&given.valid);
     return status < 0 ? -1 : 0;
 }
 

@@ -59,7 +59,7 @@ void adapters_initialise(seq2seq *model, uint64_t seed) {
     }
 }
 
-size_t seq2seq_adapter_floats(const seq2seq *model, size_t B, nn_precision precision) {
+size_t adapter_floats(const seq2seq *model, size_t B, nn_precision precision) {
     const size_t text = B * model->encoder.length, image = B * model->decoder.length, N = text > image ? text : image;
     size_t most = 0;
     for (size_t i = model->own_count; i < model->parameters.count; i += 2) {

@@ -113,6 +113,8 @@ int adapters_describe(seq2seq *model, const seq2seq_lora *lora, limn_error *erro
 void adapters_initialise(seq2seq *model, uint64_t seed);
 /* Adds the folder's adapters to the model's own weights, which must be writable. */
 int adapters_merge_folder(seq2seq *model, const char *directory, limn_error *error);
+/* What they take of a step's arena. */
+size_t adapter_floats(const seq2seq *model, size_t B, nn_precision precision);
 int adapters_load(seq2seq *model, const char *directory, limn_error *error);
 /* Parameters as a safetensors file of that name in the folder (load_save.c). */
 int save_weights(const parameter *list, size_t count, const char *directory, const char *name, limn_error *error);

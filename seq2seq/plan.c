@@ -53,6 +53,12 @@ size_t seq2seq_activation_floats(const seq2seq_config *config, size_t B, nn_prec
     return ((training > evaluating ? training : evaluating) + sizeof(float) - 1) / sizeof(float);
 }
 
+size_t seq2seq_training_bytes(const seq2seq *model, size_t B, nn_precision precision) {
+    const size_t floats = seq2seq_activation_floats(&model->config, B, precision);
+    if (floats > SIZE_MAX / sizeof(float) / 2) return SIZE_MAX;
+    return (floats + adapter_floats(model, B, precision)) * sizeof(float);
+}
+
 double seq2seq_training_flops(const seq2seq_config *config, size_t B, double *attention) {
     double C = (double)config->d_model, T = (double)config->image_length, S = (double)config->max_text_length;
     double projections = config->use_glu ? 3 : 2, V = (double)config->image_vocab_size + 1;

@@ -130,8 +130,8 @@ double seq2seq_evaluate(const seq2seq *model, const seq2seq_batch *batch, nn_pre
  * threads; an upper bound within a quarter (and a megabyte) of what they take. SIZE_MAX where B is beyond any memory. With
  * gradient_checkpointing each layer's forward is run again in the backward, and only its input is kept. */
 size_t seq2seq_activation_floats(const seq2seq_config *config, size_t B, nn_precision precision);
-/* What adapters take of it on top. */
-size_t seq2seq_adapter_floats(const seq2seq *model, size_t B, nn_precision precision);
+/* The same in bytes, with what this model's adapters take on top. */
+size_t seq2seq_training_bytes(const seq2seq *model, size_t B, nn_precision precision);
 /* FLOPs of the matrix products of one training step for B pairs (forward and backward), without those of
  * attention's scores and mixed values, which *attention receives when given. */
 double seq2seq_training_flops(const seq2seq_config *config, size_t B, double *attention);

@@ -1,4 +1,4 @@
-/* For tests: a folder of their own that goes away, limits that make a disk full, and what a function prints. */
+/* For tests: a folder of their own that goes away, limits that make a disk full, what a function prints, and an arena. */
 #ifndef LIMN_TESTS_SCRATCH_H
 #define LIMN_TESTS_SCRATCH_H
 
@@ -49,6 +49,29 @@ static inline const char *scratch_write(const char *name, const void *data, size
     return path;
 }
 
+static inline bool same_bytes(const char *path, const char *other_path) {
+    limn_mapping one, other;
+    limn_error error = {0};
+    if (limn_map(&one, path, &error) || limn_map(&other, other_path, &error)) fail_msg("%s", error.message);
+    bool same = one.size == other.size && memcmp(one.data, other.data, one.size) == 0;
+    limn_unmap(&one);
+    limn_unmap(&other);
+    return same;
+}
+
+static inline void assert_same_file(const char *path, const char *other_path) {
+    if (!same_bytes(path, other_path)) fail_msg("%s and %s are not the same", path, other_path);
+}
+
+static inline void assert_file_holds(const char *path, const void *data, size_t size) {
+    limn_mapping file;
+    limn_error error = {0};
+    if (limn_map(&file, path, &error)) fail_msg("%s", error.message);
+    assert_int_equal(file.size, size);
+    assert_memory_equal(file.data, data, size);
+    limn_unmap(&file);
+}
+
 /* From here on no file may grow beyond `bytes`: writes fail as on a full disk. RLIM_INFINITY ends it. */
 static inline void scratch_limit_files(rlim_t bytes) {
     struct rlimit limit;
@@ -76,6 +99,21 @@ static inline char *scratch_captured(int descriptor) {
     char *text = limn_file_read(scratch_path("captured"), 1 << 20, NULL, NULL);
     assert_non_null(text);
     return text;
+}
+
+/* An arena for a group of tests. */
+static limn_arena *scratch_arena;
+
+static inline int scratch_arena_setup(void **state) {
+    (void)state;
+    scratch_arena = limn_arena_create((size_t)1 << 34, NULL);
+    return scratch_arena ? 0 : -1;
+}
+
+static inline int scratch_arena_teardown(void **state) {
+    (void)state;
+    limn_arena_destroy(scratch_arena);
+    return 0;
 }
 
 /* Fails the test, showing the text, when it does not hold the part. */

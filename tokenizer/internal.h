@@ -134,6 +134,8 @@ int tokenizer_set_merges(tokenizer *self, const merge_rule *rules, size_t count,
 /* Checks that all bytes have a token and that <s>, </s> and <pad> (when bos, eos are not set yet) are there; `where` names the
  * file. */
 int tokenizer_complete(tokenizer *self, const char *where, limn_error *error);
+/* The kinds of all tokens, once more where there are further ones. */
+int tokenizer_mark_kinds(tokenizer *self, limn_error *error);
 /* The id of a token by its text, -1 when there is none. Slow: for the few special ones. */
 int32_t tokenizer_find(const tokenizer *self, const char *text);
 /* With ignore_merges: the token that is the whole word, or -1. */

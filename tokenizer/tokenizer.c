@@ -197,19 +197,25 @@ static int find_specials(tokenizer *self, const char *where, limn_error *error) 
     return 0;
 }
 
+int tokenizer_mark_kinds(tokenizer *self, limn_error *error) {
+    free(self->kinds);
+    self->kinds = limn_allocate(self->texts.count, 1, error);
+    if (!self->kinds) return -1;
+    for (size_t i = 0; i < self->added_count; i++) {
+        const added_token *token = &self->added[i];
+        self->kinds[token->id] |= (unsigned char)((token->special ? TOKEN_SPECIAL : 0) | (token->beyond ? TOKEN_BEYOND : 0));
+    }
+    return 0;
+}
+
 int tokenizer_complete(tokenizer *self, const char *where, limn_error *error) {
     if (find_bytes(self, where, error) || find_specials(self, where, error) || added_tokens_sort(self, where, error)) return -1;
     if (!self->before.count && !self->after.count && !self->processor && /* as RobertaProcessing does */
         (id_list_append(&self->before, &self->bos, 1, error) || id_list_append(&self->after, &self->eos, 1, error)))
         return -1;
-    self->kinds = limn_allocate(self->texts.count, 1, error);
     self->cache = word_cache_create(error);
     self->classes = unicode_classes_create(error);
-    if (!self->kinds || !self->cache || !self->classes) return -1;
-    for (size_t i = 0; i < self->added_count; i++) {
-        const added_token *token = &self->added[i];
-        self->kinds[token->id] |= (unsigned char)((token->special ? TOKEN_SPECIAL : 0) | (token->beyond ? TOKEN_BEYOND : 0));
-    }
+    if (tokenizer_mark_kinds(self, error) || !self->cache || !self->classes) return -1;
     return self->ignore_merges ? index_whole_words(self, error) : 0;
 }
 

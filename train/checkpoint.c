@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -52,13 +51,6 @@ static int list_checkpoints(const char *directory, uint64_t **out_steps, size_t 
     *out_steps = steps;
     *out_count = count;
     return status;
-}
-
-static int sync_directory(const char *path, limn_error *error) {
-    int directory = open(path, O_RDONLY | O_DIRECTORY);
-    int failed = directory < 0 || fsync(directory);
-    if (directory >= 0) close(directory);
-    return failed ? limn_fail(error, "%s: cannot be flushed to disk: %s", path, strerror(errno)) : 0;
 }
 
 /* Points RUN/NAME at the checkpoint; a reader sees the old or the new one. */
@@ -194,16 +186,19 @@ int train_checkpoints_load(train_checkpoints *self, train_guard *guard, uint64_t
     if (list_checkpoints(self->directory, &steps, &count, error)) return -1;
     int status = 0;
     for (size_t i = count; i-- > 0;) {
-        if (tell(self, guard, 0, true, false, error)) return -1;
+        status = tell(self, guard, 0, true, false, error);
+        if (status) break;
         status = load_checkpoint(self, guard, steps[i], error);
         if (status == 0) {
             *step = self->newest = steps[i];
             status = point_links(self, steps[i], error); /* a kill may have come between checkpoint and links */
             break;
         }
-        if (i > 0) limn_log(LIMN_LOG_WARNING, "%s; going back to step %llu", error->message, (unsigned long long)steps[i - 1]);
+        if (i > 0)
+            limn_log(LIMN_LOG_WARNING, "%s; going back to step %llu", error->message, (unsigned long long)steps[i - 1]);
+        else
+            limn_fail_context(error, "no checkpoint can be read (--restart begins anew)");
     }
-    if (status) limn_fail_context(error, "no checkpoint can be read (--restart begins anew)");
     free(steps);
     if (status || tell(self, guard, *step, false, count > 0, error)) return -1;
     return count && self->task->spread ? self->task->spread(self->task->self, error) : 0;
@@ -231,7 +226,7 @@ static int write_folder(train_checkpoints *self, const char *partial, limn_error
     return limn_make_directories(partial, error) || task->save(task->self, partial, error) ||
                    limn_path_join(file, sizeof file, partial, "train_state.h5", error) ||
                    train_state_write_pieces(file, self->arrays, self->array_count, self->counters, 2, mover.move ? &mover : NULL, error) ||
-                   sync_directory(partial, error)
+                   limn_sync_folder(partial, error)
                ? -1
                : 0;
 }
@@ -252,7 +247,7 @@ static int write_checkpoint(train_checkpoints *self, limn_error *error) {
             return -1;
         }
     }
-    if (sync_directory(folder, error) || point_links(self, self->step, error)) return -1;
+    if (limn_sync_folder(folder, error) || point_links(self, self->step, error)) return -1;
     return drop_old(self, error);
 }
 

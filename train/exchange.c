@@ -36,14 +36,8 @@ struct exchange {
 
 /* ---------------------------------------------------------------- buckets and owners */
 
-static size_t size_of(const optimizer_tensor *tensor) {
-    size_t size = 1;
-    for (size_t i = 0; i < tensor->rank; i++) size *= tensor->shape[i];
-    return size;
-}
-
 static bool follows(const optimizer_tensor *before, const optimizer_tensor *after) {
-    size_t size = size_of(before);
+    size_t size = optimizer_tensor_size(before);
     return before->grad + size == after->grad && before->value + size == after->value;
 }
 
@@ -200,7 +194,7 @@ exchange *exchange_create(world *all, const optimizer_tensor *tensors, size_t co
     size_t start = 0;
     for (size_t i = 0; status == 0 && i < count; i++) {
         self->tensors[i] = tensors[i];
-        self->members[i] = (member){start, tensors[i].grad ? size_of(&tensors[i]) : 0, whole ? 0 : WORLD_SLICES};
+        self->members[i] = (member){start, tensors[i].grad ? optimizer_tensor_size(&tensors[i]) : 0, whole ? 0 : WORLD_SLICES};
         start += self->members[i].size;
     }
     if (status == 0 && !alone) status = share_out(self, costs, error);
@@ -301,7 +295,7 @@ int exchange_sum(exchange *self, limn_error *error) {
 int exchange_squares(exchange *self, double *out, limn_error *error) {
     for (size_t i = 0; i < self->count; i++) out[i] = 0;
     for (size_t i = 0; i < self->owned_count; i++)
-        out[self->owned_of[i]] += sum_of_squares(self->owned[i].grad, size_of(&self->owned[i]));
+        out[self->owned_of[i]] += sum_of_squares(self->owned[i].grad, optimizer_tensor_size(&self->owned[i]));
     return world_sum(self->all, out, self->count, error);
 }
 

@@ -143,7 +143,7 @@ void layer_culprit(char *sentence, size_t room, layer_norms *self) {
     }
     for (size_t i = weights->count; i-- > 0;) {
         const parameter *p = &weights->list[i];
-        if (!p->grad || all_numbers(p->grad, p->size)) continue;
+        if (!p->grad || (self->squares ? isfinite(self->squares[i]) : all_numbers(p->grad, p->size))) continue;
         layer_group_name(group, p->name);
         snprintf(sentence, room, "%s went first: on the way back, the gradient of %s is the first that is no number", group,
                  p->name);

@@ -7,18 +7,6 @@
 #include <math.h>
 #include <string.h>
 
-int train_copy_parameters(parameters *to, const parameters *from, const char *where, limn_error *error) {
-    for (size_t i = 0; i < to->count; i++) {
-        const parameter *target = &to->list[i], *source = parameters_find(from, target->name);
-        if (!source || source->rank != target->rank ||
-            memcmp(source->shape, target->shape, target->rank * sizeof *target->shape) != 0)
-            return limn_fail(error, "%s: %s is missing or has another shape; the configuration must be that model's", where,
-                             target->name);
-        memcpy(target->mutable_value, source->value, target->size * sizeof *target->mutable_value);
-    }
-    return 0;
-}
-
 /* ---------------------------------------------------------------- how long */
 
 /* Steps of fewer products are over before two seconds of measuring the machine's peak are worth while. */
@@ -138,7 +126,10 @@ static int log_and_validate(training *self, uint64_t step, bool *best, limn_erro
         return -1;
     }
     const json_t *value = valid_due ? json_object_get(line, task->valid_key) : NULL;
-    if (leads(self)) *best = json_is_number(value) && train_checkpoints_note(&self->checkpoints, step, json_number_value(value));
+    /* Where the loss has just risen nothing is saved, the best neither. */
+    if (leads(self))
+        *best = json_is_number(value) && self->guard.above == 0 &&
+                train_checkpoints_note(&self->checkpoints, step, json_number_value(value));
     if (valid_due && world_broadcast(task->all, 0, best, sizeof *best, error)) {
         json_decref(line);
         return -1;
@@ -265,7 +256,6 @@ int train_loop(train_run *run, train_task *task, train_settings *settings, const
     }
     if (step) limn_log(LIMN_LOG_INFO, "%s: going on from step %llu", run->directory, (unsigned long long)step);
     if (train_watch_open(&self.watch, run->directory, task, settings, run->config, step, error)) return -1;
-    self.watch.norms.squares = task->gradient_squares;
     limn_error trouble = {0};
     if (leads(&self) && task->flops_per_step > WORTH_A_PEAK && nn_measure_peak(task->precision, &self.watch.peak_gflops, &trouble))
         limn_log(LIMN_LOG_WARNING, "the machine's peak was not measured: %s", trouble.message);

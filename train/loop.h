@@ -66,7 +66,10 @@ typedef struct {
     uint64_t seed;
 } train_settings;
 
-/* Keys that train_settings_read knows, for limn_json_check_keys; `extra` (NULL-terminated) are the model's own. */
+/* What both trainings begin with; the rest each sets before it reads. */
+train_settings train_settings_defaults(void);
+/* Reads a `train` section; what it leaves out stays as it is in `settings`. A key that is neither known here nor one of `extra`
+ * (NULL-terminated), the model's own, is a usage error. */
 int train_settings_read(train_settings *settings, const json_t *section, const char *where, const char *const *extra,
                         limn_error *error);
 
@@ -95,26 +98,15 @@ int train_loop(train_run *run, train_task *task, train_settings *settings, const
  * changes, and takes the gradients' norms where they are wanted. Outside of the loop it does nothing. */
 void train_before_update(train_run *run);
 
-/* Copies the values of `from` (read from `where`) into `to`; names and shapes must be the same. */
-int train_copy_parameters(parameters *to, const parameters *from, const char *where, limn_error *error);
-
 /* Loads, applies --set, and returns the whole configuration. */
 json_t *train_configuration(const train_options *options, limn_error *error);
 /* The object at config[section] or an error that names the file. Borrowed. */
 json_t *train_section(const json_t *config, const char *file, const char *section, const char *subsection, limn_error *error);
 
-/* What the section `seq2seq` leaves out follows from the tokenizer's vocabulary, the VQGAN's codes and its tokens a picture; what it
- * says must agree with them. */
-int train_complete_seq2seq(json_t *section, const char *file, size_t words, size_t codes, size_t tokens, limn_error *error);
-
-/* The section as a configuration, where tokenizer and VQGAN need not exist yet: `json` has their sections. */
-int train_complete_config(json_t *json, json_t *section, const char *path, seq2seq_config *config, limn_error *error);
-
-/* Reads --data and --valid (files, folders of files that end so, patterns) through the model's own reader, which says how many samples
- * it found; the counts go into `inputs`, since they decide the run. Without --data it is a usage error. */
-typedef int (*train_set_reader)(void *self, bool valid, const limn_strings *paths, size_t *count, limn_error *error);
-int train_read_sets(const train_options *options, const char *ending, json_t *inputs, void *self, train_set_reader read,
-                    limn_error *error);
+/* What an optimizer of these parameters, which need no memory, takes: bytes of its state and, beside it, of a step; and, where it is
+ * asked for, optimizer_padded_size of them. */
+int train_optimizer_bytes(const parameters *set, const optimizer_options *options, size_t *state, size_t *scratch,
+                          size_t *padded_size, limn_error *error);
 
 /* A hash of those of these files (NULL-terminated names) that are in the folder, by their contents. */
 int train_hash_files(const char *directory, const char *const *names, char out_hex[65], limn_error *error);

@@ -1,38 +1,31 @@
 /* How fast a configuration trains on this machine, with random weights and random data. */
-#include "seq2seq/seq2seq.h"
-#include "train/loop.h"
-#include "vqgan/vqgan.h"
-
-#include <math.h>
-#include <stdlib.h>
+#include "train/seq2seq_settings.h"
 
 typedef struct {
     world *all;
     seq2seq *model;
     train_optimizer optimizer;
-    int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels;
+    pair_rows rows;
     limn_arena *arena;
 } bench;
 
 static int allocate(bench *self, const seq2seq_config *config, size_t B, nn_precision precision, optimizer_kind kind,
                     limn_error *error) {
     size_t text = B * config->max_text_length, image = B * config->image_length;
-    self->input_ids = limn_allocate(text, sizeof *self->input_ids, error);
-    self->attention_mask = limn_allocate(text, sizeof *self->attention_mask, error);
-    self->decoder_input_ids = limn_allocate(image, sizeof *self->decoder_input_ids, error);
-    self->labels = limn_allocate(image, sizeof *self->labels, error);
-    self->arena = limn_arena_create(seq2seq_activation_floats(config, B, precision) * sizeof(float), error);
-    if (!self->input_ids || !self->attention_mask || !self->decoder_input_ids || !self->labels || !self->arena) return -1;
+    pair_rows *rows = &self->rows;
+    if (pair_rows_create(rows, B, config->max_text_length, config->image_length, error)) return -1;
+    self->arena = limn_arena_create(seq2seq_training_bytes(self->model, B, precision), error);
+    if (!self->arena) return -1;
     const optimizer_settings settings = {.options = optimizer_defaults(kind)};
     if (train_optimizer_create(&self->optimizer, seq2seq_get_parameters(self->model), &settings, NULL, self->all,
                                precision, error))
         return -1;
     for (size_t i = 0; i < text; i++) {
-        self->input_ids[i] = (int32_t)limn_random_below(1, 0, i, config->encoder_vocab_size);
-        self->attention_mask[i] = 1;
+        rows->input_ids[i] = (int32_t)limn_random_below(1, 0, i, config->encoder_vocab_size);
+        rows->attention_mask[i] = 1;
     }
-    for (size_t i = 0; i < image; i++) self->labels[i] = (int32_t)limn_random_below(1, 1, i, config->image_vocab_size);
-    seq2seq_shift_right(config, self->decoder_input_ids, self->labels, B);
+    for (size_t i = 0; i < image; i++) rows->labels[i] = (int32_t)limn_random_below(1, 1, i, config->image_vocab_size);
+    seq2seq_shift_right(config, rows->decoder_input_ids, rows->labels, B);
     return 0;
 }
 
@@ -42,7 +35,8 @@ static void announce(void *self, size_t first, size_t count) {
 
 static int run_steps(bench *self, size_t batch, size_t steps, nn_precision precision, train_measurement *out, limn_error *error) {
     const learning_rate_schedule schedule = {.learning_rate = 1e-4, .steps = steps};
-    seq2seq_batch data = {batch, self->input_ids, self->attention_mask, self->decoder_input_ids, self->labels};
+    const pair_rows *rows = &self->rows;
+    seq2seq_batch data = {batch, rows->input_ids, rows->attention_mask, rows->decoder_input_ids, rows->labels};
     for (uint64_t step = 1; step <= steps + 1 && !limn_stop_requested(); step++) {
         double begin = limn_seconds();
         seq2seq_step_options options = {.grad_scale = 1.0f / (float)world_size(self->all),
@@ -69,30 +63,6 @@ static int run_steps(bench *self, size_t batch, size_t steps, nn_precision preci
     return 0;
 }
 
-int train_complete_config(json_t *json, json_t *section, const char *path, seq2seq_config *config, limn_error *error) {
-    json_t *pictures = json_object_get(json, "vqgan"), *words = json_object_get(json, "tokenizer");
-    if (json_is_object(pictures) && json_is_object(words)) {
-        vqgan_config of_pictures;
-        size_t vocabulary = 0;
-        if (limn_json_get_size(words, path, "vocab_size", 1, SIZE_MAX / 2, &vocabulary, error) ||
-            vqgan_config_read(&of_pictures, pictures, path, true, error))
-            return -1;
-        size_t side = of_pictures.resolution >> (of_pictures.levels - 1), codes = of_pictures.n_embed;
-        vqgan_config_free(&of_pictures);
-        if (train_complete_seq2seq(section, path, vocabulary, codes, side * side, error)) return -1;
-    }
-    return seq2seq_config_read(config, section, path, true, error);
-}
-
-int train_read_seq2seq(const char *path, seq2seq_config *config, limn_error *error) {
-    train_options options = {.config = path};
-    json_t *json = train_configuration(&options, error);
-    json_t *section = json ? train_section(json, path, "seq2seq", NULL, error) : NULL;
-    int status = section ? train_complete_config(json, section, path, config, error) : -1;
-    json_decref(json);
-    return status;
-}
-
 int train_measure_seq2seq(const char *path, nn_precision precision, size_t batch, size_t steps, optimizer_kind kind,
                           train_measurement *out, limn_error *error) {
     bench self = {.all = world_start(error)};
@@ -115,7 +85,6 @@ int train_measure_seq2seq(const char *path, nn_precision precision, size_t batch
     seq2seq_free(self.model);
     limn_arena_destroy(self.arena);
     train_optimizer_free(&self.optimizer);
-    void *blocks[] = {self.input_ids, self.attention_mask, self.decoder_input_ids, self.labels};
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    pair_rows_free(&self.rows);
     return status;
 }

@@ -1,7 +1,6 @@
 /* How fast this machine reads and tokenizes pairs. */
-#include "train/pair_data.h"
+#include "train/seq2seq_settings.h"
 
-#include <stdlib.h>
 #include <sys/stat.h>
 
 enum { BATCH = 8, ROWS_AHEAD = 256 };
@@ -11,7 +10,7 @@ typedef struct {
     pair_set set;
     caption_encoder captions;
     size_t text_length;
-    int32_t *input_ids, *attention_mask, *labels;
+    pair_rows rows;
 } bench;
 
 /* A shard is read whole; of a file of lines, its share. */
@@ -62,11 +61,12 @@ static int measure_rows(const bench *self, double seconds, train_data_measuremen
                                    .ahead = ROWS_AHEAD};
     pair_stream *stream = pair_stream_open(&options, error);
     if (!stream) return -1;
+    const pair_rows *rows = &self->rows;
     double begin = limn_seconds();
     uint64_t draw = 0;
     int status;
     do {
-        status = pair_stream_fill(stream, draw, BATCH, self->input_ids, self->attention_mask, self->labels, error);
+        status = pair_stream_fill(stream, draw, BATCH, rows->input_ids, rows->attention_mask, rows->labels, error);
         draw += BATCH;
         out->seconds = limn_seconds() - begin;
     } while (status == 0 && out->seconds < seconds && !limn_stop_requested());
@@ -79,20 +79,17 @@ static int prepare(bench *self, const char *path, const limn_strings *data, cons
                    limn_error *error) {
     seq2seq_config config;
     json_t *section = json ? train_section(json, path, "train", "seq2seq", error) : NULL;
-    if (!section || pair_settings_read(&self->settings, section, path, error) || train_read_seq2seq(path, &config, error))
+    if (!section || pair_settings_read(&self->settings, section, path, error) ||
+        train_seq2seq_config(&config, json, path, error))
         return -1;
-    pair_needs needs = {.length = config.image_length, .codebook_size = config.image_vocab_size};
+    pair_needs needs = {
+        .length = config.image_length, .codebook_size = config.image_vocab_size, .filters = self->settings.filters};
     bool normalize = config.normalize_text;
     self->text_length = config.max_text_length;
     seq2seq_config_free(&config);
-    memcpy(needs.filters, self->settings.filters, sizeof needs.filters);
-    needs.filter_count = self->settings.filter_count;
     if (caption_encoder_load(&self->captions, words, normalize, error) || pair_set_open(&self->set, data, &needs, error))
         return -1;
-    self->input_ids = limn_allocate(BATCH * self->text_length, sizeof *self->input_ids, error);
-    self->attention_mask = limn_allocate(BATCH * self->text_length, sizeof *self->attention_mask, error);
-    self->labels = limn_allocate(BATCH * needs.length, sizeof *self->labels, error);
-    return self->input_ids && self->attention_mask && self->labels ? 0 : -1;
+    return pair_rows_create(&self->rows, BATCH, self->text_length, needs.length, error);
 }
 
 int train_measure_data(const char *path, const limn_strings *data, const char *words, double seconds,
@@ -110,9 +107,7 @@ int train_measure_data(const char *path, const limn_strings *data, const char *w
     if (status == 0 && limn_stop_requested()) status = limn_fail(error, "stopped before it was measured");
     pair_set_close(&self.set);
     caption_encoder_free(&self.captions);
-    free(self.input_ids);
-    free(self.attention_mask);
-    free(self.labels);
+    pair_rows_free(&self.rows);
     json_decref(json);
     return status;
 }

@@ -201,12 +201,6 @@ static int share_out(train_optimizer *self, const optimizer_options *options, co
     return self->between ? 0 : -1;
 }
 
-static size_t size_of(const optimizer_tensor *of) {
-    size_t size = 1;
-    for (size_t i = 0; i < of->rank; i++) size *= of->shape[i];
-    return size;
-}
-
 /* Where a number of the weights has its average. */
 static float *average_of(const train_optimizer *self, const float *value) {
     return self->ema + (value - self->weights->storage);
@@ -240,7 +234,7 @@ static int create(train_optimizer *self, optimizer_tensor *tensors, const optimi
     if (share_out(self, &options, tensors, wire, error)) return -1;
     const optimizer_tensor *owned;
     size_t count = exchange_owned(self->between, &owned);
-    for (size_t i = 0; self->ema && i < count; i++) memcpy(owned[i].average, owned[i].value, size_of(&owned[i]) * sizeof(float));
+    for (size_t i = 0; self->ema && i < count; i++) memcpy(owned[i].average, owned[i].value, optimizer_tensor_size(&owned[i]) * sizeof(float));
     bool alone = world_size(self->all) == 1;
     self->moves = alone ? optimizer_create(&options, tensors, weights->count, error) : optimizer_create(&options, owned, count, error);
     if (!self->moves) return -1;
@@ -326,7 +320,7 @@ int train_optimizer_exchange(train_optimizer *self, limn_error *error) {
     if (!self->ema) return 0;
     for (size_t t = 0; t < count; t++) {
         float *values = owned[t].value, *averages = owned[t].average;
-        const size_t n = size_of(&owned[t]);
+        const size_t n = optimizer_tensor_size(&owned[t]);
 #pragma omp parallel for simd schedule(static)
         for (size_t i = 0; i < n; i++) {
             float value = values[i];

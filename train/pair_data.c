@@ -29,9 +29,10 @@ int pair_settings_read(pair_settings *settings, const json_t *section, const cha
                                column ? "%s: train.seq2seq.filter_column needs filter_min or filter_max beside it"
                                       : "%s: train.seq2seq.filter_min and filter_max need a filter_column beside them",
                                file);
-    if (column) settings->filters[settings->filter_count++] = (pair_filter){column, "train.seq2seq.filter_column", min, max};
+    pair_filters *filters = &settings->filters;
+    if (column) filters->list[filters->count++] = (pair_filter){column, "train.seq2seq.filter_column", min, max};
     if (isfinite(min_clip_score))
-        settings->filters[settings->filter_count++] =
+        filters->list[filters->count++] =
             (pair_filter){"clip_score", "train.seq2seq.min_clip_score", min_clip_score, INFINITY};
     return 0;
 }
@@ -99,10 +100,12 @@ static int open_valid_sets(pair_data *self, const limn_strings *given, const pai
                            pair_stream_options *stream, json_t *inputs, limn_error *error) {
     self->valid = limn_allocate(given->count, sizeof *self->valid, error);
     if (!self->valid) return -1;
-    for (size_t i = 0; i < given->count; i++) {
+    /* What has no name is valid_loss, which is the first set's: twice through the list, for it and for the others. */
+    for (size_t i = 0; i < 2 * given->count; i++) {
+        const char *value = given->items[i % given->count];
         char metric[sizeof self->valid->metric];
-        if (metric_of(given->items[i], metric, error)) return -1;
-        bool known = false;
+        if (metric_of(value, metric, error)) return -1;
+        bool known = (strcmp(metric, VALID_LOSS) == 0) != (i < given->count);
         for (size_t j = 0; j < self->valid_count; j++) known = known || strcmp(self->valid[j].metric, metric) == 0;
         if (known) continue;
         valid_set *set = &self->valid[self->valid_count++];
@@ -119,14 +122,13 @@ int pair_data_open(pair_data *self, const train_options *options, const pair_set
                    limn_error *error) {
     if (!options->data.count) return limn_fail_usage(error, "--data: give at least one file of pairs");
     pair_needs filtered = *needs;
-    memcpy(filtered.filters, settings->filters, sizeof filtered.filters);
-    filtered.filter_count = settings->filter_count;
+    filtered.filters = settings->filters;
     if (pair_set_open(&self->set, &options->data, &filtered, error)) return -1;
     char digest[65];
     pair_set_digest(&self->set, digest);
     json_object_set_new(inputs, "data", json_integer((json_int_t)self->set.total));
     json_object_set_new(inputs, "data_counts_sha256", json_string(digest));
-    if (settings->filter_count)
+    if (settings->filters.count)
         limn_log(LIMN_LOG_INFO, "filters: %llu pairs taken, %llu left out", (unsigned long long)self->set.total,
                  (unsigned long long)self->set.left_out);
 

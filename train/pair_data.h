@@ -9,9 +9,8 @@
 extern const char *const PAIR_KEYS[];
 typedef struct {
     double condition_dropout;
-    size_t shuffle_buffer;                 /* pairs */
-    pair_filter filters[PAIR_FILTERS_MAX]; /* of training pairs; their names are the section's */
-    size_t filter_count;
+    size_t shuffle_buffer; /* pairs */
+    pair_filters filters;  /* of training pairs; their names are the section's */
 } pair_settings;
 int pair_settings_read(pair_settings *settings, const json_t *section, const char *file, limn_error *error);
 
@@ -26,7 +25,7 @@ typedef struct {
 typedef struct {
     pair_set set;
     pair_stream *stream;
-    valid_set *valid;
+    valid_set *valid; /* that without a name first, then in the order given */
     size_t valid_count;
 } pair_data;
 
@@ -40,8 +39,8 @@ typedef struct {
 /* Rank `rank` of `ranks` gets every ranks-th part, as even as can be. A usage error where a rank would get none. */
 int pair_share_of(pair_share *out, size_t rank, size_t ranks, size_t batch_size, size_t accumulation, limn_error *error);
 
-/* Opens --data and --valid. What they are goes into
- * `inputs`, since it decides the run. `captions` must outlive it. Zero-initialise; pair_data_close also after an error. */
+/* Opens --data and --valid; what they are goes into `inputs`, since it decides the run. `needs` comes without filters.
+ * `captions` must outlive it. Zero-initialise; pair_data_close also after an error. */
 int pair_data_open(pair_data *self, const train_options *options, const pair_settings *settings, const pair_needs *needs,
                    const caption_encoder *captions, size_t text_length, const pair_share *share, uint64_t seed, json_t *inputs,
                    limn_error *error);

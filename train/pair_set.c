@@ -1,4 +1,5 @@
 #include "train/pair_set.h"
+#include "train/for_each.h"
 
 #include <stdlib.h>
 
@@ -13,24 +14,21 @@ static bool ends_with(const char *text, const char *ending) {
     return size >= end && strcmp(text + size - end, ending) == 0;
 }
 
-/* By its first bytes; by its name when it is too short to have them. */
-static int is_shard(const char *path, bool *out, limn_error *error) {
+/* By its first bytes; by its name when it is too short to have them. What cannot be opened is none: who reads its lines says
+ * why. */
+static bool is_shard(const char *path) {
     unsigned char begin[sizeof HDF5_BEGIN];
     FILE *stream = fopen(path, "rb");
-    if (!stream)
-        return limn_fail(error, limn_file_exists(path) ? "%s: cannot be opened; may this user read it?" : "%s: no such file",
-                         path);
-    *out = fread(begin, 1, sizeof begin, stream) == sizeof begin && memcmp(begin, HDF5_BEGIN, sizeof begin) == 0;
-    if (ends_with(path, ".h5")) *out = true;
+    if (!stream) return false;
+    bool shard = fread(begin, 1, sizeof begin, stream) == sizeof begin && memcmp(begin, HDF5_BEGIN, sizeof begin) == 0;
     fclose(stream);
-    return 0;
+    return shard || ends_with(path, ".h5");
 }
 
 static int add_sources(limn_buffer *sources, const char *path, limn_error *error) {
-    bool shard = false;
+    const bool shard = is_shard(path);
     token_lines_part *parts = NULL;
     size_t count = 1;
-    if (is_shard(path, &shard, error)) return -1;
     if (!shard && token_lines_cut(path, LINES_AT_ONCE, &parts, &count, error)) return -1;
     int status = 0;
     for (size_t i = 0; status == 0 && i < count; i++) {
@@ -73,8 +71,8 @@ static int check_shard(const pair_needs *needs, const char *path, const token_sh
 static int read_source(const pair_needs *needs, const pair_source *source, bool whole, token_shard *shard, limn_error *error) {
     if (source->is_lines) {
         const char *columns[PAIR_FILTERS_MAX];
-        for (size_t i = 0; i < needs->filter_count; i++) columns[i] = needs->filters[i].column;
-        return token_lines_read(source->path, &source->part, needs->length, needs->codebook_size, columns, needs->filter_count,
+        for (size_t i = 0; i < needs->filters.count; i++) columns[i] = needs->filters.list[i].column;
+        return token_lines_read(source->path, &source->part, needs->length, needs->codebook_size, columns, needs->filters.count,
                                 shard, error);
     }
     if (whole ? token_shard_read(source->path, shard, error) : token_shard_read_columns(source->path, shard, error)) return -1;
@@ -107,8 +105,8 @@ static int apply_filter(const pair_filter *filter, const char *path, const token
 static int choose(const pair_needs *needs, const char *path, const token_shard *shard, bool *taken, size_t *out_count,
                   limn_error *error) {
     for (size_t n = 0; n < shard->count; n++) taken[n] = true;
-    for (size_t i = 0; i < needs->filter_count; i++)
-        if (apply_filter(&needs->filters[i], path, shard, taken, error)) return -1;
+    for (size_t i = 0; i < needs->filters.count; i++)
+        if (apply_filter(&needs->filters.list[i], path, shard, taken, error)) return -1;
     bool *captioned = limn_allocate(shard->count, sizeof *captioned, error);
     if (!captioned) return -1;
     for (size_t m = 0; m < shard->captions; m++) captioned[shard->caption_row[m]] = true;
@@ -137,44 +135,17 @@ static int read_and_choose(const pair_needs *needs, const pair_source *source, b
 
 /* ---------------------------------------------------------------- opening */
 
-static int count_source(pair_set *self, size_t i, uint64_t *left_out, limn_error *error) {
+static int count_source(void *context, size_t i, limn_error *error) {
+    pair_set *self = context;
     token_shard shard;
     bool *taken;
     size_t count;
     if (read_and_choose(&self->needs, &self->sources[i], false, &shard, &taken, &count, error)) return -1;
     self->pairs[i] = count;
-    *left_out = shard.count - count;
+#pragma omp atomic
+    self->left_out += shard.count - count;
     free(taken);
     token_shard_free(&shard);
-    return 0;
-}
-
-/* Of several sources with faults the first is named, whichever thread meets it. */
-static int count_sources(pair_set *self, limn_error *error) {
-    size_t first_bad = SIZE_MAX, threads = limn_get_threads();
-    uint64_t left_out = 0;
-#pragma omp parallel for schedule(dynamic) num_threads((int)threads) reduction(+ : left_out)
-    for (size_t i = 0; i < self->count; i++) {
-        limn_error why = {0};
-        size_t bad;
-        uint64_t left = 0;
-#pragma omp atomic read
-        bad = first_bad;
-        if (bad < i || limn_stop_requested()) continue;
-        int failed = count_source(self, i, &left, &why);
-        left_out += left;
-        if (!failed) continue;
-#pragma omp critical(count_sources)
-        if (i < first_bad) {
-#pragma omp atomic write
-            first_bad = i;
-            if (error) *error = why;
-        }
-    }
-    if (first_bad != SIZE_MAX) return -1;
-    if (limn_stop_requested()) return limn_fail(error, "stopped while the pairs were counted");
-    self->left_out = left_out;
-    for (size_t i = 0; i < self->count; i++) self->total += self->pairs[i];
     return 0;
 }
 
@@ -183,9 +154,9 @@ static int fail_empty(const pair_set *self, limn_error *error) {
     if (!self->left_out)
         return limn_fail(error, "%s: holds no pairs; look at the statistics that limn-encode wrote", self->paths.items[0]);
     limn_buffer names = {0};
-    for (size_t i = 0; i < needs->filter_count; i++)
-        limn_buffer_printf(&names, NULL, "%s%s from %g to %g", i ? ", " : "", needs->filters[i].column, needs->filters[i].min,
-                           needs->filters[i].max);
+    for (size_t i = 0; i < needs->filters.count; i++)
+        limn_buffer_printf(&names, NULL, "%s%s from %g to %g", i ? ", " : "", needs->filters.list[i].column,
+                           needs->filters.list[i].min, needs->filters.list[i].max);
     limn_fail(error, "%s: none of %llu pictures passes the filter (%s); ask for less", self->paths.items[0],
               (unsigned long long)self->left_out, names.size ? names.data : "");
     limn_buffer_free(&names);
@@ -197,7 +168,8 @@ int pair_set_open(pair_set *self, const limn_strings *given, const pair_needs *n
     int status = limn_expand_folders(given, "{.h5,.jsonl,.jsonl.gz}", &self->paths, error);
     if (status == 0) status = list_sources(self, error);
     if (status == 0 && !(self->pairs = limn_allocate(self->count, sizeof *self->pairs, error))) status = -1;
-    if (status == 0) status = count_sources(self, error);
+    if (status == 0) status = train_for_each(self->count, count_source, self, "the pairs were counted", error);
+    for (size_t i = 0; status == 0 && i < self->count; i++) self->total += self->pairs[i];
     if (status == 0 && !self->total) status = fail_empty(self, error);
     if (status) pair_set_close(self);
     return status;
@@ -248,15 +220,22 @@ int pair_set_read(const pair_set *self, const uint64_t *numbers, size_t count, u
     return 0;
 }
 
-int pair_set_caption(const pair_set *self, uint64_t n, limn_buffer *out, limn_error *error) {
-    uint64_t source = 0;
-    pair_block block;
-    size_t size;
-    if (n >= self->total) return limn_fail(error, "there is no pair %llu", (unsigned long long)n);
-    while (n >= self->pairs[source]) n -= self->pairs[source++];
-    if (pair_set_read(self, &source, 1, self->pairs[source], &block, error)) return -1;
-    const char *caption = pair_block_caption(&block, (size_t)n, 0, &size);
-    int status = limn_buffer_append(out, caption, size, error);
-    pair_block_free(&block);
-    return status;
+int pair_set_captions(const pair_set *self, const uint64_t *numbers, size_t count, limn_buffer *out, limn_error *error) {
+    uint64_t source = 0, first = 0; /* its first pair */
+    if (count && numbers[count - 1] >= self->total)
+        return limn_fail(error, "there is no pair %llu", (unsigned long long)numbers[count - 1]);
+    for (size_t i = 0; i < count;) {
+        pair_block block;
+        int status = 0;
+        while (numbers[i] - first >= self->pairs[source]) first += self->pairs[source++];
+        if (pair_set_read(self, &source, 1, self->pairs[source], &block, error)) return -1;
+        for (; status == 0 && i < count && numbers[i] - first < self->pairs[source]; i++) {
+            size_t size;
+            const char *caption = pair_block_caption(&block, (size_t)(numbers[i] - first), 0, &size);
+            status = limn_buffer_append(&out[i], caption, size, error);
+        }
+        pair_block_free(&block);
+        if (status) return -1;
+    }
+    return 0;
 }

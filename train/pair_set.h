@@ -12,12 +12,15 @@ typedef struct {
     const char *column, *option; /* borrowed; the option that asked for it, for errors */
     double min, max;
 } pair_filter;
+typedef struct {
+    size_t count;
+    pair_filter list[PAIR_FILTERS_MAX];
+} pair_filters;
 
 typedef struct {
     size_t length, codebook_size; /* of every shard: tokens a picture, and what they lie below */
     const char *vqgan_sha256;     /* that made the shards; NULL: any. Borrowed. Token lines do not say it. */
-    pair_filter filters[PAIR_FILTERS_MAX];
-    size_t filter_count;
+    pair_filters filters;
 } pair_needs;
 
 /* A token shard, or a part of a file of token lines: what is read at once. */
@@ -46,9 +49,9 @@ void pair_set_close(pair_set *self);
  * was when the set was opened. Safe beside other threads. */
 int pair_set_read(const pair_set *self, const uint64_t *numbers, size_t count, uint64_t pairs, pair_block *block,
                   limn_error *error);
-/* Appends the first caption of pair n, counted through all sources in their order: for samples, since it reads all of its
- * source. */
-int pair_set_caption(const pair_set *self, uint64_t n, limn_buffer *out, limn_error *error);
+/* Appends to out[i] (count) the first caption of pair numbers[i], counted through all sources in their order; the numbers
+ * ascend. For samples, since it reads all of each source that has one. */
+int pair_set_captions(const pair_set *self, const uint64_t *numbers, size_t count, limn_buffer *out, limn_error *error);
 /* A hash of the counts of all sources in their order: together with the seed it fixes the order of the pairs. */
 void pair_set_digest(const pair_set *self, char out_hex[65]);
 

@@ -41,6 +41,22 @@ struct pair_stream {
     uint16_t *labels;                    /* (ahead,L) */
 };
 
+/* ---------------------------------------------------------------- rows */
+
+int pair_rows_create(pair_rows *self, size_t rows, size_t S, size_t T, limn_error *error) {
+    *self = (pair_rows){.input_ids = limn_allocate(rows, S * sizeof *self->input_ids, error),
+                        .attention_mask = limn_allocate(rows, S * sizeof *self->attention_mask, error),
+                        .decoder_input_ids = limn_allocate(rows, T * sizeof *self->decoder_input_ids, error),
+                        .labels = limn_allocate(rows, T * sizeof *self->labels, error)};
+    return self->input_ids && self->attention_mask && self->decoder_input_ids && self->labels ? 0 : -1;
+}
+
+void pair_rows_free(pair_rows *self) {
+    void *blocks[] = {self->input_ids, self->attention_mask, self->decoder_input_ids, self->labels};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    *self = (pair_rows){0};
+}
+
 /* ---------------------------------------------------------------- which draws */
 
 /* Row i of this stream is this draw of the run. */

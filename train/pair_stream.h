@@ -22,6 +22,14 @@ typedef struct {
     size_t ahead; /* rows that may be ready at once; at least what one call takes */
 } pair_stream_options;
 
+/* Memory for the rows of a batch. */
+typedef struct {
+    int32_t *input_ids, *attention_mask; /* (rows,S) */
+    int32_t *decoder_input_ids, *labels; /* (rows,T); the first is not the stream's to fill */
+} pair_rows;
+int pair_rows_create(pair_rows *self, size_t rows, size_t S, size_t T, limn_error *error); /* freed after an error too */
+void pair_rows_free(pair_rows *self);
+
 typedef struct pair_stream pair_stream;
 pair_stream *pair_stream_open(const pair_stream_options *options, limn_error *error);
 /* Waits for the threads and frees; NULL allowed. */

@@ -1,4 +1,5 @@
 #include "train/picture_set.h"
+#include "train/for_each.h"
 
 #include "formats/formats.h"
 #include "pictures/pictures.h"
@@ -14,11 +15,15 @@ enum { WARNINGS = 5 };
 
 /* ---------------------------------------------------------------- places */
 
-/* One tar's, while it is listed. */
+/* What tars hold, while they are listed. */
 typedef struct {
     limn_buffer places;
     uint32_t file;
 } tar_listing;
+typedef struct {
+    const picture_set *set;
+    tar_listing *tars; /* (set->paths) */
+} listings;
 
 static int add_place(void *context, const char *key, uint64_t offset, uint64_t size, limn_error *error) {
     (void)key;
@@ -27,57 +32,50 @@ static int add_place(void *context, const char *key, uint64_t offset, uint64_t s
     return limn_buffer_append(&self->places, &place, sizeof place, error);
 }
 
-static int copy_paths(picture_set *set, const limn_strings *paths, limn_error *error) {
-    if (paths->count > UINT32_MAX) return limn_fail(error, "%zu tars are too many", paths->count);
-    set->paths = limn_allocate(paths->count, sizeof *set->paths, error);
-    set->bytes = limn_allocate(paths->count, sizeof *set->bytes, error);
-    if (!set->paths || !set->bytes) return -1;
-    for (; set->files < paths->count; set->files++) {
+static int list_tar(void *context, size_t i, limn_error *error) {
+    listings *self = context;
+    self->tars[i].file = (uint32_t)i;
+    return tar_list_pictures(self->set->paths.items[i], add_place, &self->tars[i], error);
+}
+
+static int note_sizes(picture_set *set, limn_error *error) {
+    if (set->paths.count > UINT32_MAX) return limn_fail(error, "%zu tars are too many", set->paths.count);
+    set->bytes = limn_allocate(set->paths.count, sizeof *set->bytes, error);
+    if (!set->bytes) return -1;
+    for (size_t i = 0; i < set->paths.count; i++) {
         struct stat about;
-        const char *path = paths->items[set->files];
+        const char *path = set->paths.items[i];
         if (stat(path, &about)) return limn_fail(error, "%s: %s", path, strerror(errno));
-        if (!(set->paths[set->files] = strdup(path))) return limn_fail(error, "%s: out of memory", path);
-        set->bytes[set->files] = (uint64_t)about.st_size;
+        set->bytes[i] = (uint64_t)about.st_size;
     }
     return 0;
 }
 
-/* Tars are listed by all threads: with tens of millions of pictures it is disks that are waited for. */
 static int list_tars(picture_set *set, limn_error *error) {
-    tar_listing *listings = limn_allocate(set->files, sizeof *listings, error);
-    size_t failed = SIZE_MAX, bytes = 0;
-    if (!listings) return -1;
-#pragma omp parallel for schedule(dynamic) num_threads((int)limn_get_threads())
-    for (size_t i = 0; i < set->files; i++) {
-        limn_error why = {0};
-        listings[i].file = (uint32_t)i;
-        if (tar_list_pictures(set->paths[i], add_place, &listings[i], &why) == 0) continue;
-#pragma omp critical(picture_set_failed)
-        if (i < failed) { /* the first in the order given, whoever was first in time */
-            failed = i;
-            if (error) *error = why;
-        }
-    }
-    for (size_t i = 0; i < set->files; i++) bytes += listings[i].places.size;
-    int status = failed == SIZE_MAX ? 0 : -1;
+    const size_t files = set->paths.count;
+    listings all = {.set = set, .tars = limn_allocate(files, sizeof *all.tars, error)};
+    size_t bytes = 0;
+    if (!all.tars) return -1;
+    int status = train_for_each(files, list_tar, &all, "the tars were listed", error);
+    for (size_t i = 0; i < files; i++) bytes += all.tars[i].places.size;
     if (status == 0 && bytes) {
         set->list = limn_allocate(bytes, 1, error);
         if (!set->list) status = -1;
     }
-    for (size_t i = 0; i < set->files; i++) {
-        const limn_buffer *places = &listings[i].places;
+    for (size_t i = 0; i < files; i++) {
+        limn_buffer *places = &all.tars[i].places;
         if (status == 0 && places->size) memcpy(set->list + set->count, places->data, places->size);
         if (status == 0) set->count += places->size / sizeof *set->list;
-        limn_buffer_free(&listings[i].places);
+        limn_buffer_free(places);
     }
-    free(listings);
+    free(all.tars);
     return status;
 }
 
 /* ---------------------------------------------------------------- reading and decoding */
 
 static int read_bytes(const picture_set *set, const picture_place *place, limn_buffer *room, limn_error *error) {
-    const char *path = set->paths[place->file];
+    const char *path = set->paths.items[place->file];
     room->size = 0;
     if (limn_buffer_reserve(room, place->size, error)) return -1;
     int file = open(path, O_RDONLY | O_CLOEXEC), status = 0;
@@ -104,7 +102,7 @@ static int decode(const picture_set *set, size_t n, size_t side, picture *out, l
     const picture_decode_options options = {.min_side = side};
     if (read_bytes(set, place, room, error)) return -1;
     if (picture_decode(out, (const unsigned char *)room->data, place->size, &options, NULL, NULL, error) == 0) return 0;
-    limn_fail_context(error, "%s: the picture at byte %llu", set->paths[place->file], (unsigned long long)place->offset);
+    limn_fail_context(error, "%s: the picture at byte %llu", set->paths.items[place->file], (unsigned long long)place->offset);
     return 1;
 }
 
@@ -160,21 +158,21 @@ static int leave_out_broken(picture_set *set, limn_error *error) {
     return failed;
 }
 
-int picture_set_open(picture_set *set, const limn_strings *paths, bool decode_all, limn_error *error) {
+int picture_set_open(picture_set *set, const limn_strings *given, bool decode_all, limn_error *error) {
     *set = (picture_set){0};
-    int status = copy_paths(set, paths, error);
+    int status = limn_expand_folders(given, ".tar", &set->paths, error);
+    if (status == 0) status = note_sizes(set, error);
     if (status == 0) status = list_tars(set, error);
     if (status == 0 && decode_all && set->count) status = leave_out_broken(set, error);
     if (status == 0 && !set->count)
-        status = limn_fail(error, "%s: holds no picture that can be %s", paths->count ? paths->items[0] : "--data",
+        status = limn_fail(error, "%s: holds no picture that can be %s", set->paths.count ? set->paths.items[0] : "--data",
                            decode_all ? "decoded" : "read (.jpg, .jpeg, .png or .webp)");
     if (status) picture_set_close(set);
     return status;
 }
 
 void picture_set_close(picture_set *set) {
-    for (size_t i = 0; i < set->files; i++) free(set->paths[i]);
-    free(set->paths);
+    limn_strings_free(&set->paths);
     free(set->bytes);
     free(set->list);
     *set = (picture_set){0};

@@ -12,15 +12,15 @@ typedef struct {
 
 /* Sixteen bytes a picture; the pictures stay in their tars. */
 typedef struct {
-    size_t count, files;
+    size_t count;
     picture_place *list; /* (count): tars in the order given, each in its own order */
-    char **paths;        /* (files) */
-    uint64_t *bytes;     /* (files): the tars' sizes, so that one that was exchanged is noticed */
+    limn_strings paths;
+    uint64_t *bytes; /* (paths): the tars' sizes, so that one that was exchanged is noticed */
 } picture_set;
 
-/* Reads the tars' headers. With `decode` (for a set that is small and read in whole) each picture is decoded once, and left out
- * with a warning when that fails. A set without pictures is an error. */
-int picture_set_open(picture_set *set, const limn_strings *paths, bool decode, limn_error *error);
+/* Opens tars, folders of them and patterns, and reads the tars' headers. With `decode` (for a set that is small and read in
+ * whole) each picture is decoded once, and left out with a warning when that fails. A set without pictures is an error. */
+int picture_set_open(picture_set *set, const limn_strings *given, bool decode, limn_error *error);
 void picture_set_close(picture_set *set);
 
 /* Picture n as (side, side, 3) floats in [0,1], cropped and resized where it has another size. `room` holds its file's bytes
@@ -29,7 +29,11 @@ int picture_set_decode(const picture_set *set, size_t n, size_t side, float *out
 
 /* ---------------------------------------------------------------- decoded ahead */
 
-/* Batches of the run's order (data_order_at of train.h), decoded by threads of their own while the step before computes. A
+/* Which of `count` pictures the run takes as its draw-th (from 0): every epoch is a shuffle of all, a function of (seed,
+ * epoch). `order` (count) and *epoch cache the current one; *epoch starts as UINT64_MAX. */
+size_t data_order_at(uint64_t *order, uint64_t *epoch, size_t count, uint64_t seed, uint64_t draw);
+
+/* Batches of the run's order (data_order_at), decoded by threads of their own while the step before computes. A
  * picture that cannot be decoded is replaced by the one after it in its epoch's order, with a warning for the first few: a
  * function of the draw alone, so that a run that is gone on with takes the same. */
 typedef struct picture_stream picture_stream;

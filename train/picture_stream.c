@@ -1,7 +1,6 @@
 /* Batches of pictures decoded ahead. Two batches have room: while one computes, the next is decoded picture by picture, by as
  * many threads as have nothing to do; each takes the next draw under the lock, which also keeps the epoch's order. */
 #include "train/picture_set.h"
-#include "train/train.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +29,18 @@ struct picture_stream {
     uint64_t *order, epoch;
     size_t replaced;
 };
+
+/* ---------------------------------------------------------------- order */
+
+size_t data_order_at(uint64_t *order, uint64_t *epoch, size_t count, uint64_t seed, uint64_t draw) {
+    uint64_t wanted = draw / count;
+    if (*epoch != wanted) {
+        for (size_t i = 0; i < count; i++) order[i] = i;
+        limn_random_shuffle(order, count, seed, limn_random_stream("data order") + wanted);
+        *epoch = wanted;
+    }
+    return (size_t)order[draw % count];
+}
 
 /* ---------------------------------------------------------------- decoding */
 

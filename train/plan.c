@@ -1,33 +1,7 @@
 /* limn-train --plan: what a configuration needs of this machine, without training. */
-#include "nn/nn.h"
-#include "seq2seq/seq2seq.h"
-#include "train/loop.h"
-#include "train/optimizer.h"
+#include "train/seq2seq_settings.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-typedef struct {
-    nn_precision precision;
-    size_t batch_size, accumulation;
-    optimizer_settings optimizer;
-    seq2seq_lora lora;
-} plan_settings;
-
-static int read_settings(plan_settings *s, const json_t *config, const char *file, limn_error *error) {
-    const char *keys[OPTIMIZER_KEYS_MAX + 1], *precision = "fp32";
-    *s = (plan_settings){.batch_size = 8, .accumulation = 1, .lora = {.targets = "q_proj,v_proj"}};
-    s->optimizer.options = optimizer_defaults(OPTIMIZER_ADAMW);
-    const json_t *section = train_section(config, file, "train", "seq2seq", error);
-    if (!section || optimizer_settings_read(&s->optimizer, section, file, keys, error) ||
-        limn_json_get_size(section, file, "batch_size", 1, 1u << 20, &s->batch_size, error) ||
-        limn_json_get_size(section, file, "accumulation", 1, 1u << 20, &s->accumulation, error) ||
-        limn_json_get_size(section, file, "lora_rank", 0, 4096, &s->lora.rank, error) ||
-        limn_json_get_string(section, file, "lora_targets", NULL, &s->lora.targets, error) ||
-        limn_json_get_string(section, file, "precision", "fp32|bf16", &precision, error))
-        return -1;
-    return nn_precision_parse(&s->precision, precision, error);
-}
 
 typedef struct {
     size_t weights, trained; /* numbers */
@@ -36,23 +10,16 @@ typedef struct {
     double flops_per_pair;
 } plan_result;
 
-/* Bytes; SIZE_MAX is more than any machine has. */
-static size_t activation_bytes(const seq2seq *model, const plan_settings *s, size_t B) {
-    const size_t floats = seq2seq_activation_floats(seq2seq_get_config(model), B, s->precision);
-    if (floats > SIZE_MAX / sizeof(float) / 2) return SIZE_MAX;
-    return (floats + seq2seq_adapter_floats(model, B, s->precision)) * sizeof(float);
-}
-
 /* The largest batch whose activations fit into `room`; 0: none does. */
-static size_t largest_batch(const seq2seq *model, const plan_settings *s, size_t room) {
+static size_t largest_batch(const seq2seq *model, nn_precision precision, size_t room) {
     size_t fits = 0, fails = 1;
-    while (fails < 1u << 16 && activation_bytes(model, s, fails) <= room) {
+    while (fails < 1u << 16 && seq2seq_training_bytes(model, fails, precision) <= room) {
         fits = fails;
         fails *= 2;
     }
     while (fails - fits > 1) {
         const size_t middle = fits + (fails - fits) / 2;
-        if (activation_bytes(model, s, middle) <= room)
+        if (seq2seq_training_bytes(model, middle, precision) <= room)
             fits = middle;
         else
             fails = middle;
@@ -60,17 +27,17 @@ static size_t largest_batch(const seq2seq *model, const plan_settings *s, size_t
     return fits;
 }
 
-static int state_bytes(const parameters *set, const plan_settings *s, size_t *out, limn_error *error) {
+int train_optimizer_bytes(const parameters *set, const optimizer_options *options, size_t *state, size_t *scratch,
+                          size_t *padded_size, limn_error *error) {
     optimizer_tensor *tensors = limn_allocate(set->count, sizeof *tensors, error);
     if (!tensors) return -1;
     float none = 0;
-    size_t state, scratch;
     optimizer_tensors_of(tensors, set);
     for (size_t i = 0; i < set->count; i++)
         tensors[i].grad = set->list[i].frozen ? NULL : &none; /* asked for sizes, it is not read */
-    int status = optimizer_bytes(&s->optimizer.options, tensors, set->count, &state, &scratch, error);
+    if (padded_size) *padded_size = optimizer_padded_size(options, tensors, set->count);
+    int status = optimizer_bytes(options, tensors, set->count, state, scratch, error);
     free(tensors);
-    *out = status == 0 ? state + scratch : 0;
     return status;
 }
 
@@ -78,7 +45,8 @@ static double gib(size_t bytes) {
     return (double)bytes / (double)((size_t)1 << 30);
 }
 
-static void print_plan(const plan_result *r, const plan_settings *s, bool json) {
+static void print_plan(const plan_result *r, const seq2seq_settings *s, bool json) {
+    const size_t batch_size = s->train.batch_size, pairs = batch_size * s->train.accumulation;
     static const char *const optimizers[] = {
         [OPTIMIZER_ADAMW] = "AdamW", [OPTIMIZER_ADAFACTOR] = "Adafactor", [OPTIMIZER_SHAMPOO] = "Shampoo"};
     if (json) {
@@ -87,19 +55,19 @@ static void print_plan(const plan_result *r, const plan_settings *s, bool json) 
                "%zu, "
                "\"largest_batch_size\": %zu, \"pairs_per_step\": %zu, \"tflops_per_pair\": %.6f}\n",
                r->weights, r->trained, r->weight_bytes, r->gradient_bytes, r->optimizer_bytes, r->ema_bytes,
-               r->activation_bytes, r->total_bytes, r->available_bytes, s->batch_size, r->largest_batch,
-               s->batch_size * s->accumulation, r->flops_per_pair * 1e-12);
+               r->activation_bytes, r->total_bytes, r->available_bytes, batch_size, r->largest_batch, pairs,
+               r->flops_per_pair * 1e-12);
         return;
     }
     printf("%.1f million weights, %.1f million of them trained, in %s; %zu × %zu = %zu pairs a step, %.3g TFLOP of products a "
            "pair\n",
-           (double)r->weights * 1e-6, (double)r->trained * 1e-6, nn_precision_name(s->precision), s->batch_size,
-           s->accumulation, s->batch_size * s->accumulation, r->flops_per_pair * 1e-12);
+           (double)r->weights * 1e-6, (double)r->trained * 1e-6, nn_precision_name(s->precision), batch_size,
+           s->train.accumulation, pairs, r->flops_per_pair * 1e-12);
     printf("  weights       %8.2f GiB\n  gradients     %8.2f\n  %-13s %8.2f\n", gib(r->weight_bytes), gib(r->gradient_bytes),
-           optimizers[s->optimizer.options.kind], gib(r->optimizer_bytes));
+           optimizers[s->train.optimizer.options.kind], gib(r->optimizer_bytes));
     if (r->ema_bytes) printf("  their average %8.2f\n", gib(r->ema_bytes));
     printf("  activations   %8.2f, at most, of %zu pairs at a time\n  in all        %8.2f GiB", gib(r->activation_bytes),
-           s->batch_size, gib(r->total_bytes));
+           batch_size, gib(r->total_bytes));
     if (r->available_bytes == SIZE_MAX)
         printf("\n");
     else
@@ -113,27 +81,28 @@ static void print_plan(const plan_result *r, const plan_settings *s, bool json) 
 
 int train_plan(const train_options *options, bool json, limn_error *error) {
     json_t *config = train_configuration(options, error);
-    json_t *section = config ? train_section(config, options->config, "seq2seq", NULL, error) : NULL;
-    plan_settings s;
+    seq2seq_settings s;
     seq2seq_config model_config;
-    int status = section ? read_settings(&s, config, options->config, error) : -1;
-    if (status == 0) status = train_complete_config(config, section, options->config, &model_config, error);
+    int status = config ? seq2seq_settings_read(&s, config, options->config, error) : -1;
+    if (status == 0) status = train_seq2seq_config(&model_config, config, options->config, error);
     if (status == 0) {
         plan_result r = {.available_bytes = limn_memory_available()};
         const seq2seq_tuning tuning = {.train = options->train, .lora = s.lora};
         seq2seq *model = seq2seq_describe_tuned(&model_config, &tuning, error);
         const parameters *set = model ? seq2seq_get_parameters(model) : NULL;
-        status = model ? state_bytes(set, &s, &r.optimizer_bytes, error) : -1;
+        size_t scratch = 0, batch_size = s.train.batch_size;
+        status = model ? train_optimizer_bytes(set, &s.train.optimizer.options, &r.optimizer_bytes, &scratch, NULL, error) : -1;
         if (status == 0) {
             for (size_t i = 0; i < set->count; i++) r.trained += set->list[i].frozen ? 0 : set->list[i].size;
             r.weights = set->size;
             r.weight_bytes = set->size * sizeof(float);
             r.gradient_bytes = r.trained * sizeof(float);
-            r.ema_bytes = s.optimizer.ema_decay > 0 ? r.weight_bytes : 0;
-            r.activation_bytes = activation_bytes(model, &s, s.batch_size);
+            r.optimizer_bytes += scratch;
+            r.ema_bytes = s.train.optimizer.ema_decay > 0 ? r.weight_bytes : 0;
+            r.activation_bytes = seq2seq_training_bytes(model, batch_size, s.precision);
             const size_t fixed = r.weight_bytes + r.gradient_bytes + r.optimizer_bytes + r.ema_bytes;
             r.total_bytes = r.activation_bytes > SIZE_MAX - fixed ? SIZE_MAX : fixed + r.activation_bytes;
-            r.largest_batch = r.available_bytes > fixed ? largest_batch(model, &s, r.available_bytes - fixed) : 0;
+            r.largest_batch = r.available_bytes > fixed ? largest_batch(model, s.precision, r.available_bytes - fixed) : 0;
             r.flops_per_pair = seq2seq_training_flops(&model_config, 1, NULL);
             print_plan(&r, &s, json);
         }

@@ -1,12 +1,23 @@
 /* A run folder: what decides the run is written once and compared ever after. */
 #include "train/loop.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static const char *const RUN_FILES[] = {"checkpoints", "samples", "metrics.jsonl", "summary.json",
-                                        "config.json", "model",   "best",          NULL};
+/* What a run leaves, as shell patterns. Checkpoints go first: without them a run begins anew. */
+static const char *const RUN_FILES[] = {"checkpoints",
+                                        "samples",
+                                        "metrics.jsonl",
+                                        "summary.json",
+                                        "config.[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*.json",
+                                        "config.json",
+                                        "model",
+                                        "best",
+                                        "events.out.tfevents.*"};
 
 /* Writes the dotted path of the first place where two values differ; false when they are equal. */
 static bool first_difference(const json_t *a, const json_t *b, char *path, size_t room) {
@@ -29,14 +40,25 @@ static bool first_difference(const json_t *a, const json_t *b, char *path, size_
     return !json_equal(a, b);
 }
 
-static int forget_run(const char *directory, limn_error *error) {
-    for (size_t i = 0; RUN_FILES[i]; i++) {
+/* Removes what a folder has of this pattern: links, files, whole folders. */
+static int remove_matching(const char *directory, const char *pattern, limn_error *error) {
+    DIR *folder = opendir(directory);
+    if (!folder) return limn_fail(error, "%s: cannot be listed: %s", directory, strerror(errno));
+    int status = 0;
+    for (struct dirent *entry; status == 0 && (entry = readdir(folder));) {
         char path[4096];
-        if (limn_path_join(path, sizeof path, directory, RUN_FILES[i], error)) return -1;
-        if (unlink(path) == 0) continue;
-        if (limn_file_exists(path) && limn_remove_tree(path, error)) return -1;
+        if (fnmatch(pattern, entry->d_name, 0) != 0) continue;
+        status = limn_path_join(path, sizeof path, directory, entry->d_name, error);
+        if (status == 0) status = limn_remove_tree(path, error);
     }
-    return event_file_remove_all(directory, error);
+    closedir(folder);
+    return status;
+}
+
+static int forget_run(const char *directory, limn_error *error) {
+    for (size_t i = 0; i < sizeof RUN_FILES / sizeof *RUN_FILES; i++)
+        if (remove_matching(directory, RUN_FILES[i], error)) return -1;
+    return 0;
 }
 
 /* Compares with what the folder was begun with; `steps` is compared too unless it was measured. --force lets it differ: what

@@ -1,31 +1,24 @@
 /* limn-train: caption tokens to picture tokens. */
 #include "seq2seq/seq2seq.h"
 #include "tokenizer/tokenizer.h"
-#include "train/loop.h"
-#include "train/pair_data.h"
 #include "train/seq2seq_samples.h"
+#include "train/seq2seq_settings.h"
+#include "train/watch.h"
 #include "vqgan/vqgan.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* What decides how captions become tokens. tokenizer.json stands for vocab.json and merges.txt where it is there. */
 static const char *const TOKENIZER_FILES[] = {"tokenizer.json", "special_tokens_map.json", "tokenizer_config.json",
                                               TEXT_NORMALIZER_WORDS, NULL};
 static const char *const PLAIN_TOKENIZER_FILES[] = {"vocab.json", "merges.txt", "special_tokens_map.json",
                                                     "tokenizer_config.json", TEXT_NORMALIZER_WORDS, NULL};
-static const char *const OWN_KEYS[] = {"precision", "wire_precision", "lora_rank", "lora_alpha", "lora_targets", "sample_prompts",
-                                       "sample_guidance", "sample_top_k", NULL};
 static const char *const VQGAN_FILES[] = {"config.json", "model.safetensors", NULL};
 
 typedef struct {
-    train_settings settings;
-    pair_settings of_data;
-    nn_precision precision, wire; /* of products; of gradients on their way between ranks */
+    seq2seq_settings settings;
     world *all;
     pair_share share; /* of each step, this rank's */
-    seq2seq_tuning tuning;
     seq2seq *model;
     caption_encoder captions;
     const char *words; /* its folder, whose word frequencies go into every model folder */
@@ -35,7 +28,7 @@ typedef struct {
     train_optimizer optimizer;
     limn_arena *arena;
     uint64_t rehearsals;
-    int32_t *input_ids, *attention_mask, *decoder_input_ids, *labels; /* of one forward pass */
+    pair_rows rows; /* of one forward pass */
     double loss;
     train_metric *metrics;
     seq2seq_samples samples;
@@ -43,14 +36,15 @@ typedef struct {
 } seq2seq_run;
 
 static seq2seq_batch batch_of(seq2seq_run *run, size_t B) {
-    seq2seq_shift_right(seq2seq_get_config(run->model), run->decoder_input_ids, run->labels, B);
-    return (seq2seq_batch){B, run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
+    const pair_rows *rows = &run->rows;
+    seq2seq_shift_right(seq2seq_get_config(run->model), rows->decoder_input_ids, rows->labels, B);
+    return (seq2seq_batch){B, rows->input_ids, rows->attention_mask, rows->decoder_input_ids, rows->labels};
 }
 
 /* Dropout is a function of this: of the place of a forward pass among those of all ranks where these are of the same pairs for any
  * number of ranks, else of its first pair's. */
 static uint64_t pass_number(const seq2seq_run *run, uint64_t row) {
-    size_t B = run->settings.batch_size;
+    size_t B = run->settings.train.batch_size;
     return run->share.stride % (B * run->share.ranks) == 0 ? row / B : row;
 }
 
@@ -61,15 +55,14 @@ static void announce(void *self, size_t first, size_t count) {
 /* Adds the gradients of this rank's pairs of one step, in forward passes of at most `batch_size`. With `announces` they are on their way
  * to their owners as soon as the last pass has made them. */
 static int accumulate(seq2seq_run *run, uint64_t step, bool announces, limn_error *error) {
-    const train_settings *settings = &run->settings;
+    const train_settings *settings = &run->settings.train;
     const pair_share *share = &run->share;
     run->loss = 0;
-    if (share->count == 0) parameters_zero_grads(seq2seq_get_parameters(run->model)); /* more ranks than pairs */
     for (uint64_t done = 0; done < share->count; done += settings->batch_size) {
         uint64_t left = share->count - done, row = share->first + done;
         size_t rows = left < settings->batch_size ? (size_t)left : settings->batch_size;
-        if (pair_stream_fill(run->data.stream, (step - 1) * share->stride + row, rows, run->input_ids, run->attention_mask,
-                             run->labels, error))
+        if (pair_stream_fill(run->data.stream, (step - 1) * share->stride + row, rows, run->rows.input_ids,
+                             run->rows.attention_mask, run->rows.labels, error))
             return -1;
         seq2seq_batch batch = batch_of(run, rows);
         seq2seq_step_options options = {.grad_scale = (float)rows / (float)share->stride,
@@ -77,7 +70,7 @@ static int accumulate(seq2seq_run *run, uint64_t step, bool announces, limn_erro
                                         .seed = settings->seed,
                                         .step = step,
                                         .micro_batch = pass_number(run, row),
-                                        .precision = run->precision,
+                                        .precision = run->settings.precision,
                                         .gradients_ready = announces && rows == left ? announce : NULL,
                                         .self = run};
         run->loss += seq2seq_forward_backward(run->model, &batch, &options, run->arena) * (double)rows / (double)share->stride;
@@ -99,7 +92,7 @@ static int step(void *self, uint64_t number, limn_error *error) {
         world_sum(run->all, &run->loss, 1, error))
         return -1;
     train_before_update(&run->folder);
-    if (train_optimizer_step(&run->optimizer, &run->settings.schedule, run->settings.max_grad_norm, norm, number, NULL, error))
+    if (train_optimizer_step(&run->optimizer, &run->settings.train.schedule, run->settings.train.max_grad_norm, norm, number, NULL, error))
         return -1;
     run->metrics[0].value = (float)run->loss;
     run->metrics[1].value = (float)norm;
@@ -109,14 +102,15 @@ static int step(void *self, uint64_t number, limn_error *error) {
 
 /* Mean loss over all pairs of a set kept from training, each with its first caption. Each rank takes its part. */
 static int measure_loss(seq2seq_run *run, valid_set *kept, double *out, limn_error *error) {
-    size_t B = run->settings.batch_size;
+    size_t B = run->settings.train.batch_size;
     double sum = 0;
     uint64_t begin = kept->epoch++ * kept->set.total + kept->first; /* every epoch of such a stream is the same */
     for (uint64_t done = 0; done < kept->count; done += B) {
         size_t rows = kept->count - done < B ? (size_t)(kept->count - done) : B;
-        if (pair_stream_fill(kept->stream, begin + done, rows, run->input_ids, run->attention_mask, run->labels, error)) return -1;
+        if (pair_stream_fill(kept->stream, begin + done, rows, run->rows.input_ids, run->rows.attention_mask, run->rows.labels, error))
+            return -1;
         seq2seq_batch batch = batch_of(run, rows);
-        sum += (double)rows * seq2seq_evaluate(run->model, &batch, run->precision, NULL, NULL, NULL, run->arena);
+        sum += (double)rows * seq2seq_evaluate(run->model, &batch, run->settings.precision, NULL, NULL, NULL, run->arena);
         limn_arena_release(run->arena, 0);
     }
     if (world_sum(run->all, &sum, 1, error)) return -1;
@@ -130,15 +124,15 @@ static int validate(void *self, json_t *line, limn_error *error) {
         valid_set *kept = &run->data.valid[i];
         double mean;
         if (measure_loss(run, kept, &mean, error)) return -1;
-        if (i == 0) json_object_set_new(line, "valid_loss", isfinite(mean) ? json_real(mean) : json_null());
-        json_object_set_new(line, kept->metric, isfinite(mean) ? json_real(mean) : json_null());
+        if (i == 0) train_set_number(line, "valid_loss", mean);
+        train_set_number(line, kept->metric, mean);
     }
     if (!run->optimizer.ema) return 0;
     double mean;
     if (train_optimizer_exchange(&run->optimizer, error)) return -1;
     int status = measure_loss(run, &run->data.valid[0], &mean, error);
     if (train_optimizer_exchange(&run->optimizer, status ? NULL : error) || status) return -1;
-    json_object_set_new(line, "valid_loss_ema", isfinite(mean) ? json_real(mean) : json_null());
+    train_set_number(line, "valid_loss_ema", mean);
     return 0;
 }
 
@@ -147,21 +141,23 @@ static int sample(void *self, picture *out, limn_error *error) {
     return seq2seq_samples_draw(&run->samples, run->model, run->pictures, out, error);
 }
 
-/* What is drawn: sample_prompts, or captions from all over the first set kept from training. */
+/* What is drawn: sample_prompts, or captions from all over the first set kept from training. Rank 0 draws. */
 static int choose_samples(seq2seq_run *run, const json_t *section, const char *file, limn_error *error) {
     seq2seq_samples *samples = &run->samples;
+    samples->options = run->settings.drawing;
     if (seq2seq_samples_create(samples, seq2seq_get_config(run->model)->max_text_length, error) ||
         seq2seq_samples_add_prompts(samples, &run->captions, section, file, error))
         return -1;
-    if (samples->options.count || !run->data.valid_count || !run->settings.sample_every) return 0;
+    if (samples->options.count || !run->data.valid_count || !run->settings.train.sample_every || world_rank(run->all)) return 0;
     const pair_set *kept = &run->data.valid[0].set;
-    uint64_t count = kept->total < SAMPLE_CAPTIONS ? kept->total : SAMPLE_CAPTIONS;
-    int status = 0;
-    for (uint64_t i = 0; status == 0 && i < count; i++) {
-        limn_buffer caption = {0};
-        status = pair_set_caption(kept, i * kept->total / count, &caption, error);
-        if (status == 0) status = seq2seq_samples_add(samples, &run->captions, caption.data, caption.size, error);
-        limn_buffer_free(&caption);
+    size_t count = kept->total < SAMPLE_CAPTIONS ? (size_t)kept->total : SAMPLE_CAPTIONS;
+    uint64_t pairs[SAMPLE_CAPTIONS];
+    limn_buffer captions[SAMPLE_CAPTIONS] = {{0}};
+    for (size_t i = 0; i < count; i++) pairs[i] = i * kept->total / count;
+    int status = pair_set_captions(kept, pairs, count, captions, error);
+    for (size_t i = 0; i < count; i++) {
+        if (status == 0) status = seq2seq_samples_add(samples, &run->captions, captions[i].data, captions[i].size, error);
+        limn_buffer_free(&captions[i]);
     }
     return status;
 }
@@ -207,16 +203,12 @@ static int load(void *self, const char *directory, limn_error *error) {
 
 static int allocate(seq2seq_run *run, limn_error *error) {
     const seq2seq_config *config = seq2seq_get_config(run->model);
-    size_t B = run->settings.batch_size, S = config->max_text_length, T = config->image_length;
-    run->input_ids = limn_allocate(B * S, sizeof *run->input_ids, error);
-    run->attention_mask = limn_allocate(B * S, sizeof *run->attention_mask, error);
-    run->decoder_input_ids = limn_allocate(B * T, sizeof *run->decoder_input_ids, error);
-    run->labels = limn_allocate(B * T, sizeof *run->labels, error);
-    size_t floats = seq2seq_activation_floats(config, B, run->precision), adapters = seq2seq_adapter_floats(run->model, B, run->precision);
-    run->arena = limn_arena_create(floats == SIZE_MAX ? floats : (floats + adapters) * sizeof(float), error);
-    if (!run->input_ids || !run->attention_mask || !run->decoder_input_ids || !run->labels || !run->arena) return -1;
-    return train_optimizer_create(&run->optimizer, seq2seq_get_parameters(run->model), &run->settings.optimizer, NULL, run->all,
-                                  run->wire, error);
+    size_t B = run->settings.train.batch_size;
+    if (pair_rows_create(&run->rows, B, config->max_text_length, config->image_length, error)) return -1;
+    run->arena = limn_arena_create(seq2seq_training_bytes(run->model, B, run->settings.precision), error);
+    if (!run->arena) return -1;
+    return train_optimizer_create(&run->optimizer, seq2seq_get_parameters(run->model), &run->settings.train.optimizer, NULL, run->all,
+                                  run->settings.wire, error);
 }
 
 static void release(seq2seq_run *run) {
@@ -227,51 +219,7 @@ static void release(seq2seq_run *run) {
     limn_arena_destroy(run->arena);
     seq2seq_samples_free(&run->samples);
     train_optimizer_free(&run->optimizer);
-    void *blocks[] = {run->input_ids, run->attention_mask, run->decoder_input_ids, run->labels};
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
-}
-
-static int read_settings(seq2seq_run *run, const json_t *config, const char *file, limn_error *error) {
-    json_t *section = train_section(config, file, "train", "seq2seq", error);
-    run->settings = (train_settings){.schedule = {.learning_rate = 5e-4, .warmup_steps = 100, .steps = 1000},
-                                     .optimizer.options = optimizer_defaults(OPTIMIZER_ADAMW),
-                                     .max_grad_norm = 1,
-                                     .batch_size = 8,
-                                     .accumulation = 1,
-                                     .log_every = 20,
-                                     .valid_every = 200,
-                                     .sample_every = 1000,
-                                     .checkpoint_every = 500,
-                                     .keep_checkpoints = 2,
-                                     .keep_best = true,
-                                     .max_loss_rise = 3,
-                                     .seed = 1};
-    sampling_options *drawing = &run->samples.options;
-    *drawing = (sampling_options){.guidance = 3, .temperature = 1, .top_k = 256, .top_p = 1};
-    run->settings.optimizer.options.beta2 = 0.99;
-    run->settings.optimizer.options.weight_decay = 0.01;
-    seq2seq_lora *lora = &run->tuning.lora;
-    lora->alpha = 16;
-    lora->targets = "q_proj,v_proj";
-    const char *precision = "fp32", *wire = NULL, *keys[32];
-    size_t count = 0;
-    for (size_t i = 0; PAIR_KEYS[i]; i++) keys[count++] = PAIR_KEYS[i];
-    for (size_t i = 0; OWN_KEYS[i]; i++) keys[count++] = OWN_KEYS[i];
-    keys[count] = NULL;
-    if (!section || train_settings_read(&run->settings, section, file, keys, error) ||
-        pair_settings_read(&run->of_data, section, file, error) ||
-        limn_json_get_string(section, file, "precision", "fp32|bf16", &precision, error) ||
-        limn_json_get_size(section, file, "lora_rank", 0, 4096, &lora->rank, error) ||
-        limn_json_get_float(section, file, "lora_alpha", 0, 1e6, &lora->alpha, error) ||
-        limn_json_get_string(section, file, "lora_targets", NULL, &lora->targets, error) ||
-        limn_json_get_string(section, file, "wire_precision", "fp32|bf16", &wire, error) ||
-        pair_share_of(&run->share, world_rank(run->all), world_size(run->all), run->settings.batch_size, run->settings.accumulation,
-                      error) ||
-        limn_json_get_float(section, file, "sample_guidance", -1e3, 1e3, &drawing->guidance, error) ||
-        limn_json_get_size(section, file, "sample_top_k", 0, SIZE_MAX / 2, &drawing->top_k, error))
-        return -1;
-    drawing->seed = run->settings.seed; /* the same at every step: one sees what has changed */
-    return nn_precision_parse(&run->precision, precision, error) || nn_precision_parse(&run->wire, wire ? wire : precision, error) ? -1 : 0;
+    pair_rows_free(&run->rows);
 }
 
 static int note_tokenizer(const char *directory, json_t *inputs, limn_error *error) {
@@ -310,7 +258,7 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
     json_object_set_new(decides, "inputs", inputs);
     if (options->init) json_object_set_new(inputs, "init", json_string(options->init));
     if (options->train) json_object_set_new(inputs, "train", json_string(options->train));
-    run->tuning.train = options->train;
+    const seq2seq_tuning tuning = {.train = options->train, .lora = run->settings.lora};
     run->vqgan = options->vqgan;
     run->words = options->tokenizer;
     if (!section || vqgan_need_converted(options->vqgan, error) ||
@@ -330,9 +278,9 @@ static int prepare(seq2seq_run *run, const train_options *options, json_t *confi
     pair_needs needs = {.length = vqgan_token_count(run->pictures),
                         .codebook_size = vqgan_get_config(run->pictures)->n_embed,
                         .vqgan_sha256 = vqgan_get_sha256(run->pictures)};
-    if (pair_data_open(&run->data, options, &run->of_data, &needs, &run->captions, text_length, &run->share, run->settings.seed,
+    if (pair_data_open(&run->data, options, &run->settings.data, &needs, &run->captions, text_length, &run->share, run->settings.train.seed,
                        inputs, error) == 0)
-        run->model = seq2seq_create_tuned(&model_config, run->settings.seed, &run->tuning, error);
+        run->model = seq2seq_create_tuned(&model_config, run->settings.train.seed, &tuning, error);
     seq2seq_config_free(&model_config);
     if (!run->model || (options->init && load(run, options->init, error)) || allocate(run, error)) return -1;
     return choose_samples(run, train_section(config, options->config, "train", "seq2seq", error), options->config, error);
@@ -357,23 +305,26 @@ int train_seq2seq(const train_options *options, limn_error *error) {
     if (status == 0) {
         limn_share_threads(world_neighbours(run.all));
         if (world_rank(run.all) && limn_get_log_level() < LIMN_LOG_ERROR) limn_set_log_level(LIMN_LOG_ERROR); /* rank 0 speaks */
-        status = read_settings(&run, config, options->config, error);
-        if (status == 0 && options->backend != NULL) status = nn_choose_backend(options->backend, run.precision, error);
+        status = seq2seq_settings_read(&run.settings, config, options->config, error);
+        if (status == 0)
+            status = pair_share_of(&run.share, world_rank(run.all), world_size(run.all), run.settings.train.batch_size,
+                                   run.settings.train.accumulation, error);
+        if (status == 0 && options->backend != NULL) status = nn_choose_backend(options->backend, run.settings.precision, error);
         status = world_agree(run.all, status, error);
     }
     if (status == 0) status = world_agree(run.all, prepare(&run, options, config, decides, error), error);
-    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings, run.all, error);
+    if (status == 0) status = train_run_open(&run.folder, options, decides, &run.settings.train, run.all, error);
     if (status == 0) {
         parameters *weights = seq2seq_get_parameters(run.model);
         train_task task = {.self = &run,
                            .section = "train.seq2seq",
                            .unit = "pairs",
                            .flops_per_step =
-                               (double)run.settings.accumulation *
-                               seq2seq_training_flops(seq2seq_get_config(run.model), run.settings.batch_size, NULL),
-                           .precision = run.precision,
+                               (double)run.settings.train.accumulation *
+                               seq2seq_training_flops(seq2seq_get_config(run.model), run.settings.train.batch_size, NULL),
+                           .precision = run.settings.precision,
                            .weights = weights,
-                           .samples_per_step = run.settings.batch_size * run.settings.accumulation,
+                           .samples_per_step = run.settings.train.batch_size * run.settings.train.accumulation,
                            .metrics = {{.name = "train_loss"}, {.name = "grad_norm"}, {.name = "data_wait"}},
                            .metric_count = 3,
                            .all = run.all,
@@ -398,7 +349,7 @@ int train_seq2seq(const train_options *options, limn_error *error) {
         if (world_size(run.all) > 1) snprintf(ranks, sizeof ranks, ", %zu ranks", world_size(run.all));
         limn_log(LIMN_LOG_INFO, "%.1f million weights, %llu pairs, %llu kept for validation, %s%s", (double)weights->size * 1e-6,
                  (unsigned long long)run.data.set.total, kept, nn_backend_description(), ranks);
-        status = train_loop(&run.folder, &task, &run.settings, options, error);
+        status = train_loop(&run.folder, &task, &run.settings.train, options, error);
     }
     bool stopped = run.folder.stopped;
     train_run_close(&run.folder);

@@ -23,6 +23,18 @@ json_t *train_section(const json_t *config, const char *file, const char *sectio
     return NULL;
 }
 
+train_settings train_settings_defaults(void) {
+    return (train_settings){.schedule.steps = 1000,
+                            .optimizer.options = optimizer_defaults(OPTIMIZER_ADAMW),
+                            .batch_size = 8,
+                            .accumulation = 1,
+                            .log_every = 20,
+                            .checkpoint_every = 500,
+                            .keep_checkpoints = 2,
+                            .keep_best = true,
+                            .seed = 1};
+}
+
 int train_settings_read(train_settings *settings, const json_t *section, const char *where, const char *const *extra,
                         limn_error *error) {
     static const char *const own[] = {"steps", "batch_size", "accumulation", "learning_rate", "offset", "warmup_steps", "decay",
@@ -58,47 +70,6 @@ int train_settings_read(train_settings *settings, const json_t *section, const c
         return limn_fail_usage(error, "%s: max_loss_rise %g would end any run; it is a factor above 1, or 0 for none", where,
                                settings->max_loss_rise);
     settings->seed = seed;
-    return 0;
-}
-
-int train_complete_seq2seq(json_t *section, const char *file, size_t words, size_t codes, size_t tokens, limn_error *error) {
-    const struct {
-        const char *key;
-        size_t value;
-    } derived[] = {{"encoder_vocab_size", words}, {"image_vocab_size", codes}, {"image_length", tokens},
-                   {"decoder_start_token_id", codes}, {"bos_token_id", codes}, {"eos_token_id", codes}, {"pad_token_id", codes}};
-    for (size_t i = 0; i < sizeof derived / sizeof *derived; i++)
-        if (!json_object_get(section, derived[i].key) &&
-            json_object_set_new(section, derived[i].key, json_integer((json_int_t)derived[i].value)))
-            return limn_fail(error, "%s: no memory for the configuration", file);
-    size_t vocabulary = 0, length = 0, image_vocabulary = 0;
-    if (limn_json_get_size(section, file, "encoder_vocab_size", 1, SIZE_MAX / 2, &vocabulary, error) ||
-        limn_json_get_size(section, file, "image_length", 1, SIZE_MAX / 2, &length, error) ||
-        limn_json_get_size(section, file, "image_vocab_size", 1, SIZE_MAX / 2, &image_vocabulary, error))
-        return -1;
-    if (vocabulary < words)
-        return limn_fail_usage(error, "%s: seq2seq.encoder_vocab_size %zu is less than the tokenizer's %zu entries", file, vocabulary,
-                               words);
-    if (length != tokens || image_vocabulary < codes)
-        return limn_fail_usage(error, "%s: seq2seq has image_length %zu and image_vocab_size %zu, but the VQGAN makes %zu tokens of %zu",
-                               file, length, image_vocabulary, tokens, codes);
-    return 0;
-}
-
-int train_read_sets(const train_options *options, const char *ending, json_t *inputs, void *self, train_set_reader read,
-                    limn_error *error) {
-    if (!options->data.count) return limn_fail_usage(error, "--data: give at least one file that ends in %s", ending);
-    for (int valid = 0; valid < 2; valid++) {
-        const limn_strings *given = valid ? &options->valid : &options->data;
-        limn_strings paths = {0};
-        size_t count = 0;
-        if (!given->count) continue;
-        if (limn_expand_folders(given, ending, &paths, error)) return -1;
-        int status = read(self, valid, &paths, &count, error);
-        limn_strings_free(&paths);
-        if (status) return -1;
-        json_object_set_new(inputs, valid ? "valid" : "data", json_integer((json_int_t)count));
-    }
     return 0;
 }
 

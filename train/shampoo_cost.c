@@ -2,8 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "seq2seq/seq2seq.h"
-#include "train/loop.h"
+#include "train/seq2seq_settings.h"
 
 /* Tensors of one shape, so many of them. */
 typedef struct {
@@ -70,30 +69,12 @@ static int measure_kind(const shape_kind *kind, const optimizer_options *options
 }
 
 /* The options of the section train.seq2seq where it names Shampoo, else the defaults. */
-static int read_options(const char *path, optimizer_options *out, limn_error *error) {
-    train_options options = {.config = path};
-    json_t *json = train_configuration(&options, error);
-    if (!json) return -1;
+static int read_options(const json_t *json, const char *path, optimizer_options *out, limn_error *error) {
     const json_t *section = json_object_get(json_object_get(json, "train"), "seq2seq");
     optimizer_settings settings = {.options = optimizer_defaults(OPTIMIZER_SHAMPOO)};
     const char *keys[OPTIMIZER_KEYS_MAX + 1];
     int status = json_is_object(section) ? optimizer_settings_read(&settings, section, path, keys, error) : 0;
-    json_decref(json);
     *out = settings.options.kind == OPTIMIZER_SHAMPOO ? settings.options : optimizer_defaults(OPTIMIZER_SHAMPOO);
-    return status;
-}
-
-/* Gradients that are not frozen, but are not there either: enough to ask for sizes. */
-static int ask_sizes(const parameters *set, optimizer_options *options, shampoo_cost *out, limn_error *error) {
-    optimizer_tensor *tensors = limn_allocate(set->count, sizeof *tensors, error);
-    if (!tensors) return -1;
-    float none = 0;
-    size_t scratch;
-    optimizer_tensors_of(tensors, set);
-    for (size_t i = 0; i < set->count; i++) tensors[i].grad = &none;
-    options->shampoo.padded_size = optimizer_padded_size(options, tensors, set->count);
-    int status = optimizer_bytes(options, tensors, set->count, &out->state_bytes, &scratch, error);
-    free(tensors);
     return status;
 }
 
@@ -101,13 +82,20 @@ int train_measure_shampoo(const char *path, shampoo_cost *out, limn_error *error
     *out = (shampoo_cost){0};
     optimizer_options options;
     seq2seq_config config;
-    if (read_options(path, &options, error) || train_read_seq2seq(path, &config, error)) return -1;
+    const train_options given = {.config = path};
+    json_t *json = train_configuration(&given, error);
+    int status = json ? read_options(json, path, &options, error) : -1;
+    if (status == 0) status = train_seq2seq_config(&config, json, path, error);
+    json_decref(json);
+    if (status) return -1;
     seq2seq *model = seq2seq_describe(&config, error);
     seq2seq_config_free(&config);
     if (!model) return -1;
     const parameters *set = seq2seq_get_parameters(model);
     shape_kind *kinds = limn_allocate(set->count, sizeof *kinds, error);
-    int status = kinds ? ask_sizes(set, &options, out, error) : -1;
+    size_t scratch;
+    status =
+        kinds ? train_optimizer_bytes(set, &options, &out->state_bytes, &scratch, &options.shampoo.padded_size, error) : -1;
     size_t count = status == 0 ? gather_kinds(kinds, set) : 0;
     /* What lies before the start of the preconditioning moves a second momentum too: a run's later steps are measured. */
     options.shampoo.start_preconditioning_step = 0;

@@ -1,4 +1,4 @@
-/* train: data order, schedule, the loop, checkpoints; what is particular to the VQGAN and to seq2seq in a file each.
+/* train: the schedule, the loop, checkpoints; what is particular to the VQGAN and to seq2seq in a file each.
  *
  * A run folder holds config.json (all that decides the run; config.STEP.json is what it was before --force at that step),
  * metrics.jsonl, events.out.tfevents.* for TensorBoard, samples/, checkpoints/STEP/ (a model folder plus train_state.h5), `model` and
@@ -91,11 +91,5 @@ typedef struct {
 } learning_rate_schedule;
 /* The rate of step 1 … steps. */
 double learning_rate_at(const learning_rate_schedule *schedule, uint64_t step);
-
-/* ---------------------------------------------------------------- data order */
-
-/* Which of `count` samples the run takes as its draw-th (from 0): every epoch is a shuffle of all, a function of (seed, epoch).
- * `order` (count) and *epoch cache the current one; *epoch starts as UINT64_MAX. */
-size_t data_order_at(uint64_t *order, uint64_t *epoch, size_t count, uint64_t seed, uint64_t draw);
 
 #endif

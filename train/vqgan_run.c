@@ -3,9 +3,8 @@
 #include "train/loop.h"
 #include "train/picture_set.h"
 #include "train/vqgan_settings.h"
+#include "train/watch.h"
 
-#include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,9 +17,8 @@ enum { L1, CODES_USED, PERPLEXITY, REVIVED, CODEBOOK, GENERATOR, ADAPTIVE_WEIGHT
 
 typedef struct {
     vqgan_settings settings;
-    size_t codebook_start; /* steps that go without a codebook */
-    bool *trained;         /* (parameters): false for what stays as it is, bit for bit */
-    vqgan_lpips *lpips;    /* NULL: no perceptual loss */
+    bool *frozen;       /* (parameters): what stays as it is, bit for bit */
+    vqgan_lpips *lpips; /* NULL: no perceptual loss */
     vqgan *model;
     vqgan_discriminator *discriminator;
     picture_set data, valid;
@@ -29,9 +27,8 @@ typedef struct {
     float *code_counts;  /* (n_embed), decayed: for the revival */
     float *window_counts; /* (n_embed), since the last line of metrics: for what is reported */
     bool *revived;
-    size_t revived_last; /* by the last revival */
     limn_arena *arena;
-    limn_buffer *rooms; /* a picture's bytes for each thread of read_pictures */
+    uint64_t rehearsals;
     float *pictures, *reconstruction, *latent;
     int32_t *tokens;
     train_metric *metrics;
@@ -42,22 +39,32 @@ static size_t side_of(const vqgan_run *run) {
     return vqgan_get_config(run->model)->resolution;
 }
 
+/* Steps that go without a codebook. */
+static size_t codebook_start(const vqgan_settings *settings) {
+    return (size_t)(settings->codebook_start_share * (double)settings->generator.schedule.steps);
+}
+
 /* Pictures first … first+B−1 of a set into run->pictures, in the model's range. One that cannot be decoded is replaced by the next. */
 static int read_pictures(vqgan_run *run, const picture_set *set, size_t first, size_t B, limn_error *error) {
     size_t side = side_of(run), floats = side * side * 3;
     int failed = 0;
-#pragma omp parallel for schedule(dynamic) reduction(| : failed) num_threads((int)limn_get_threads())
-    for (size_t b = 0; b < B; b++) {
-        limn_error why = {0};
-        float *out = run->pictures + b * floats;
-        int status = 1;
-        for (size_t further = 0; status == 1 && further < set->count; further++)
-            status = picture_set_decode(set, (first + b + further) % set->count, side, out, &run->rooms[omp_get_thread_num()], &why);
-        if (status) {
+#pragma omp parallel reduction(| : failed) num_threads((int)limn_get_threads())
+    {
+        limn_buffer room = {0};
+#pragma omp for schedule(dynamic)
+        for (size_t b = 0; b < B; b++) {
+            limn_error why = {0};
+            float *out = run->pictures + b * floats;
+            int status = 1;
+            for (size_t further = 0; status == 1 && further < set->count; further++)
+                status = picture_set_decode(set, (first + b + further) % set->count, side, out, &room, &why);
+            if (status) {
 #pragma omp critical(read_pictures)
-            if (error) *error = why;
-            failed = 1;
-        } else vqgan_pixels_to_model(run->model, out, out, floats);
+                if (error) *error = why;
+                failed = 1;
+            } else vqgan_pixels_to_model(run->model, out, out, floats);
+        }
+        limn_buffer_free(&room);
     }
     return failed ? -1 : 0;
 }
@@ -94,21 +101,40 @@ static int fit_codebook(vqgan_run *run, limn_error *error) {
     return status;
 }
 
+/* Which parts of the model a step has. */
+typedef struct {
+    bool codebook, discriminator;
+} step_parts;
+
+static step_parts parts_of(const vqgan_run *run, uint64_t number) {
+    const vqgan_settings *settings = &run->settings;
+    return (step_parts){.codebook = number > codebook_start(settings),
+                        .discriminator = settings->losses.use_discriminator && number > settings->discriminator_start};
+}
+
+/* What stays as it is does not count in the gradients' norm, nor is it shown to have any. */
+static void forget_frozen(const vqgan_run *run) {
+    const parameters *set = vqgan_get_parameters(run->model);
+    for (size_t i = 0; i < set->count; i++)
+        if (run->frozen[i]) memset(set->list[i].grad, 0, set->list[i].size * sizeof *set->list[i].grad);
+}
+
 /* Forward and backward of generator, then of discriminator, for one batch. */
-static int accumulate(vqgan_run *run, uint64_t number, vqgan_losses *losses, limn_error *error) {
+static int accumulate(vqgan_run *run, uint64_t number, step_parts parts, vqgan_losses *losses, limn_error *error) {
     size_t B = run->settings.generator.batch_size, side = side_of(run);
     if (take_pictures(run, number, error)) return -1;
     vqgan_loss_options options = run->settings.losses;
-    options.use_discriminator = run->settings.losses.use_discriminator && number > run->settings.discriminator_start;
-    options.without_codebook = number <= run->codebook_start;
+    options.use_discriminator = parts.discriminator;
+    options.without_codebook = !parts.codebook;
     parameters_zero_grads(vqgan_get_parameters(run->model));
     *losses = (vqgan_losses){0};
     /* Also the generator's pass moves the discriminator's running statistics, which are part of what is saved. */
-    if (options.use_discriminator) train_before_update(&run->folder);
-    vqgan_generator_step(run->model, options.use_discriminator ? run->discriminator : NULL, losses, run->reconstruction, run->latent,
+    if (parts.discriminator) train_before_update(&run->folder);
+    vqgan_generator_step(run->model, parts.discriminator ? run->discriminator : NULL, losses, run->reconstruction, run->latent,
                          run->tokens, run->pictures, B, &options, run->arena);
     limn_arena_release(run->arena, 0);
-    if (options.use_discriminator) {
+    forget_frozen(run);
+    if (parts.discriminator) {
         parameters_zero_grads(vqgan_discriminator_get_parameters(run->discriminator));
         vqgan_discriminator_step(run->discriminator, losses, run->pictures, run->reconstruction, B, side, side, run->arena);
         limn_arena_release(run->arena, 0);
@@ -120,36 +146,28 @@ static int accumulate(vqgan_run *run, uint64_t number, vqgan_losses *losses, lim
 static int rehearse(void *self, limn_error *error) {
     vqgan_run *run = self;
     vqgan_losses losses;
-    size_t count, start = run->settings.discriminator_start, codebook_start = run->codebook_start;
+    size_t count;
+    const step_parts parts = {.codebook = true, .discriminator = run->settings.losses.use_discriminator}; /* the dearest kind */
     float *statistics = vqgan_discriminator_statistics(run->discriminator, &count);
     float *kept = limn_allocate(count, sizeof *kept, error);
     if (!kept) return -1;
     memcpy(kept, statistics, count * sizeof *kept);
-    run->settings.discriminator_start = run->codebook_start = 0; /* the dearer kind of step */
-    int status = accumulate(run, 1, &losses, error);
-    run->codebook_start = codebook_start;
-    run->settings.discriminator_start = start;
+    int status = accumulate(run, ++run->rehearsals, parts, &losses, error);
     memcpy(statistics, kept, count * sizeof *kept);
     free(kept);
     return status;
 }
 
-/* Returns the gradients' norm. */
-static double move(train_optimizer *self, const train_settings *settings, uint64_t number) {
-    double norm = sqrt(sum_of_squares(self->weights->grads, self->weights->grad_size));
-    (void)train_optimizer_step(self, &settings->schedule, settings->max_grad_norm, norm, number, NULL, NULL); /* alone it cannot fail */
-    return norm;
+static int move(train_optimizer *self, const train_settings *settings, double learning_rate, uint64_t number, double *out_norm,
+                limn_error *error) {
+    learning_rate_schedule schedule = settings->schedule; /* as --steps and --minutes have left it */
+    schedule.learning_rate = learning_rate;
+    if (train_optimizer_sum(self, out_norm, error)) return -1;
+    return train_optimizer_step(self, &schedule, settings->max_grad_norm, *out_norm, number, NULL, error);
 }
 
-/* Moves what is trained; the gradients of the rest do not count. */
-static double move_weights(vqgan_run *run, uint64_t number) {
-    const parameters *set = vqgan_get_parameters(run->model);
-    for (size_t i = 0; i < set->count; i++)
-        if (!run->trained[i]) memset(set->list[i].grad, 0, set->list[i].size * sizeof *set->list[i].grad);
-    return move(&run->optimizer, &run->settings.generator, number);
-}
-
-static void revive(vqgan_run *run, uint64_t number) {
+/* Returns how many codes. */
+static size_t revive(vqgan_run *run, uint64_t number) {
     const vqgan_config *config = vqgan_get_config(run->model);
     parameters *weights = vqgan_get_parameters(run->model);
     const parameter *codebook = parameters_find(weights, "quantize.embedding.weight");
@@ -157,37 +175,41 @@ static void revive(vqgan_run *run, uint64_t number) {
     double total = 0;
     for (size_t i = 0; i < config->n_embed; i++) total += (double)run->code_counts[i];
     float threshold = (float)(run->settings.revive_threshold * total / (double)config->n_embed);
-    run->revived_last = vqgan_revive_codes(run->model, run->code_counts, run->revived, run->latent, tokens, threshold,
-                                           run->settings.generator.seed, number);
+    size_t count = vqgan_revive_codes(run->model, run->code_counts, run->revived, run->latent, tokens, threshold,
+                                      run->settings.generator.seed, number);
     for (size_t i = 0; i < config->n_embed; i++)
         if (run->revived[i]) optimizer_forget(run->optimizer.moves, (size_t)(codebook - weights->list), i * width, width);
+    return count;
 }
 
 static int step(void *self, uint64_t number, limn_error *error) {
     vqgan_run *run = self;
     vqgan_losses losses;
     size_t n_embed = vqgan_get_config(run->model)->n_embed, tokens = run->settings.generator.batch_size * vqgan_token_count(run->model);
-    run->codebook_start = (size_t)(run->settings.codebook_start_share * (double)run->settings.generator.schedule.steps);
-    if (run->codebook_start && number == run->codebook_start + 1) {
+    const train_settings *settings = &run->settings.generator;
+    const step_parts parts = parts_of(run, number);
+    const size_t start = codebook_start(&run->settings);
+    double norm, other_norm;
+    if (start && number == start + 1) {
         train_before_update(&run->folder);
         if (fit_codebook(run, error)) return -1;
     }
-    if (accumulate(run, number, &losses, error)) return -1;
+    if (accumulate(run, number, parts, &losses, error)) return -1;
     train_before_update(&run->folder);
-    double norm = move_weights(run, number);
-    if (run->settings.losses.use_discriminator && number > run->settings.discriminator_start)
-        move(&run->discriminator_optimizer, &run->settings.discriminator, number - run->settings.discriminator_start);
-    if ((number - 1) % run->settings.generator.log_every == 0) memset(run->window_counts, 0, n_embed * sizeof *run->window_counts);
-    bool quantised = number > run->codebook_start;
-    if (quantised) {
+    if (move(&run->optimizer, settings, settings->schedule.learning_rate, number, &norm, error) ||
+        (parts.discriminator && move(&run->discriminator_optimizer, settings, run->settings.discriminator_learning_rate,
+                                     number - run->settings.discriminator_start, &other_norm, error)))
+        return -1;
+    if ((number - 1) % settings->log_every == 0) memset(run->window_counts, 0, n_embed * sizeof *run->window_counts);
+    if (parts.codebook) {
         vqgan_count_codes(run->window_counts, run->tokens, tokens, n_embed, 1.0f);
         vqgan_count_codes(run->code_counts, run->tokens, tokens, n_embed, 0.99f);
     }
-    run->revived_last = 0;
+    size_t revived = 0;
     /* Towards the end codes must stand still: what revives them there is never learnt by the decoder. */
-    if (quantised && run->settings.revive_every && number % run->settings.revive_every == 0 &&
-        number < run->settings.generator.schedule.steps * 3 / 4)
-        revive(run, number);
+    if (parts.codebook && run->settings.revive_every && number % run->settings.revive_every == 0 &&
+        number < settings->schedule.steps * 3 / 4)
+        revived = revive(run, number);
 
     train_metric *metrics = run->metrics;
     metrics[L1].value = (float)losses.l1;
@@ -197,8 +219,8 @@ static int step(void *self, uint64_t number, limn_error *error) {
     metrics[ADAPTIVE_WEIGHT].value = (float)losses.adaptive_weight;
     metrics[DISCRIMINATOR].value = (float)losses.discriminator;
     metrics[GRAD_NORM].value = (float)norm;
-    metrics[REVIVED].value = (float)run->revived_last;
-    if (number % run->settings.generator.log_every == 0 || number == run->settings.generator.schedule.steps) {
+    metrics[REVIVED].value = (float)revived;
+    if (number % settings->log_every == 0 || number == settings->schedule.steps) {
         vqgan_codebook_use use;
         vqgan_measure_use(&use, run->window_counts, n_embed);
         metrics[CODES_USED].value = (float)use.used;
@@ -236,7 +258,7 @@ static int validate(void *self, json_t *line, limn_error *error) {
             picture_free(&drawn);
         }
     }
-    json_object_set_new(line, "valid_psnr", json_real(psnr / (double)run->valid.count));
+    train_set_number(line, "valid_psnr", psnr / (double)run->valid.count);
     return 0;
 }
 
@@ -272,20 +294,36 @@ static int save(void *self, const char *directory, limn_error *error) {
     return vqgan_save_values(run->model, run->optimizer.ema, folder, error);
 }
 
+/* Copies the values of `from` (read from `where`) into `to`; names and shapes must be the same. */
+static int copy_parameters(parameters *to, const parameters *from, const char *where, limn_error *error) {
+    for (size_t i = 0; i < to->count; i++) {
+        const parameter *target = &to->list[i], *source = parameters_find(from, target->name);
+        if (!source || source->rank != target->rank ||
+            memcmp(source->shape, target->shape, target->rank * sizeof *target->shape) != 0)
+            return limn_fail(error, "%s: %s is missing or has another shape; the configuration must be that model's", where,
+                             target->name);
+        memcpy(target->mutable_value, source->value, target->size * sizeof *target->mutable_value);
+    }
+    return 0;
+}
+
 static int load(void *self, const char *directory, limn_error *error) {
     vqgan_run *run = self;
     vqgan *source = vqgan_load(directory, false, error);
     if (!source) return -1;
-    int status = train_copy_parameters(vqgan_get_parameters(run->model), vqgan_get_parameters(source), directory, error);
+    int status = copy_parameters(vqgan_get_parameters(run->model), vqgan_get_parameters(source), directory, error);
     vqgan_free(source);
     return status;
 }
 
-static int read_set(void *self, bool valid, const limn_strings *paths, size_t *count, limn_error *error) {
-    vqgan_run *run = self;
-    picture_set *set = valid ? &run->valid : &run->data;
-    if (picture_set_open(set, paths, valid, error)) return -1;
-    *count = set->count;
+/* How many pictures there are decides the run. */
+static int open_sets(vqgan_run *run, const train_options *options, json_t *inputs, limn_error *error) {
+    if (!options->data.count) return limn_fail_usage(error, "--data: give at least one file that ends in .tar");
+    if (picture_set_open(&run->data, &options->data, false, error)) return -1;
+    json_object_set_new(inputs, "data", json_integer((json_int_t)run->data.count));
+    if (!options->valid.count) return 0;
+    if (picture_set_open(&run->valid, &options->valid, true, error)) return -1;
+    json_object_set_new(inputs, "valid", json_integer((json_int_t)run->valid.count));
     return 0;
 }
 
@@ -297,12 +335,11 @@ static int allocate(vqgan_run *run, limn_error *error) {
     run->code_counts = limn_allocate(config->n_embed, sizeof *run->code_counts, error);
     run->window_counts = limn_allocate(config->n_embed, sizeof *run->window_counts, error);
     run->revived = limn_allocate(config->n_embed, sizeof *run->revived, error);
-    run->rooms = limn_allocate(limn_get_threads(), sizeof *run->rooms, error);
     run->pictures = limn_allocate(floats, sizeof *run->pictures, error);
     run->reconstruction = limn_allocate(floats, sizeof *run->reconstruction, error);
     run->latent = limn_allocate(tokens, config->embed_dim * sizeof *run->latent, error);
     run->tokens = limn_allocate(tokens, sizeof *run->tokens, error);
-    if (!run->code_counts || !run->window_counts || !run->revived || !run->rooms || !run->pictures || !run->reconstruction ||
+    if (!run->code_counts || !run->window_counts || !run->revived || !run->pictures || !run->reconstruction ||
         !run->latent || !run->tokens)
         return -1;
     /* Address space only. A step keeps some twenty layers of full width at each level, four times fewer pixels a level down. */
@@ -317,7 +354,6 @@ static int allocate(vqgan_run *run, limn_error *error) {
 
 static void release(vqgan_run *run) {
     picture_stream_stop(run->stream);
-    for (size_t i = 0; run->rooms && i < limn_get_threads(); i++) limn_buffer_free(&run->rooms[i]);
     vqgan_lpips_free(run->lpips);
     vqgan_free(run->model);
     vqgan_discriminator_free(run->discriminator);
@@ -326,22 +362,22 @@ static void release(vqgan_run *run) {
     limn_arena_destroy(run->arena);
     train_optimizer_free(&run->optimizer);
     train_optimizer_free(&run->discriminator_optimizer);
-    void *blocks[] = {run->code_counts, run->window_counts,  run->rooms,  run->revived, run->pictures,
-                      run->reconstruction, run->latent, run->tokens, run->trained};
+    void *blocks[] = {run->code_counts, run->window_counts, run->revived, run->pictures, run->reconstruction, run->latent, run->tokens,
+                      run->frozen};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
 }
 
 /* What is trained, and with it what may be left out of a step. */
 static int choose_trained(vqgan_run *run, const train_options *options, limn_error *error) {
     const parameters *set = vqgan_get_parameters(run->model);
-    run->trained = limn_allocate(set->count, sizeof *run->trained, error);
-    if (!run->trained || (options->train && parameters_select(set, options->train, run->trained, "--train", error))) return -1;
+    run->frozen = limn_allocate(set->count, sizeof *run->frozen, error);
+    if (!run->frozen || (options->train && parameters_select(set, options->train, run->frozen, "--train", error))) return -1;
     bool encoder = false, codebook = false;
     for (size_t i = 0; i < set->count; i++) {
         const char *name = set->list[i].name;
-        if (!options->train) run->trained[i] = true;
-        encoder |= run->trained[i] && (strncmp(name, "encoder.", 8) == 0 || strncmp(name, "quant_conv.", 11) == 0);
-        codebook |= run->trained[i] && strncmp(name, "quantize.", 9) == 0;
+        if (options->train) run->frozen[i] = !run->frozen[i]; /* those that were selected are trained */
+        encoder |= !run->frozen[i] && (strncmp(name, "encoder.", 8) == 0 || strncmp(name, "quant_conv.", 11) == 0);
+        codebook |= !run->frozen[i] && strncmp(name, "quantize.", 9) == 0;
     }
     run->settings.losses.encoder_frozen = !encoder;
     if (!codebook) run->settings.revive_every = 0;
@@ -379,16 +415,13 @@ static int begin_discriminator(vqgan_run *run, const train_options *options, lim
 }
 
 static int create_optimizers(vqgan_run *run, limn_error *error) {
-    parameters *set = vqgan_get_parameters(run->model);
-    bool *frozen = limn_allocate(set->count, sizeof *frozen, error);
-    if (!frozen) return -1;
-    for (size_t i = 0; i < set->count; i++) frozen[i] = !run->trained[i];
-    int status = train_optimizer_create(&run->optimizer, set, &run->settings.generator.optimizer, frozen, NULL,
-                                        PRECISION_FP32, error);
-    free(frozen);
-    if (status) return -1;
+    optimizer_settings settings = run->settings.generator.optimizer;
+    if (train_optimizer_create(&run->optimizer, vqgan_get_parameters(run->model), &settings, run->frozen, NULL, PRECISION_FP32,
+                               error))
+        return -1;
+    settings.ema_decay = 0;
     return train_optimizer_create(&run->discriminator_optimizer, vqgan_discriminator_get_parameters(run->discriminator),
-                                  &run->settings.discriminator.optimizer, NULL, NULL, PRECISION_FP32, error);
+                                  &settings, NULL, NULL, PRECISION_FP32, error);
 }
 
 static int prepare(vqgan_run *run, const train_options *options, json_t *config, json_t *decides, limn_error *error) {
@@ -400,7 +433,7 @@ static int prepare(vqgan_run *run, const train_options *options, json_t *config,
     run->model = vqgan_begin(config, options, run->settings.generator.seed, &section, error);
     if (section) json_object_set_new(decides, "vqgan", section);
     if (!run->model || choose_trained(run, options, error) || read_lpips(run, options, inputs, error) ||
-        train_read_sets(options, ".tar", inputs, run, read_set, error))
+        open_sets(run, options, inputs, error))
         return -1;
     if (begin_discriminator(run, options, error) || allocate(run, error)) return -1;
     size_t side = side_of(run);

@@ -44,35 +44,28 @@ static int check_perceptual(const json_t *section, const char *file, const train
 int vqgan_settings_read(vqgan_settings *settings, const json_t *config, const train_options *options, limn_error *error) {
     const char *file = options->config;
     json_t *section = train_section(config, file, "train", "vqgan", error);
-    *settings = (vqgan_settings){.generator = {.schedule = {.learning_rate = 1e-4, .warmup_steps = 0, .steps = 1000},
-                                               .optimizer.options = optimizer_defaults(OPTIMIZER_ADAMW),
-                                               .batch_size = 8,
-                                               .accumulation = 1,
-                                               .log_every = 20,
-                                               .valid_every = 500,
-                                               .sample_every = 500,
-                                               .checkpoint_every = 500,
-                                               .keep_checkpoints = 2,
-                                               .keep_best = true,
-                                               .max_loss_rise = 10, /* it rises where the codebook starts */
-                                               .seed = 1},
+    *settings = (vqgan_settings){.generator = train_settings_defaults(),
                                  .losses = {.codebook_weight = 1, .discriminator_weight = 0.8, .perceptual_weight = 1},
                                  .discriminator_layers = 3,
                                  .discriminator_width = 64,
                                  .revive_every = 50,
                                  .revive_threshold = 0.03};
     train_settings *generator = &settings->generator;
+    generator->schedule.learning_rate = 1e-4;
+    generator->valid_every = generator->sample_every = 500;
+    generator->max_loss_rise = 10; /* it rises where the codebook starts */
     generator->optimizer.options.beta1 = 0.5;
     generator->optimizer.options.beta2 = 0.9;
     if (!section || train_settings_read(generator, section, file, OWN_KEYS, error)) return -1;
-    double rate = generator->schedule.learning_rate;
+    settings->discriminator_learning_rate = generator->schedule.learning_rate;
     const size_t many = 1000000000;
     if (limn_json_get_float(section, file, "codebook_weight", 0, 1e6, &settings->losses.codebook_weight, error) ||
         limn_json_get_float(section, file, "discriminator_weight", 0, 1e6, &settings->losses.discriminator_weight, error) ||
         limn_json_get_size(section, file, "discriminator_start", 0, many, &settings->discriminator_start, error) ||
         limn_json_get_size(section, file, "discriminator_layers", 1, 6, &settings->discriminator_layers, error) ||
         limn_json_get_size(section, file, "discriminator_width", 1, 512, &settings->discriminator_width, error) ||
-        limn_json_get_float(section, file, "discriminator_learning_rate", 0, 10, &rate, error) ||
+        limn_json_get_float(section, file, "discriminator_learning_rate", 0, 10, &settings->discriminator_learning_rate,
+                            error) ||
         limn_json_get_float(section, file, "codebook_start", 0, 0.9, &settings->codebook_start_share, error) ||
         limn_json_get_size(section, file, "revive_every", 0, many, &settings->revive_every, error) ||
         limn_json_get_float(section, file, "revive_threshold", 0, 1, &settings->revive_threshold, error) ||
@@ -85,9 +78,6 @@ int vqgan_settings_read(vqgan_settings *settings, const json_t *config, const tr
                                "BatchNorm sees one batch",
                                file);
     settings->losses.use_discriminator = settings->losses.discriminator_weight > 0;
-    settings->discriminator = *generator;
-    settings->discriminator.schedule.learning_rate = rate;
-    settings->discriminator.optimizer.ema_decay = 0;
     spare_codebook(settings, options);
     return 0;
 }
@@ -123,26 +113,13 @@ static int check_agrees(const json_t *section, const char *file, const json_t *m
     return status;
 }
 
-/* A model that can be trained, with the values of one that was loaded. */
-static vqgan *copy_for_training(const vqgan *source, const char *folder, uint64_t seed, limn_error *error) {
-    vqgan *model = vqgan_create(vqgan_get_config(source), seed, true, error);
-    if (!model) return NULL;
-    if (train_copy_parameters(vqgan_get_parameters(model), vqgan_get_parameters((vqgan *)(uintptr_t)source), folder, error) ==
-        0)
+static vqgan *begin_from(const json_t *section, const train_options *options, json_t **out_section, limn_error *error) {
+    vqgan *model = vqgan_load(options->init, true, error);
+    if (model && (*out_section = vqgan_config_to_json(vqgan_get_config(model), error)) &&
+        (!section || check_agrees(section, options->config, *out_section, options->init, error) == 0))
         return model;
     vqgan_free(model);
     return NULL;
-}
-
-static vqgan *begin_from(const json_t *section, const train_options *options, uint64_t seed, json_t **out_section,
-                         limn_error *error) {
-    vqgan *source = vqgan_load(options->init, false, error), *model = NULL;
-    if (source && vqgan_need_encoder(source, options->init, error) == 0 &&
-        (*out_section = vqgan_config_to_json(vqgan_get_config(source), error)) &&
-        (!section || check_agrees(section, options->config, *out_section, options->init, error) == 0))
-        model = copy_for_training(source, options->init, seed, error);
-    vqgan_free(source);
-    return model;
 }
 
 vqgan *vqgan_begin(const json_t *config, const train_options *options, uint64_t seed, json_t **out_section, limn_error *error) {
@@ -150,7 +127,7 @@ vqgan *vqgan_begin(const json_t *config, const train_options *options, uint64_t 
     const bool has_section = json_object_get(config, "vqgan") != NULL;
     json_t *section = has_section || !options->init ? train_section(config, options->config, "vqgan", NULL, error) : NULL;
     if (!section && (has_section || !options->init)) return NULL;
-    if (options->init) return begin_from(section, options, seed, out_section, error);
+    if (options->init) return begin_from(section, options, out_section, error);
     vqgan_config model_config;
     if (vqgan_config_read(&model_config, section, options->config, true, error)) return NULL;
     vqgan *model = vqgan_create(&model_config, seed, true, error);

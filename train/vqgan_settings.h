@@ -6,8 +6,9 @@
 #include "vqgan/vqgan.h"
 
 typedef struct {
-    train_settings generator, discriminator; /* the same but for the learning rate */
-    vqgan_loss_options losses;               /* without the LPIPS itself */
+    train_settings generator;
+    double discriminator_learning_rate; /* all else of the discriminator's is the generator's, but no moving average is kept */
+    vqgan_loss_options losses;          /* without the LPIPS itself */
     size_t discriminator_start, discriminator_layers, discriminator_width, revive_every;
     double codebook_start_share; /* share of all steps that go without a codebook, so that the latents have learnt what there is
                                   * to tell apart */

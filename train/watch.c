@@ -76,15 +76,15 @@ int train_watch_open(train_watch *self, const char *directory, train_task *task,
     char path[4096];
     self->last = json_object();
     self->leads = world_rank(task->all) == 0;
-    if (!self->leads) return layer_norms_create(&self->norms, task->weights, error);
-    if (limn_path_join(path, sizeof path, directory, "metrics.jsonl", error) || trim_metrics(self, path, step, error) ||
-        limn_append_open(&self->metrics, path, error) || layer_norms_create(&self->norms, task->weights, error) ||
-        !(self->events = event_file_create(directory, step + 1, error)) || add_texts(self, config, error) ||
-        event_file_write(self->events, step, error)) {
-        (void)train_watch_close(self, NULL);
-        return -1;
-    }
-    return 0;
+    int status = layer_norms_create(&self->norms, task->weights, error);
+    self->norms.squares = task->gradient_squares;
+    if (status == 0 && self->leads &&
+        (limn_path_join(path, sizeof path, directory, "metrics.jsonl", error) || trim_metrics(self, path, step, error) ||
+         limn_append_open(&self->metrics, path, error) || !(self->events = event_file_create(directory, step + 1, error)) ||
+         add_texts(self, config, error) || event_file_write(self->events, step, error)))
+        status = -1;
+    if (status) (void)train_watch_close(self, NULL);
+    return status;
 }
 
 int train_watch_close(train_watch *self, limn_error *error) {
@@ -203,6 +203,7 @@ static void put_best(json_t *summary, const train_watch *self, const train_check
 int train_watch_summary(train_watch *self, const train_checkpoints *checkpoints, uint64_t step, limn_error *error) {
     const train_task *task = self->task;
     char key[64], path[4096];
+    if (!self->leads) return 0;
     rate_key(key, task);
     double samples = (double)step * (double)task->samples_per_step, seconds = self->seconds_before;
     json_t *summary = json_object();

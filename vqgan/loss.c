@@ -140,7 +140,6 @@ void vqgan_generator_step(vqgan *model, vqgan_discriminator *discriminator, vqga
     losses->total = losses->l1 + options->codebook_weight * losses->codebook + losses->adaptive_weight * losses->generator;
     if (options->lpips) losses->total += options->perceptual_weight * losses->perceptual;
     backward(model, encoder_saved, decoder_saved, dreconstruction, z, codes, tokens, B, options, arena);
-    losses->grad_norm = (float)sqrt(sum_of_squares(model->set.grads, model->set.size));
 
     if (reconstruction) memcpy(reconstruction, decoded, n * sizeof *reconstruction);
     if (latent) memcpy(latent, z, N * D * sizeof *latent);

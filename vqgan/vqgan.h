@@ -153,7 +153,6 @@ typedef struct {
     double generator, adaptive_weight; /* −mean(logits of x̂); λ of the paper's eq. 7, times discriminator_weight */
     double total; /* l1 + perceptual_weight·perceptual + codebook_weight·codebook + adaptive_weight·generator */
     double discriminator;              /* hinge */
-    float grad_norm;
 } vqgan_losses;
 
 typedef struct {

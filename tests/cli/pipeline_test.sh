@@ -1,17 +1,11 @@
 # The whole pipeline in seconds, from a list of addresses to drawings; and at its end the drawings show what was asked for.
 . "$(dirname "$0")/support.sh"
-make_tars
-quietly limn-tokenizer train --input pictures/train --config "$configs/micro.json" --output tokenizer
-quietly limn-vqgan train --data pictures/train --valid pictures/kept --config "$configs/micro.json" --steps 250 \
-    --set train.vqgan.discriminator_weight=0 --output vqgan
+make_tokens --valid pictures/kept --steps 250 --set train.vqgan.discriminator_weight=0
 [ -s vqgan/samples/00000250.png ] || fail "no reconstructions were written"
 quietly limn-vqgan reconstruct --model vqgan/model shapes/00.png shapes/07.png --output both.png
 head -c 90 shapes/00.png >cut.png
 expect 1 'cut.png' limn-vqgan reconstruct --model vqgan/model shapes/07.png cut.png --output x.png
 [ ! -e x.png ] || fail "a sheet was written without its pictures"
-for part in train kept; do
-    quietly limn-encode --input "pictures/$part/*.tar" --vqgan vqgan/model --output "tokens/$part"
-done
 quietly limn-train --config "$configs/micro.json" --data tokens/train --valid tokens/kept --tokenizer tokenizer --vqgan vqgan/model \
     --steps 300 --output run
 quietly limn-sample --model run/model --prompt "large red circle" --guidance 3 --output nine.png

@@ -91,7 +91,9 @@ for line in map(json.loads, open(f"{run}/metrics.jsonl")):
     for key, value in line.items():
         if key != "step":
             found = shown.pop((key, line["step"]), None)
-            if found is None or not math.isclose(found, value, rel_tol=1e-6):
+            value = math.nan if value is None else value  # JSON has no NaN
+            same = found is not None and (math.isnan(found) and math.isnan(value) or math.isclose(found, value, rel_tol=1e-6))
+            if not same:
                 sys.exit(f"{key} of step {line['step']} is {found}, not {value}")
             compared += 1
 if [key for key in shown if "norms/" not in key[0]]:

@@ -17,7 +17,18 @@ make_tars() {
     done
 }
 
+# make_tokens OPTION…: a tokenizer, vqgan/model trained with these options, and its tokens of all pictures: tokens/train and tokens/kept.
+make_tokens() {
+    make_tars
+    quietly limn-tokenizer train --input pictures/train --config "$configs/micro.json" --output tokenizer
+    quietly limn-vqgan train --data pictures/train --config "$configs/micro.json" --output vqgan "$@"
+    for part in train kept; do
+        quietly limn-encode --input "pictures/$part/*.tar" --vqgan vqgan/model --output "tokens/$part"
+    done
+}
+
 # killed_until_done SECONDS COMMAND…: runs it again and again, each time killed after a moment that grows from nothing, until it ends.
+# COMMAND is a program: of a function only the shell around it would be killed.
 killed_until_done() {
     wait_for=$1
     shift
@@ -53,10 +64,15 @@ same_metrics() {
     cmp "$1.plain" "$2.plain" || fail "metrics of $1 and $2 differ"
 }
 
-# same_run RUN RUN: the same weights, training state and metrics, and events that fit.
-same_run() {
+# same_model RUN RUN: the same weights and training state.
+same_model() {
     cmp "$1/model/model.safetensors" "$2/model/model.safetensors" || fail "the weights of $1 and $2 differ"
     cmp "$1/model/train_state.h5" "$2/model/train_state.h5" || fail "the training state of $1 and $2 differs"
+}
+
+# same_run RUN RUN: the same model, best step and metrics, and events that fit.
+same_run() {
+    same_model "$1" "$2"
     [ "$(readlink "$1/best")" = "$(readlink "$2/best")" ] || fail "the best of $1 and $2 differs"
     same_metrics "$1" "$2"
     same_events "$1" "$2"

@@ -3,10 +3,7 @@
 . "$(dirname "$0")/support.sh"
 seed=${3:-$(date +%s)}
 echo "seed $seed: sh $0 $1 $2 $seed repeats the moments"
-make_tars
-quietly limn-tokenizer train --input pictures/train --config "$configs/micro.json" --output tokenizer
-quietly limn-vqgan train --data pictures/train --config "$configs/micro.json" --steps 20 --output vqgan
-for part in train kept; do quietly limn-encode --input "pictures/$part/*.tar" --vqgan vqgan/model --output "tokens/$part"; done
+make_tokens --steps 20
 
 set -- --config "$configs/micro.json" --data tokens/train --valid tokens/kept --tokenizer tokenizer --vqgan vqgan/model \
     --set train.seq2seq.checkpoint_every=3 train.seq2seq.valid_every=7 train.seq2seq.log_every=4 train.seq2seq.sample_every=50 \

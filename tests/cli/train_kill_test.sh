@@ -16,51 +16,47 @@ for step in 4 6 9; do
     done
 done
 
-vqgan() {
-    limn-vqgan train --data pictures/train --valid pictures/kept --config "$configs/micro.json" --steps 60 \
-        --set train.vqgan.checkpoint_every=7 --output "$1"
-}
-quietly vqgan whole
-killed_until_done 0.4 limn-vqgan train --data pictures/train --valid pictures/kept --config "$configs/micro.json" --steps 60 \
-    --set train.vqgan.checkpoint_every=7 --output killed
+options="--data pictures/train --valid pictures/kept --config $configs/micro.json --steps 60 --set train.vqgan.checkpoint_every=7"
+quietly limn-vqgan train $options --output whole
+killed_until_done 0.4 limn-vqgan train $options --output killed
 same_run whole killed
 
 quietly limn-encode --input 'pictures/train/*.tar' --vqgan whole/model --output tokens/train
 quietly limn-encode --input 'pictures/kept/*.tar' --vqgan whole/model --output tokens/kept
-train() {
-    limn-train --config "$configs/micro.json" --data tokens/train --valid tokens/kept --tokenizer tokenizer --vqgan whole/model \
-        --steps 60 --set train.seq2seq.checkpoint_every=7 seq2seq.dropout=0.1 --output "$1"
-}
-quietly train run
-killed_until_done 0.2 limn-train --config "$configs/micro.json" --data tokens/train --valid tokens/kept --tokenizer tokenizer \
-    --vqgan whole/model --steps 60 --set train.seq2seq.checkpoint_every=7 seq2seq.dropout=0.1 --output run-killed
+options="--config $configs/micro.json --data tokens/train --valid tokens/kept --tokenizer tokenizer --vqgan whole/model --steps 60
+    --set train.seq2seq.checkpoint_every=7 seq2seq.dropout=0.1"
+quietly limn-train $options --output run
+killed_until_done 0.2 limn-train $options --output run-killed
 same_run run run-killed
 
 # A finished run is left as it is; another configuration on it is refused by name.
-quietly train run
+quietly limn-train $options --output run
 grep -q "all 60 steps are done" quiet.log || fail "a finished run is trained again"
-expect 2 'train.learning_rate' limn-train --config "$configs/micro.json" --data tokens/train --valid tokens/kept \
-    --tokenizer tokenizer --vqgan whole/model --steps 60 \
-    --set train.seq2seq.checkpoint_every=7 seq2seq.dropout=0.1 train.seq2seq.learning_rate=0.1 --output run
+expect 2 'train.learning_rate' limn-train $options train.seq2seq.learning_rate=0.1 --output run
 
 # Ctrl-C: exit code 130, and the same command ends with the same bits. Tried again where the run ended before the signal came.
 for attempt in 1 2 3 4 5; do
-    limn-train --config "$configs/micro.json" --data tokens/train --valid tokens/kept --tokenizer tokenizer --vqgan whole/model \
-        --steps 60 --set train.seq2seq.checkpoint_every=7 seq2seq.dropout=0.1 --output stopped --restart >stopped.log 2>&1 &
+    rm -rf stopped
+    limn-train $options --output stopped >stopped.log 2>&1 &
     process=$!
-    while [ ! -s stopped/metrics.jsonl ] && kill -0 $process 2>/dev/null; do :; done
+    while [ ! -s stopped/metrics.jsonl ] && kill -0 $process 2>/dev/null; do sleep 0.02; done
     kill -INT $process 2>/dev/null || true
     code=0
     wait $process || code=$?
     [ $code = 0 ] || break
 done
 [ $code = 130 ] || fail "Ctrl-C ends with $code: $(cat stopped.log)"
-quietly train stopped
-cmp run/model/model.safetensors stopped/model/model.safetensors || fail "the weights differ after Ctrl-C"
+quietly limn-train $options --output stopped
+same_model run stopped
 
 # The newest checkpoint cut short: the one before is gone on from.
 newest=$(readlink run/model)
 truncate -s 1000 "run/$newest/model.safetensors"
-quietly train run
+quietly limn-train $options --output run
 grep -q "going back to step 56" quiet.log || fail "a damaged checkpoint is not passed over: $(cat quiet.log)"
+
+# --restart begins anew, whatever is there.
+quietly limn-train $options --output run --restart
+grep -q "going on from\|all 60 steps are done" quiet.log && fail "--restart goes on with what is there: $(cat quiet.log)"
+same_model run run-killed
 echo done

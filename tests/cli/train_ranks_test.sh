@@ -5,12 +5,8 @@ if ! command -v mpirun >/dev/null; then
     echo "no mpirun: training by several ranks is not tested"
     exit 0
 fi
-make_tars
 . "$(dirname "$0")/../ranks.sh"
-quietly limn-tokenizer train --input pictures/train --config "$configs/micro.json" --output tokenizer
-quietly limn-vqgan train --data pictures/train --config "$configs/micro.json" --steps 20 --output vqgan
-quietly limn-encode --input 'pictures/train/*.tar' --vqgan vqgan/model --output tokens/train
-quietly limn-encode --input 'pictures/kept/*.tar' --vqgan vqgan/model --output tokens/kept
+make_tokens --steps 20
 
 options="--config $configs/micro.json --valid tokens/kept --tokenizer tokenizer --vqgan vqgan/model --steps 24"
 settings="seq2seq.dropout=0 train.seq2seq.accumulation=2 train.seq2seq.log_every=4 train.seq2seq.valid_every=8
@@ -68,11 +64,7 @@ cmp -s alone/model/model.safetensors halves/model/model.safetensors && fail "wir
 quietly train 2 twice seq2seq.dropout=0.1
 rm -rf first && mv twice first
 quietly train 2 twice seq2seq.dropout=0.1
-same_run() {
-    cmp "$1/model/model.safetensors" "$2/model/model.safetensors" || fail "the weights of $1 and $2 differ"
-    cmp "$1/model/train_state.h5" "$2/model/train_state.h5" || fail "the training state of $1 and $2 differs"
-}
-same_run first twice
+same_model first twice
 
 # begin RANKS RUN SETTING…: in the background, until its next checkpoint is there; its ranks' processes in $processes.
 begin() {
@@ -115,7 +107,7 @@ long="train.seq2seq.checkpoint_every=10"
     quietly train 2 unkilled seq2seq.dropout=0.1 $long --steps 400
     quietly train 2 killed seq2seq.dropout=0.1 $long --steps 400
     grep -q "going on from step" quiet.log || fail "does not go on: $(cat quiet.log)"
-    same_run killed unkilled
+    same_model killed unkilled
 }
 
 # Stopped through one of its ranks: all end after the same step, and one says so. Another number of ranks goes on.
@@ -133,6 +125,12 @@ long="train.seq2seq.checkpoint_every=10"
     quietly train 0 stopped $long --steps 800
     same_losses whole stopped 1e-4
 }
+
+# Rank 0 alone writes: of another rank's --output nothing comes.
+# shellcheck disable=SC2086
+quietly job 1 limn-train $options --data tokens/train --output told --set $settings : \
+    -n 1 limn-train $options --data tokens/train --output untold --set $settings
+[ -s told/summary.json ] && [ ! -e untold ] || fail "rank 1 writes"
 
 # What one rank does otherwise is named, by one line.
 # says CODE WORDS OPTIONS-OF-RANK-1…

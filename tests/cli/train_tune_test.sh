@@ -1,10 +1,7 @@
 # Fine-tuning: parts of a model, LoRA adapters, more words than it had; and what --plan says of it.
 . "$(dirname "$0")/support.sh"
-make_tars
+make_tokens --steps 3
 config="$configs/micro.json"
-quietly limn-tokenizer train --input pictures/train --config "$config" --output tokenizer
-quietly limn-vqgan train --data pictures/train --config "$config" --steps 3 --output vqgan
-quietly limn-encode --input 'pictures/train/*.tar' --vqgan vqgan/model --output tokens/train
 
 train() {
     limn-train --data tokens/train --tokenizer "${vocabulary:-tokenizer}" --vqgan vqgan/model "$@"
@@ -32,6 +29,10 @@ killed_until_done 0.05 limn-train --data tokens/train --tokenizer tokenizer --vq
 cmp lora/model/adapter_model.safetensors lora-killed/model/adapter_model.safetensors || fail "adapters differ after kills"
 quietly limn-convert lora/model merged
 [ -n "$(changed first/model merged)" ] || fail "merging changed nothing"
+echo mine >merged.merging # a second time nothing is merged
+quietly limn-convert lora/model merged
+[ "$(cat merged.merging)" = mine ] || fail "merges what is converted already"
+grep -q '"source": .*merging' merged/conversion.json && fail "the merged copy is recorded as the source"
 [ ! -e merged/adapter_config.json ] || fail "a merged model has adapters"
 quietly limn-sample --model lora/model --prompt "a red square" --count 1 --seed 3 --output adapted.png
 quietly limn-sample --model merged --prompt "a red square" --count 1 --seed 3 --output merged.png
@@ -57,3 +58,5 @@ limn-train --plan --config "$config" --set train.seq2seq.precision=bf16 >plan.tx
 grep -q 'largest batch_size here' plan.txt || fail "the plan names no largest batch"
 limn-train --plan --config "$config" --json | grep -q '"total_bytes": [1-9]' || fail "--plan --json"
 expect 2 'precision' limn-train --plan --config "$config" --set train.seq2seq.precision=fp8
+expect 2 'batchsize' limn-train --plan --config "$config" --set train.seq2seq.batchsize=64
+limn-train --help | grep -q -- '--json' || fail "the help does not say how the plan is printed as JSON"

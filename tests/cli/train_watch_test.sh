@@ -1,9 +1,6 @@
 # What a training run tells of itself, and how it ends when something goes wrong.
 . "$(dirname "$0")/support.sh"
-make_tars
-quietly limn-tokenizer train --input pictures/train --config "$configs/micro.json" --output tokenizer
-quietly limn-vqgan train --data pictures/train --valid pictures/kept --config "$configs/micro.json" --steps 20 --output vqgan
-for part in train kept; do quietly limn-encode --input "pictures/$part/*.tar" --vqgan vqgan/model --output "tokens/$part"; done
+make_tokens --valid pictures/kept --steps 20
 train() {
     limn-train --config "$configs/micro.json" --data tokens/train --valid tokens/kept --tokenizer tokenizer --vqgan vqgan/model "$@"
 }

@@ -1,15 +1,6 @@
 /* Files that grow by whole pieces, on a disk that is full for a while. */
 #include "tests/scratch.h"
 
-static void assert_holds(const char *path, const char *text) {
-    size_t size;
-    char *found = limn_file_read(path, 1 << 20, &size, NULL);
-    assert_non_null(found);
-    assert_int_equal(size, strlen(text));
-    assert_memory_equal(found, text, size);
-    free(found);
-}
-
 static void test_goes_on_at_the_end(void **state) {
     (void)state;
     const char *path = scratch_path("log");
@@ -21,7 +12,7 @@ static void test_goes_on_at_the_end(void **state) {
         assert_int_equal(limn_append_close(&file, NULL), 0);
         assert_int_equal(limn_append_close(&file, NULL), 0); /* nothing to close */
     }
-    assert_holds(path, "one\ntwo\none\ntwo\n");
+    assert_file_holds(path, "one\ntwo\none\ntwo\n", 16);
     limn_error error = {0};
     limn_append_file file;
     assert_int_equal(limn_append_open(&file, scratch_path("not/there"), &error), -1);
@@ -38,18 +29,18 @@ static void test_a_full_disk_delays(void **state) {
     assert_int_equal(limn_append(&file, "first\n", 6, NULL), 0);
     scratch_limit_files(9);
     assert_int_equal(limn_append(&file, "second\n", 7, NULL), 0); /* three bytes of it would fit */
-    assert_holds(path, "first\n");
+    assert_file_holds(path, "first\n", 6);
     assert_int_equal(limn_append(&file, "third\n", 6, NULL), 0);
-    assert_holds(path, "first\n");
+    assert_file_holds(path, "first\n", 6);
     scratch_limit_files(RLIM_INFINITY);
     assert_int_equal(limn_append(&file, "fourth\n", 7, NULL), 0);
-    assert_holds(path, "first\nsecond\nthird\nfourth\n");
+    assert_file_holds(path, "first\nsecond\nthird\nfourth\n", 26);
     scratch_limit_files(30);
     assert_int_equal(limn_append(&file, "fifth\n", 6, NULL), 0);
     assert_int_equal(limn_append_close(&file, &error), -1);
     scratch_limit_files(RLIM_INFINITY);
     assert_contains(error.message, "full");
-    assert_holds(path, "first\nsecond\nthird\nfourth\n");
+    assert_file_holds(path, "first\nsecond\nthird\nfourth\n", 26);
     limn_set_log_level(LIMN_LOG_INFO);
 }
 

@@ -58,6 +58,22 @@ static void test_atomic(void **state) {
     assert_contains(error.message, "name is expected");
 }
 
+static void test_sync_folder(void **state) {
+    (void)state;
+    limn_error error = {0};
+    assert_int_equal(limn_make_directories(scratch_path("synced"), &error), 0);
+    assert_int_equal(limn_sync_folder(scratch_path("synced"), &error), 0);
+    int nothing = open("/proc", O_RDONLY | O_DIRECTORY); /* says EINVAL where it is mounted */
+    if (nothing >= 0) {
+        assert_int_equal(limn_sync_folder("/proc", &error), 0);
+        close(nothing);
+    }
+    assert_int_equal(limn_sync_folder(scratch_path("never"), &error), -1);
+    assert_contains(error.message, "cannot be flushed to disk");
+    assert_int_equal(limn_sync_folder(scratch_write("plain", "x", 1), NULL), -1);
+    assert_int_equal(errno, ENOTDIR);
+}
+
 static void test_make_directories_over_a_file(void **state) {
     (void)state;
     limn_error error = {0};
@@ -257,11 +273,17 @@ static void test_remove_tree(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_atomic),       cmocka_unit_test(test_make_directories_over_a_file),
-        cmocka_unit_test(test_full_disk),    cmocka_unit_test(test_remove_temporaries),
-        cmocka_unit_test(test_read_and_map), cmocka_unit_test(test_paths),
-        cmocka_unit_test(test_patterns),     cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_sha256),       cmocka_unit_test(test_remove_tree),
+        cmocka_unit_test(test_atomic),
+        cmocka_unit_test(test_make_directories_over_a_file),
+        cmocka_unit_test(test_sync_folder),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_remove_temporaries),
+        cmocka_unit_test(test_read_and_map),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_sha256),
+        cmocka_unit_test(test_remove_tree),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

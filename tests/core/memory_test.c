@@ -60,8 +60,10 @@ static void test_arena(void **state) {
     limn_arena_release(arena, mark);
     assert_ptr_equal(limn_arena_floats(arena, 1), b);
     assert_int_equal(limn_arena_peak(arena), 128);
+    assert_int_equal(limn_arena_left(arena), (1 << 20) - 128);
     limn_arena_release(arena, 0);
-    memset(limn_arena_bytes(arena, 1 << 20), 1, 1 << 20);
+    memset(limn_arena_bytes(arena, limn_arena_left(arena)), 1, 1 << 20);
+    assert_int_equal(limn_arena_left(arena), 0);
     limn_arena_destroy(arena);
     limn_arena_destroy(NULL);
     limn_error error = {0};

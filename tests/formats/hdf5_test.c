@@ -120,21 +120,20 @@ static void test_columns_alone(void **state) {
 static void test_precision(void **state) {
     (void)state;
     static const char *const given[] = {"", "fp32", "bf16"}, *const read[] = {"fp32", "fp32", "bf16"};
-    char sha256[3][65];
+    const char *const paths[] = {scratch_path("p0.h5"), scratch_path("p1.h5"), scratch_path("p2.h5")};
     for (size_t i = 0; i < 3; i++) {
         limn_error error = {0};
         example self;
         token_shard got;
         make_example(&self);
         snprintf(self.shard.precision, sizeof self.shard.precision, "%s", given[i]);
-        if (token_shard_write(scratch_path("p.h5"), &self.shard, &error)) fail_msg("%s", error.message);
-        if (token_shard_read_header(scratch_path("p.h5"), &got, &error)) fail_msg("%s", error.message);
+        if (token_shard_write(paths[i], &self.shard, &error)) fail_msg("%s", error.message);
+        if (token_shard_read_header(paths[i], &got, &error)) fail_msg("%s", error.message);
         assert_string_equal(got.precision, read[i]);
         token_shard_free(&got);
-        limn_sha256_file(scratch_path("p.h5"), sha256[i], NULL);
     }
-    assert_string_equal(sha256[0], sha256[1]);
-    assert_string_not_equal(sha256[0], sha256[2]);
+    assert_same_file(paths[0], paths[1]);
+    assert_false(same_bytes(paths[0], paths[2]));
 }
 
 static void test_empty_shard(void **state) {
@@ -176,11 +175,9 @@ static void test_large_shard(void **state) {
 
 static void test_same_bytes(void **state) {
     (void)state;
-    char first[65], second[65];
-    limn_sha256_file(write_example("one.h5"), first, NULL);
+    const char *first = write_example("one.h5");
     sleep(1);
-    limn_sha256_file(write_example("two.h5"), second, NULL);
-    assert_string_equal(first, second);
+    assert_same_file(first, write_example("two.h5"));
 }
 
 /* What token_shard_write refuses to write. */
@@ -418,12 +415,10 @@ static void test_train_state(void **state) {
     assert_int_equal(train_state_read(path, into, 0, counts, 2, &error), -1);
     assert_contains(error.message, "has no 'epoch'");
 
-    char one[65], two[65];
-    limn_sha256_file(path, one, NULL);
+    assert_int_equal(limn_atomic_copy(path, scratch_path("before.h5"), &error), 0);
     sleep(1);
     assert_int_equal(train_state_write(path, arrays, 3, counters, 2, &error), 0);
-    limn_sha256_file(path, two, NULL);
-    assert_string_equal(one, two);
+    assert_same_file(path, scratch_path("before.h5"));
 
     size_t size;
     char *bytes = limn_file_read(path, 1 << 20, &size, NULL);
@@ -434,8 +429,7 @@ static void test_train_state(void **state) {
     assert_int_equal(train_state_write(path, arrays, 2, counters, 2, &error), -1);
     assert_contains(error.message, "the name is taken");
     /* What stood there before is still whole. */
-    limn_sha256_file(path, one, NULL);
-    assert_string_equal(one, two);
+    assert_same_file(path, scratch_path("before.h5"));
 }
 
 enum { PIECES_COUNT = 2 * STATE_PIECE + 12345 };
@@ -473,10 +467,7 @@ static void test_state_in_pieces(void **state) {
     const state_mover mover = {move_piece, &store};
     arrays[0].values = NULL;
     assert_int_equal(train_state_write_pieces(scratch_path("pieces.h5"), arrays, 3, &counter, 1, &mover, &error), 0);
-    char one[65], two[65];
-    limn_sha256_file(scratch_path("whole.h5"), one, NULL);
-    limn_sha256_file(scratch_path("pieces.h5"), two, NULL);
-    assert_string_equal(one, two);
+    assert_same_file(scratch_path("whole.h5"), scratch_path("pieces.h5"));
 
     store = (piece_store){back, 0, SIZE_MAX, false};
     state_array into[] = {{"elsewhere", PIECES_COUNT, NULL}, {"here", 2, more}};

@@ -322,16 +322,15 @@ static void test_places_in_tars_of_other_programs(void **state) {
     }
 }
 
-static int count_place(void *context, const char *key, uint64_t offset, uint64_t size, limn_error *error) {
-    (void)key, (void)offset, (void)size, (void)error;
-    ++*(size_t *)context;
+static int pass_over(void *context, const char *key, uint64_t offset, uint64_t size, limn_error *error) {
+    (void)context, (void)key, (void)offset, (void)size, (void)error;
     return 0;
 }
 
 static void test_places_in_damaged_tars(void **state) {
     (void)state;
     limn_error error = {0};
-    size_t size, count = 0;
+    size_t size;
     listing self = {.stop_after = 1, .reader = tar_reader_open(write_samples("s.tar"), &error)};
     self.bytes = limn_file_read(scratch_path("s.tar"), 1 << 20, &self.size, &error);
     assert_int_equal(tar_list_pictures(scratch_path("s.tar"), compare_place, &self, &error), -1);
@@ -342,12 +341,12 @@ static void test_places_in_damaged_tars(void **state) {
     size_t entries_end = size;
     while (bytes[entries_end - 1] == 0) entries_end--;
     for (size_t cut = 0; cut < entries_end + 512; cut += 256) {
-        assert_int_equal(tar_list_pictures(scratch_write("cut.tar", bytes, cut), count_place, &count, &error), -1);
+        assert_int_equal(tar_list_pictures(scratch_write("cut.tar", bytes, cut), pass_over, NULL, &error), -1);
         assert_contains(error.message, "cut.tar: ");
     }
     for (int lie = 1; lie <= 300; lie += 299) { /* beyond the file's end; more than is allowed */
         set_size(bytes, (unsigned long long)lie << 20);
-        assert_int_equal(tar_list_pictures(scratch_write("lies.tar", bytes, size), count_place, &count, &error), -1);
+        assert_int_equal(tar_list_pictures(scratch_write("lies.tar", bytes, size), pass_over, NULL, &error), -1);
         assert_contains(error.message, "lies.tar: ");
     }
     free(bytes);

@@ -136,6 +136,39 @@ static void parts_join(void **state) {
     limn_buffer_free(&text);
 }
 
+/* Bytes that this process has read so far; 0 where the system does not say. */
+static unsigned long long bytes_read(void) {
+    unsigned long long bytes = 0;
+    FILE *file = fopen("/proc/self/io", "r");
+    if (!file) return 0;
+    if (fscanf(file, "rchar: %llu", &bytes) != 1) bytes = 0;
+    fclose(file);
+    return bytes;
+}
+
+/* What lies before a part is not read. */
+static void parts_are_sought(void **state) {
+    (void)state;
+    enum { LINES = 200000 };
+    static const char line[] = "{\"caption\": \"a\", \"encoding\": [1, 2, 3]}\n";
+    limn_buffer text = {0};
+    limn_error error = {0};
+    token_lines_part *parts;
+    size_t count;
+    for (size_t i = 0; i < LINES; i++) assert_int_equal(limn_buffer_append(&text, line, sizeof line - 1, NULL), 0);
+    const char *path = scratch_write("long.jsonl", text.data, text.size);
+    assert_int_equal(token_lines_cut(path, LINES - 1, &parts, &count, &error), 0);
+    assert_int_equal(count, 2);
+    token_shard shard;
+    unsigned long long before = bytes_read();
+    assert_int_equal(token_lines_read(path, &parts[1], LENGTH, CODES, NULL, 0, &shard, &error), 0);
+    assert_int_equal(shard.count, 1);
+    assert_true(bytes_read() - before < text.size / 4);
+    token_shard_free(&shard);
+    free(parts);
+    limn_buffer_free(&text);
+}
+
 static void no_file_no_parts(void **state) {
     (void)state;
     token_lines_part *parts;
@@ -153,7 +186,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_names_of_each_column), cmocka_unit_test(wrong_lines_are_named),
         cmocka_unit_test(endless_lines_are_refused), cmocka_unit_test(parts_join),
-        cmocka_unit_test(no_file_no_parts),
+        cmocka_unit_test(parts_are_sought),          cmocka_unit_test(no_file_no_parts),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -41,6 +41,12 @@ bool golden_wants(const golden *self, const char *name) {
     return false;
 }
 
+void golden_exchange(float *out, const float *in, size_t B, size_t P, size_t C) {
+    for (size_t b = 0; b < B; b++)
+        for (size_t p = 0; p < P; p++)
+            for (size_t c = 0; c < C; c++) out[(b * C + c) * P + p] = in[(b * P + p) * C + c];
+}
+
 /* Counts one comparison and prints its line. `share` is the error as a share of its tolerance. */
 static void note(golden *self, const char *name, const char *what, double share) {
     bool failed = !(share <= 1);

@@ -19,6 +19,8 @@ typedef struct {
 void golden_begin(golden *self, const char *program, int argc, char **argv);
 /* True when `name` is wanted: --only absent, or one of its names. */
 bool golden_wants(const golden *self, const char *name);
+/* (B,C,P) from (B,P,C), or the other way with P and C exchanged. */
+void golden_exchange(float *out, const float *in, size_t B, size_t P, size_t C);
 /* Compares count floats; the error is max|got − expected| / reference, the line is printed, and it counts as failed above
  * tolerance or where a value is not finite. reference 0 means the largest |expected|. Counts of got and expected must match. */
 void golden_compare(golden *self, const char *name, const float *got, size_t count, const tensor *expected, double reference,

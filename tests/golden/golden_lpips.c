@@ -99,13 +99,6 @@ static vqgan_lpips *load(run *self, size_t Y, size_t X, limn_error *error) {
     return vqgan_lpips_load(vgg, heads, Y, X, true, error);
 }
 
-/* (B,P,C) from (B,C,P), or the other way with P and C exchanged. */
-static void exchange(float *out, const float *in, size_t B, size_t C, size_t P) {
-    for (size_t b = 0; b < B; b++)
-        for (size_t c = 0; c < C; c++)
-            for (size_t p = 0; p < P; p++) out[(b * P + p) * C + c] = in[(b * C + c) * P + p];
-}
-
 /* Takes over into `nearest` what of `got` is nearer to what is expected; returns the largest error as a share of the largest
  * value. Both in the file's order. */
 static double take_nearer(float *nearest, const float *got, const float *expected, size_t n) {
@@ -125,7 +118,7 @@ static void compare_gradient(run *self, const vqgan_lpips *lpips, float *db, con
     const tensor *expected = tensor_file_find(self->expected, "grad_y_of_mean");
     float *nearest = room + n, *values = nearest + n, *beside = values + n;
     double distances[64], worst;
-    exchange(nearest, db, B, P, 3);
+    golden_exchange(nearest, db, B, P, 3);
     if (expected && expected->count == n) {
         tensor_to_float(expected, 0, n, values);
         worst = take_nearer(nearest, nearest, values, n);
@@ -134,7 +127,7 @@ static void compare_gradient(run *self, const vqgan_lpips *lpips, float *db, con
         for (uint64_t trial = 1; worst > TOLERANCE && trial <= 32; trial++) {
             for (size_t i = 0; i < n; i++) beside[i] = b[i] + 0x1p-18f * (2 * limn_random_uniform(trial, 0, i) - 1);
             vqgan_lpips_compare(lpips, distances, db, a, beside, B, self->arena);
-            exchange(room, db, B, P, 3);
+            golden_exchange(room, db, B, P, 3);
             worst = take_nearer(nearest, room, values, n);
         }
     }
@@ -154,9 +147,9 @@ static int compare(run *self, limn_error *error) {
     if (status == 0) {
         float *a = room + n, *b = a + n, *db = b + n;
         tensor_to_float(x, 0, n, room);
-        exchange(a, room, B, 3, Y * X);
+        golden_exchange(a, room, B, 3, Y * X);
         tensor_to_float(y, 0, n, room);
-        exchange(b, room, B, 3, Y * X);
+        golden_exchange(b, room, B, 3, Y * X);
         vqgan_lpips_compare(lpips, distances, db, a, b, B, self->arena);
         for (size_t i = 0; i < B; i++) distance[i] = (float)distances[i];
         if (golden_wants(&self->report, "distance"))

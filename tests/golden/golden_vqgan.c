@@ -44,13 +44,6 @@ static float largest_under(const tensor_file *file, const char *prefix) {
     return largest;
 }
 
-/* (B,C,P) from (B,P,C), or the other way with P and C exchanged. */
-static void exchange(float *out, const float *in, size_t B, size_t P, size_t C) {
-    for (size_t b = 0; b < B; b++)
-        for (size_t p = 0; p < P; p++)
-            for (size_t c = 0; c < C; c++) out[(b * C + c) * P + p] = in[(b * P + p) * C + c];
-}
-
 static void compare_value(run *self, const char *name, double got, double tolerance) {
     if (!golden_wants(&self->report, name)) return;
     const tensor *expected = tensor_file_find(self->expected, name);
@@ -61,7 +54,7 @@ static void compare_value(run *self, const char *name, double got, double tolera
 
 static void compare_picture(run *self, const char *name, const float *got, size_t side, size_t C) {
     if (!golden_wants(&self->report, name)) return;
-    exchange(self->room, got, self->B, side * side, C);
+    golden_exchange(self->room, got, self->B, side * side, C);
     golden_compare(&self->report, name, self->room, self->B * side * side * C, tensor_file_find(self->expected, name), 0,
                    STATE_TOLERANCE);
 }
@@ -128,7 +121,7 @@ static int read_pictures(run *self, limn_error *error) {
     self->tokens = limn_allocate(self->B * L, sizeof(int32_t), error);
     if (!self->room || !self->pictures || !self->reconstruction || !self->latent || !self->tokens) return -1;
     tensor_to_float(image, 0, image->count, self->room);
-    exchange(self->pictures, self->room, self->B, 3, self->side * self->side);
+    golden_exchange(self->pictures, self->room, self->B, 3, self->side * self->side);
     return 0;
 }
 

@@ -369,14 +369,6 @@ static void bfloat16_rows_with_fewer_instructions(void **state) {
     check_half_shapes();
 }
 
-static int choose_best(void **state) {
-    (void)state;
-    static const char *const names[] = {"avx512vnni", "avx512bf16", "avx512", "avx2", "portable"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (packed_linear_choose_kernels(names[i])) return 0;
-    return -1;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_attention),

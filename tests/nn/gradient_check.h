@@ -104,6 +104,23 @@ static inline void check_gradient(const char *name, const float *gradient, doubl
     free(ours);
 }
 
+/* The sets of packed_linear_choose_kernels, the best first. */
+static const char *const linear_instruction_sets[] = {"avx512vnni", "avx512bf16", "avx512", "avx2", "portable"};
+enum { LINEAR_INSTRUCTION_SETS = sizeof linear_instruction_sets / sizeof *linear_instruction_sets };
+
+/* Back to the best that there is: for the end of tests that choose others. */
+static inline int choose_best(void **state) {
+    (void)state;
+    for (size_t i = 0; i < LINEAR_INSTRUCTION_SETS; i++)
+        if (packed_linear_choose_kernels(linear_instruction_sets[i])) return 0;
+    return -1;
+}
+
+/* What is multiplied for x, a weight or an input, in a precision of floats. */
+static inline float rounded(float x, nn_precision precision) {
+    return precision == PRECISION_BF16 ? limn_bf16_to_float(limn_bf16_from_float(x)) : x;
+}
+
 /* sum(out·weights): the usual loss. */
 static inline double weighted_sum(const double *out, const double *weights, size_t n) {
     double sum = 0;

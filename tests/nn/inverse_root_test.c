@@ -1,6 +1,8 @@
 /* Inverse p-th roots: multiplied out again they must give the identity, whatever the condition number. */
 #include "gradient_check.h"
 
+#include "nn/inverse_root.h"
+
 static void *workspace_for(const inverse_root_job *job) {
     size_t bytes = inverse_root_bytes(job->n, job->padded);
     assert_true(bytes != SIZE_MAX && bytes % 64 == 0);

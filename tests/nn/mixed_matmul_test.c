@@ -3,10 +3,6 @@
 
 #include <omp.h>
 
-static float rounded(float x) {
-    return limn_bf16_to_float(limn_bf16_from_float(x));
-}
-
 /* A matrix (rows, columns) of numbers of one kind, with rows longer than that; what lies between them is NaN. */
 typedef struct {
     numbers at;
@@ -70,7 +66,7 @@ typedef struct {
 } product_case;
 
 static double as_multiplied(const product_case *p, float x) {
-    return (double)(p->precision == PRECISION_FP32 ? x : rounded(x));
+    return (double)rounded(x, p->precision);
 }
 
 static product_case case_make(size_t M, size_t N, size_t K, size_t row_step, nn_precision precision, bool rounds) {
@@ -83,8 +79,8 @@ static product_case case_make(size_t M, size_t N, size_t K, size_t row_step, nn_
     limn_random_fill_normal(p.b, K * N, 1, 2, K * N);
     limn_random_fill_normal(p.before, M * N, 1, 3, M * N);
     /* Who does not round is given numbers that need no rounding. */
-    for (size_t i = 0; !rounds && precision != PRECISION_FP32 && i < M * K; i++) p.a[i] = rounded(p.a[i]);
-    for (size_t i = 0; !rounds && precision != PRECISION_FP32 && i < K * N; i++) p.b[i] = rounded(p.b[i]);
+    for (size_t i = 0; !rounds && i < M * K; i++) p.a[i] = rounded(p.a[i], precision);
+    for (size_t i = 0; !rounds && i < K * N; i++) p.b[i] = rounded(p.b[i], precision);
     for (size_t m = 0; m < M; m += row_step)
         for (size_t k = 0; k < K; k++) {
             const double a = as_multiplied(&p, p.a[m * K + k]);
@@ -182,14 +178,6 @@ enum { MANY = sizeof many / sizeof *many, SOME = sizeof some / sizeof *some };
 /* Whether the CPU has these; else the test has nothing to look at. */
 static void choose(const char *kernels) {
     if (!packed_linear_choose_kernels(kernels)) skip();
-}
-
-static int choose_best(void **state) {
-    (void)state;
-    static const char *const names[] = {"avx512vnni", "avx512bf16", "avx512", "avx2", "portable"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (packed_linear_choose_kernels(names[i])) return 0;
-    return -1;
 }
 
 static void bfloat16(void **state) {

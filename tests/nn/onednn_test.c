@@ -18,15 +18,6 @@ static float *normal_floats(size_t n, const char *name) {
     return out;
 }
 
-static float rounded(float value, nn_precision precision) {
-    uint32_t bits;
-    if (precision != PRECISION_BF16) return value;
-    memcpy(&bits, &value, sizeof bits);
-    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
-    memcpy(&value, &bits, sizeof bits);
-    return value;
-}
-
 /* The same numbers, as the precision sees them. */
 static float *rounded_copy(const float *from, size_t n, nn_precision precision) {
     float *out = floats_filled(n, 0);
@@ -212,7 +203,7 @@ static void bfloat16_matrices_are_multiplied(void **state) {
     enum { M = 64, N = 96, K = 128 };
     limn_error error = {0};
     const size_t bytes = onednn_matmul_scratch_bytes(M, N, K);
-    limn_arena *arena = limn_arena_create(bytes, &error);
+    limn_arena *arena = limn_arena_create(bytes + 64, &error);
     uint16_t *ones = malloc((M + N) * K * sizeof *ones);
     for (size_t i = 0; i < (M + N) * K; i++) ones[i] = limn_bf16_from_float(1);
     float *out = floats_filled(M * N, 1);
@@ -220,12 +211,25 @@ static void bfloat16_matrices_are_multiplied(void **state) {
         const bool transpose_a = i & 1, transpose_b = i & 2, accumulate = i & 4;
         const float before = out[M * N - 1];
         assert_true(onednn_matmul(numbers_f32(out), N, ones, transpose_a ? M : K, transpose_a, ones + M * K,
-                                  transpose_b ? K : N, transpose_b, M, N, K, accumulate, limn_arena_bytes(arena, bytes),
-                                  bytes));
+                                  transpose_b ? K : N, transpose_b, M, N, K, accumulate, arena));
         assert_true(out[M * N - 1] == (accumulate ? before : 0) + K);
-        limn_arena_release(arena, 0);
+        assert_int_equal(limn_arena_mark(arena), 0);
     }
-    assert_false(onednn_matmul(numbers_f32(out), N, ones, K, false, ones + M * K, N, false, M, N, 0, false, NULL, 0));
+    assert_false(onednn_matmul(numbers_f32(out), N, ones, K, false, ones + M * K, N, false, M, N, 0, false, arena));
+    /* Without scratch at least one of those that need some is declined, and `out` is as it was. */
+    limn_arena_bytes(arena, limn_arena_left(arena));
+    size_t declined = 0;
+    for (unsigned i = 0; i < 12; i++) {
+        const bool transpose_a = i & 1, transpose_b = i & 2, half = i / 4 == 1;
+        const numbers to = {half ? NULL : out, half ? (uint16_t *)(void *)out : NULL};
+        memset(out, 0, M * N * sizeof *out);
+        if (onednn_matmul(to, N, ones, transpose_a ? M : K, transpose_a, ones + M * K, transpose_b ? K : N, transpose_b, M, N,
+                          K, i / 4 == 2, arena))
+            continue;
+        declined++;
+        assert_true(sum_of_squares(out, M * N) == 0);
+    }
+    assert_int_equal(declined > 0, bytes > 0);
     limn_arena_destroy(arena);
     free(ones);
     free(out);

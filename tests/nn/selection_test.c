@@ -1,14 +1,6 @@
 /* --train: names stand for whole parts of names. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <string.h>
-
 #include "nn/nn.h"
+#include "tests/scratch.h"
 
 static const char *const NAMES[] = {"encoder.conv_in.weight", "quant_conv.weight",    "quantize.embedding.weight",
                                     "decoder.up.0.weight",    "decoder.up.01.weight", "decoder.norm.bias"};
@@ -49,7 +41,7 @@ static void refuse(const char *names, const char *words) {
     bool selected[COUNT];
     assert_int_equal(parameters_select(&set, names, selected, "--train", &error), -1);
     assert_int_equal(error.exit_code, LIMN_EXIT_USAGE);
-    if (!strstr(error.message, words)) fail_msg("'%s' does not say '%s'", error.message, words);
+    assert_contains(error.message, words);
     parameters_free(&set);
 }
 

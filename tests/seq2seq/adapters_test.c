@@ -15,11 +15,9 @@ static seq2seq *tuned(const seq2seq_config *config, const char *train, const cha
     return model;
 }
 
-static limn_arena *arena_for(const seq2seq *model, const seq2seq_config *config) {
+static limn_arena *arena_for(const seq2seq *model) {
     limn_error error = {0};
-    const size_t floats =
-        seq2seq_activation_floats(config, TINY_B, PRECISION_FP32) + seq2seq_adapter_floats(model, TINY_B, PRECISION_FP32);
-    limn_arena *arena = limn_arena_create(floats * sizeof(float), &error);
+    limn_arena *arena = limn_arena_create(seq2seq_training_bytes(model, TINY_B, PRECISION_FP32), &error);
     assert_non_null(arena);
     return arena;
 }
@@ -39,7 +37,7 @@ static void test_gradients(void **state) {
     disturb(model);
     parameters *set = seq2seq_get_parameters(model);
     tiny_batch data = make_batch(&config, TINY_B, 1);
-    limn_arena *arena = arena_for(model, &config);
+    limn_arena *arena = arena_for(model);
     const seq2seq_step_options options = {.grad_scale = 1};
     seq2seq_forward_backward(model, &data.batch, &options, arena);
     size_t checked = 0;
@@ -47,13 +45,10 @@ static void test_gradients(void **state) {
         parameter *p = &set->list[i];
         assert_true((strstr(p->name, ".lora_") != NULL) == (p->grad != NULL));
         if (p->grad == NULL) continue;
-        double length = 0;
-        for (size_t k = 0; k < p->size; k++) length += (double)p->grad[k] * (double)p->grad[k];
-        length = sqrt(length);
+        const double length = sqrt(sum_of_squares(p->grad, p->size));
         if (length < 1e-4) continue;
-        float *kept = malloc(p->size * sizeof *kept), *slope = malloc(p->size * sizeof *slope);
-        memcpy(kept, p->value, p->size * sizeof *kept);
-        for (size_t k = 0; k < p->size; k++) slope[k] = p->grad[k] / (float)length;
+        float *kept = copy_of(p->value, p->size), *slope = copy_of(p->grad, p->size);
+        for (size_t k = 0; k < p->size; k++) slope[k] /= (float)length;
         const double step = 3e-3;
         double loss[2];
         for (int side = 0; side < 2; side++) {
@@ -81,7 +76,7 @@ static void test_folder(void **state) {
     seq2seq *model = tuned(&config, NULL, "q_proj,v_proj");
     disturb(model);
     tiny_batch data = make_batch(&config, TINY_B, 1);
-    limn_arena *arena = arena_for(model, &config);
+    limn_arena *arena = arena_for(model);
     const double loss = seq2seq_evaluate(model, &data.batch, PRECISION_FP32, NULL, NULL, NULL, arena);
     limn_error error = {0};
     const char *folder = scratch_path("lora");
@@ -99,7 +94,7 @@ static void test_folder(void **state) {
     /* Adapters of other layers, or of another rank. */
     seq2seq *other = tuned(&config, NULL, "q_proj,k_proj");
     assert_int_not_equal(seq2seq_load_into(other, folder, &error), 0);
-    assert_non_null(strstr(error.message, "k_proj.lora_A"));
+    assert_contains(error.message, "k_proj.lora_A");
     seq2seq_free(other);
     seq2seq_free(again);
     seq2seq_free(merged);
@@ -116,7 +111,7 @@ static void test_decoding(void **state) {
     seq2seq *model = tuned(&config, NULL, "q_proj,k_proj,v_proj,GLU_0");
     disturb(model);
     tiny_batch data = make_batch(&config, TINY_B, 1);
-    limn_arena *arena = arena_for(model, &config);
+    limn_arena *arena = arena_for(model);
     const size_t V = config.image_vocab_size + 1, T = config.image_length;
     float *whole = malloc(TINY_B * T * V * sizeof *whole), *logits = malloc(TINY_B * V * sizeof *logits);
     seq2seq_evaluate(model, &data.batch, PRECISION_FP32, NULL, whole, NULL, arena);
@@ -148,7 +143,7 @@ static void test_frozen(void **state) {
     seq2seq *model = tuned(&config, "decoder.embed_tokens,final_ln", NULL);
     parameters *set = seq2seq_get_parameters(model);
     tiny_batch data = make_batch(&config, TINY_B, 1);
-    limn_arena *arena = arena_for(model, &config);
+    limn_arena *arena = arena_for(model);
     const seq2seq_step_options options = {.grad_scale = 1};
     seq2seq_forward_backward(model, &data.batch, &options, arena);
     size_t trained = 0, size = 0;
@@ -173,10 +168,10 @@ static void test_names(void **state) {
     limn_error error = {0};
     const seq2seq_tuning unknown = {.train = "decoder.embed_token"};
     assert_null(seq2seq_create_tuned(&config, 1, &unknown, &error));
-    assert_non_null(strstr(error.message, "embed_token"));
+    assert_contains(error.message, "embed_token");
     const seq2seq_tuning norms = {.lora = {.rank = 2, .alpha = 2, .targets = "layernorm_embedding"}};
     assert_null(seq2seq_create_tuned(&config, 1, &norms, &error));
-    assert_non_null(strstr(error.message, "lora_targets"));
+    assert_contains(error.message, "lora_targets");
     seq2seq_config_free(&config);
 }
 
@@ -203,7 +198,7 @@ static void test_more_words(void **state) {
     larger.encoder_vocab_size = words - 1;
     seq2seq *fewer = seq2seq_create(&larger, 2, true, &error);
     assert_int_not_equal(seq2seq_load_into(fewer, folder, &error), 0);
-    assert_non_null(strstr(error.message, "embed_tokens"));
+    assert_contains(error.message, "embed_tokens");
     seq2seq_free(fewer);
     seq2seq_free(model);
     seq2seq_free(small);

@@ -91,11 +91,8 @@ static void test_a_function_of_the_seed_that_changes_nothing(void **state) {
     (void)state;
     world w = make_world(0);
     const parameters *set = seq2seq_get_parameters(w.model);
-    float *before = malloc(set->size * sizeof *before), *grads = malloc(set->size * sizeof *grads);
-    assert_true(before && grads);
     for (size_t i = 0; i < set->size; i++) set->grads[i] = (float)i;
-    memcpy(before, set->storage, set->size * sizeof *before);
-    memcpy(grads, set->grads, set->size * sizeof *grads);
+    float *before = copy_of(set->storage, set->size), *grads = copy_of(set->grads, set->size);
     int32_t first[COUNT * 6], second[COUNT * 6], other[COUNT * 6];
     sampling_options options = {.count = COUNT, .seed = 3, .guidance = 2, .temperature = 1, .top_k = 5, .top_p = 1};
     draw(&w, &w.captions, &options, first);

@@ -15,8 +15,7 @@ static double loss_of(run *r) {
 /* How far rounding alone moves the loss: every weight moved by its last bit. Deep tiny models can be wild. */
 static double noise_of(run *r) {
     parameters *set = seq2seq_get_parameters(r->model);
-    float *kept = malloc(set->size * sizeof *kept);
-    memcpy(kept, set->storage, set->size * sizeof *kept);
+    float *kept = copy_of(set->storage, set->size);
     double loss = loss_of(r), noise = 1e-7;
     for (uint64_t turn = 0; turn < 3; turn++) {
         for (size_t i = 0; i < set->size; i++)
@@ -48,9 +47,8 @@ static double slope_along(run *r, parameter *p, const float *kept, const double 
  * shorter or longer than the slope. Returns false where rounding hides the slope. */
 static bool check_tensor(run *r, parameter *p, const float *grad, double noise, const char *what) {
     double length = 0, weight = 0, slope = 0;
-    float *kept = malloc(p->size * sizeof *kept);
+    float *kept = copy_of(p->value, p->size);
     double *direction = malloc(p->size * sizeof *direction);
-    memcpy(kept, p->value, p->size * sizeof *kept);
     for (size_t i = 0; i < p->size; i++) {
         length += (double)grad[i] * (double)grad[i];
         weight += (double)kept[i] * (double)kept[i];
@@ -87,8 +85,7 @@ static void check_combinations(bool dropout) {
             double evaluated = seq2seq_evaluate(r.model, &r.data.batch, PRECISION_FP32, NULL, NULL, NULL, r.arena);
             assert_float_equal(loss, evaluated, 1e-6);
         }
-        float *grads = malloc(set->size * sizeof *grads);
-        memcpy(grads, set->grads, set->size * sizeof *grads);
+        float *grads = copy_of(set->grads, set->size);
         double noise = noise_of(&r);
         for (size_t i = 0, offset = 0; i < set->count; offset += set->list[i++].size) {
             tensors++;
@@ -123,8 +120,7 @@ static void test_accumulation(void **state) {
     limn_arena *arena = planned_arena(&config, 4);
     seq2seq_step_options options = {.grad_scale = 1};
     double loss = seq2seq_forward_backward(model, &whole.batch, &options, arena), sum = 0;
-    float *grads = malloc(set->size * sizeof *grads);
-    memcpy(grads, set->grads, set->size * sizeof *grads);
+    float *grads = copy_of(set->grads, set->size);
     for (size_t i = 0; i < set->size; i++) set->grads[i] = NAN; /* of the step before; the first half begins anew */
     options.grad_scale = 0.5f;
     for (size_t half = 0; half < 2; half++) {
@@ -154,8 +150,7 @@ static void test_dropout_is_reproducible(void **state) {
     parameters *set = seq2seq_get_parameters(r.model);
     r.options = (seq2seq_step_options){.grad_scale = 1, .seed = 1, .step = 1};
     double first = loss_of(&r);
-    float *grads = malloc(set->size * sizeof *grads);
-    memcpy(grads, set->grads, set->size * sizeof *grads);
+    float *grads = copy_of(set->grads, set->size);
     parameters_zero_grads(set);
     assert_true(loss_of(&r) == first);
     assert_memory_equal(grads, set->grads, set->size * sizeof *grads);
@@ -190,8 +185,7 @@ static void test_checkpointing_is_the_same(void **state) {
             r.options = (seq2seq_step_options){.grad_scale = 1, .seed = 1, .step = 1};
             losses[on] = loss_of(&r);
             size = seq2seq_get_parameters(r.model)->size;
-            grads[on] = malloc(size * sizeof(float));
-            memcpy(grads[on], seq2seq_get_parameters(r.model)->grads, size * sizeof(float));
+            grads[on] = copy_of(seq2seq_get_parameters(r.model)->grads, size);
             limn_arena_destroy(r.arena);
             free_batch(&r.data);
             seq2seq_free(r.model);
@@ -223,9 +217,7 @@ static float *gradients_of(run *r, nn_precision precision) {
     r->arena = planned_arena_in(seq2seq_get_config(r->model), TINY_B, precision);
     loss_of(r);
     limn_arena_destroy(r->arena);
-    float *grads = malloc(set->size * sizeof *grads);
-    memcpy(grads, set->grads, set->size * sizeof *grads);
-    return grads;
+    return copy_of(set->grads, set->size);
 }
 
 /* In bfloat16 the gradient is that of float32, but for its rounding. How much rounding matters to a model is seen from the

@@ -68,6 +68,11 @@ static void test_mini_fits(void **state) {
     assert_true(fabs(products / 1e9 - 364) < 1); /* the design's figures, counted by hand */
     assert_true(fabs((products + attention) / 1e9 - 377) < 1);
     assert_true(seq2seq_activation_floats(&config, SIZE_MAX / 1000, PRECISION_FP32) == SIZE_MAX);
+    seq2seq *model = seq2seq_describe(&config, NULL);
+    assert_int_equal(seq2seq_training_bytes(model, 8, PRECISION_BF16),
+                     seq2seq_activation_floats(&config, 8, PRECISION_BF16) * sizeof(float));
+    assert_true(seq2seq_training_bytes(model, SIZE_MAX / 1000, PRECISION_FP32) == SIZE_MAX);
+    seq2seq_free(model);
     seq2seq_config_free(&config);
 }
 

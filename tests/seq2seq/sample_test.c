@@ -1,29 +1,10 @@
 /* Tokens from logits: how often each is drawn, against probabilities worked out by sorting everything. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
 #include "seq2seq/seq2seq.h"
-#include <cmocka.h>
+#include "tests/scratch.h"
+
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { V = 40, K = 33, DRAWS = 50000 }; /* K codes; the ids behind them are none */
-
-static limn_arena *arena;
-
-static int setup(void **state) {
-    (void)state;
-    arena = limn_arena_create((size_t)1 << 34, NULL);
-    return arena ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    limn_arena_destroy(arena);
-    return 0;
-}
 
 static int by_probability(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -75,7 +56,7 @@ static void test_how_often_each_token_is_drawn(void **state) {
         const float *second = cases[c].guidance == 1 ? NULL : uncond; /* exactly 1, as given above */
         double expected[K], counts[V] = {0};
         slow_probabilities(expected, cond, second, &cases[c]);
-        sample_tokens(tokens, cond, second, DRAWS, V, K, &cases[c], 0, 3, arena);
+        sample_tokens(tokens, cond, second, DRAWS, V, K, &cases[c], 0, 3, scratch_arena);
         for (size_t row = 0; row < DRAWS; row++) {
             assert_in_range(tokens[row], 0, K - 1);
             counts[tokens[row]]++;
@@ -104,7 +85,7 @@ static void test_temperature_0_takes_the_most_likely(void **state) {
         }
         for (int32_t i = 1; i < K; i++)
             if (uncond[i] + 3 * (cond[i] - uncond[i]) > uncond[best] + 3 * (cond[best] - uncond[best])) best = i;
-        sample_tokens(&token, cond, uncond, 1, V, K, &options, 0, 0, arena);
+        sample_tokens(&token, cond, uncond, 1, V, K, &options, 0, 0, scratch_arena);
         assert_int_equal(token, best);
     }
 }
@@ -116,15 +97,15 @@ static void test_what_a_draw_depends_on(void **state) {
     float logits[ROWS * V] = {0};
     int32_t first[ROWS], other[ROWS];
     sampling_options options = {.seed = 5, .guidance = 1, .temperature = 1, .top_p = 1};
-    sample_tokens(first, logits, NULL, ROWS, V, K, &options, 0, 9, arena);
-    sample_tokens(other, logits, NULL, ROWS, V, K, &options, 0, 9, arena);
+    sample_tokens(first, logits, NULL, ROWS, V, K, &options, 0, 9, scratch_arena);
+    sample_tokens(other, logits, NULL, ROWS, V, K, &options, 0, 9, scratch_arena);
     assert_memory_equal(first, other, sizeof first);
-    sample_tokens(other, logits, NULL, 10, V, K, &options, 20, 9, arena); /* rows 20 to 29 on their own */
+    sample_tokens(other, logits, NULL, 10, V, K, &options, 20, 9, scratch_arena); /* rows 20 to 29 on their own */
     assert_memory_equal(first + 20, other, 10 * sizeof *other);
-    sample_tokens(other, logits, NULL, ROWS, V, K, &options, 0, 10, arena);
+    sample_tokens(other, logits, NULL, ROWS, V, K, &options, 0, 10, scratch_arena);
     assert_memory_not_equal(first, other, sizeof first);
     options.seed = 6;
-    sample_tokens(other, logits, NULL, ROWS, V, K, &options, 0, 9, arena);
+    sample_tokens(other, logits, NULL, ROWS, V, K, &options, 0, 9, scratch_arena);
     assert_memory_not_equal(first, other, sizeof first);
     size_t different = 0;
     for (size_t row = 1; row < ROWS; row++) different += first[row] != first[0];
@@ -142,13 +123,13 @@ static void test_logits_that_are_no_numbers(void **state) {
         float logits[V];
         int32_t token = -1;
         for (size_t i = 0; i < V; i++) logits[i] = i % 2 ? NAN : -INFINITY;
-        sample_tokens(&token, logits, NULL, 1, V, K, &cases[c], 0, 0, arena);
+        sample_tokens(&token, logits, NULL, 1, V, K, &cases[c], 0, 0, scratch_arena);
         assert_in_range(token, 0, K - 1);
         logits[6] = -1e30f; /* the only one that may be drawn */
-        sample_tokens(&token, logits, NULL, 1, V, K, &cases[c], 0, 0, arena);
+        sample_tokens(&token, logits, NULL, 1, V, K, &cases[c], 0, 0, scratch_arena);
         assert_int_equal(token, 6);
         logits[8] = INFINITY;
-        sample_tokens(&token, logits, NULL, 1, V, K, &cases[c], 0, 0, arena);
+        sample_tokens(&token, logits, NULL, 1, V, K, &cases[c], 0, 0, scratch_arena);
         assert_int_equal(token, 8);
     }
 }
@@ -160,5 +141,5 @@ int main(void) {
         cmocka_unit_test(test_what_a_draw_depends_on),
         cmocka_unit_test(test_logits_that_are_no_numbers),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, scratch_arena_setup, scratch_arena_teardown);
 }

@@ -109,6 +109,14 @@ static inline void free_batch(tiny_batch *made) {
     for (size_t i = 0; i < 4; i++) free(made->arrays[i]);
 }
 
+/* free(). */
+static inline float *copy_of(const float *values, size_t count) {
+    float *copy = malloc(count * sizeof *copy);
+    assert_non_null(copy);
+    memcpy(copy, values, count * sizeof *copy);
+    return copy;
+}
+
 /* As large as the plan says and no larger. */
 static inline limn_arena *planned_arena_in(const seq2seq_config *config, size_t B, nn_precision precision) {
     limn_error error = {0};

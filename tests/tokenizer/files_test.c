@@ -249,6 +249,43 @@ static void test_a_folder_that_cannot_be_written(void **state) {
     assert_true(error.message[0] != '\0');
 }
 
+/* Refused tokens leave the folder for the new tokenizer as it was. */
+static void test_refused_tokens_remove_nothing(void **state) {
+    (void)state;
+    char output[64];
+    make_folder(output);
+    write_text(output, "mine", "kept");
+    const char *const wrong[][2] = {{"<new>", "<s>"}, {"<new>", ""}, {"<new>", "\xff"}, {"<new>", "<new>"}};
+    const char *const reasons[] = {"<s>: the tokenizer has it already", "an empty one", "is not UTF-8", "has it already"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        limn_error error = {0};
+        const char *items[] = {wrong[i][0], wrong[i][1]}, *const written[] = {"tokenizer.json", "vocab.json", "merges.txt"};
+        assert_int_equal(tokenizer_add_tokens(folder, &(limn_strings){2, items}, output, &error), -1);
+        assert_int_equal(error.exit_code, LIMN_EXIT_USAGE);
+        assert_non_null(strstr(error.message, reasons[i]));
+        free(read_text(output, "mine", NULL));
+        for (size_t n = 0; n < 3; n++) {
+            char path[128];
+            snprintf(path, sizeof path, "%s/%s", output, written[n]);
+            assert_false(limn_file_exists(path));
+        }
+    }
+    const char *items[] = {"<new>", "\xc3\xa9\"<"};
+    assert_int_equal(tokenizer_add_tokens(folder, &(limn_strings){2, items}, output, NULL), 0);
+    tokenizer *loaded = load_folder(output);
+    const int32_t next = (int32_t)tokenizer_vocabulary_size(tokens);
+    assert_int_equal(tokenizer_vocabulary_size(loaded), next + 2);
+    assert_string_equal(tokenizer_token(loaded, next + 1), items[1]);
+    const int32_t ids[] = {tokenizer_bos(loaded), next, next + 1, tokenizer_eos(loaded)};
+    assert_ids(loaded, "<new>\xc3\xa9\"<", ids, 4);
+    tokenizer_free(loaded);
+    remove_file(output, "tokenizer.json"); /* vocab.json and merges.txt are a tokenizer too */
+    limn_error error = {0};
+    assert_int_equal(tokenizer_add_tokens(folder, &(limn_strings){2, items}, output, &error), -1);
+    assert_non_null(strstr(error.message, "holds a tokenizer"));
+    remove_folder(output);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_folder, close_folder)
@@ -262,6 +299,7 @@ int main(void) {
         TEST(test_a_file_cut_short),
         TEST(test_wrong_vocabularies),
         TEST(test_wrong_merges),
+        TEST(test_refused_tokens_remove_nothing),
         TEST(test_a_folder_that_cannot_be_written),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,23 +1,11 @@
 /* A training step's exchange: run alone, and by world_test.sh as several ranks. Gradients are small whole numbers, so that
  * their sums are exact in any order and in bfloat16 too. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <stdlib.h>
-
+#include "tests/train/job.h"
 #include "train/exchange.h"
 
 enum { TENSORS = 9, FROZEN = 3 };
 static const size_t SHAPES[TENSORS][2] = {{7, 3},     {1, 19}, {1200, 1000}, {50, 50}, {1, 1},
                                           {64, 2048}, {5, 5},  {300, 1000},  {1, 40}};
-
-static world *all;
-static size_t ranks, own;
-static limn_error error;
 
 typedef struct {
     parameters set;
@@ -34,35 +22,34 @@ static float gradient_of(size_t rank, size_t tensor, size_t i) {
     return (float)((rank * 5 + tensor * 3 + i) % 11);
 }
 
+/* The first weights, and this rank's gradients. */
+static void fill(model *self) {
+    for (size_t t = 0; t < TENSORS; t++)
+        for (size_t i = 0; i < self->set.list[t].size; i++) {
+            self->set.list[t].mutable_value[i] = first_value(t, i);
+            self->set.list[t].grad[i] = gradient_of(own, t, i);
+        }
+}
+
 static void make_model(model *self) {
     *self = (model){0};
     for (size_t t = 0; t < TENSORS; t++)
         assert_int_not_equal(parameters_add(&self->set, PARAMETER_PLAIN, 2, SHAPES[t], &error, "tensor %zu", t), SIZE_MAX);
     assert_int_equal(parameters_allocate(&self->set, true, &error), 0);
+    optimizer_tensors_of(self->tensors, &self->set);
+    self->tensors[FROZEN].grad = NULL;
     for (size_t t = 0; t < TENSORS; t++) {
-        const parameter *p = &self->set.list[t];
-        self->tensors[t] = (optimizer_tensor){.name = p->name, .rank = 2, .value = p->mutable_value, .decays = t % 2};
-        memcpy(self->tensors[t].shape, p->shape, sizeof self->tensors[t].shape);
-        if (t != FROZEN) self->tensors[t].grad = p->grad;
-        if (t != FROZEN) self->trained += p->size;
-        self->costs[t] = (double)p->size;
-        for (size_t i = 0; i < p->size; i++) {
-            p->mutable_value[i] = first_value(t, i);
-            p->grad[i] = gradient_of(own, t, i);
-        }
+        self->tensors[t].decays = t % 2;
+        if (t != FROZEN) self->trained += self->set.list[t].size;
+        self->costs[t] = (double)self->set.list[t].size;
     }
+    fill(self);
 }
 
 static float summed_gradient(size_t tensor, size_t i) {
     float sum = 0;
     for (size_t rank = 0; rank < ranks; rank++) sum += gradient_of(rank, tensor, i);
     return sum;
-}
-
-static size_t size_of(const optimizer_tensor *tensor) {
-    size_t size = 1;
-    for (size_t i = 0; i < tensor->rank; i++) size *= tensor->shape[i];
-    return size;
 }
 
 static void everything_has_one_owner(void **state) {
@@ -85,7 +72,7 @@ static void everything_has_one_owner(void **state) {
         const optimizer_tensor *owned;
         size_t owned_count = exchange_owned(e, &owned), owned_size = 0;
         for (size_t i = 0; i < owned_count; i++) {
-            owned_size += size_of(&owned[i]);
+            owned_size += optimizer_tensor_size(&owned[i]);
             assert_int_equal(owned[i].rank, whole || ranks == 1 ? 2 : 1);
             assert_int_equal(owned[i].grad - m.set.grads, owned[i].value - m.set.storage);
             size_t tensor = 0; /* decays as the tensor does that it is a piece of */
@@ -117,7 +104,7 @@ static void step(model *m, exchange *e) {
     const optimizer_tensor *owned;
     size_t count = exchange_owned(e, &owned);
     for (size_t n = 0; n < count; n++)
-        for (size_t i = 0; i < size_of(&owned[n]); i++) owned[n].value[i] -= owned[n].grad[i];
+        for (size_t i = 0; i < optimizer_tensor_size(&owned[n]); i++) owned[n].value[i] -= owned[n].grad[i];
     assert_int_equal(exchange_share(e, &error), 0);
     for (size_t t = 0; t < TENSORS; t++)
         for (size_t i = 0; i < m->set.list[t].size; i++) {
@@ -138,11 +125,7 @@ static void a_step_moves_all_weights_everywhere(void **state) {
             assert_non_null(e);
             step(&m, e);
             /* And again with the same exchange. */
-            for (size_t t = 0; t < TENSORS; t++)
-                for (size_t i = 0; i < m.set.list[t].size; i++) {
-                    m.set.list[t].mutable_value[i] = first_value(t, i);
-                    m.set.list[t].grad[i] = gradient_of(own, t, i);
-                }
+            fill(&m);
             step(&m, e);
             exchange_free(e);
             parameters_free(&m.set);
@@ -179,19 +162,12 @@ static void nothing_to_train_is_no_fault(void **state) {
 }
 
 int main(void) {
-    all = world_start(&error);
-    if (!all) {
-        fprintf(stderr, "world_start: %s\n", error.message);
-        return 1;
-    }
-    ranks = world_size(all);
-    own = world_rank(all);
+    if (job_begin()) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_has_one_owner),
         cmocka_unit_test(a_step_moves_all_weights_everywhere),
         cmocka_unit_test(all_begin_with_rank_0s_weights),
         cmocka_unit_test(nothing_to_train_is_no_fault),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    return failed ? failed : world_finish(all, 0, &error) != 0;
+    return job_end(cmocka_run_group_tests(tests, NULL, NULL));
 }

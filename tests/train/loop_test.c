@@ -162,13 +162,8 @@ static void expect_weights(float out[SIZE], size_t steps) {
 
 static void assert_saved(const char *path, size_t steps) {
     float expected[SIZE];
-    size_t size;
     expect_weights(expected, steps);
-    char *found = limn_file_read(scratch_path(path), 1 << 20, &size, NULL);
-    assert_non_null(found);
-    assert_int_equal(size, sizeof expected);
-    assert_memory_equal(found, expected, size);
-    free(found);
+    assert_file_holds(scratch_path(path), expected, sizeof expected);
 }
 
 /* What is written slowly, beside the next step, is what was there after its step. */
@@ -344,6 +339,17 @@ static void test_a_loss_that_explodes(void **state) {
     free_fake(f);
 }
 
+/* What is best on a step that is not saved is not the best. */
+static void test_the_best_of_what_is_saved(void **state) {
+    (void)state;
+    fake *f = make_fake();
+    f->risen_from = f->risen_to = 6;
+    assert_runs(f, "risen-best");
+    assert_link("risen-best/best", "checkpoints/00000004");
+    assert_true(is_there("risen-best/best/weights"));
+    free_fake(f);
+}
+
 static void test_another_configuration(void **state) {
     (void)state;
     fake *f = make_fake();
@@ -365,6 +371,19 @@ static void test_another_configuration(void **state) {
     json_decref(old);
     json_decref(now);
     assert_runs(f, "forced"); /* is the run's own now */
+
+    /* --restart removes what is the run's, and nothing else. */
+    train_options options = {.output = scratch_path("forced"), .restart = true};
+    json_t *config = json_object();
+    scratch_write("forced/config.mine.json", "{}", 2);
+    assert_int_equal(train_run_open(&f->folder, &options, config, &f->settings, NULL, &error), 0);
+    train_run_close(&f->folder);
+    json_decref(config);
+    char left[4096];
+    assert_int_equal(limn_find_one(scratch_path("forced"), "config.*", left, NULL), 1);
+    assert_contains(left, "config.mine.json");
+    assert_int_equal(limn_find_one(scratch_path("forced"), "events.out.*", left, NULL), 0);
+    assert_false(is_there("forced/model") || is_there("forced/checkpoints/00000012"));
     free_fake(f);
 }
 
@@ -380,6 +399,13 @@ static void test_links_after_a_kill(void **state) {
     assert_runs(f, "killed");
     assert_link("killed/model", "checkpoints/00000006");
     assert_link("killed/best", "checkpoints/00000006");
+    /* A link that cannot be made is no reason to throw the run away. */
+    limn_error error = {0};
+    assert_int_equal(unlink(scratch_path("killed/model")), 0);
+    assert_int_equal(limn_make_directories(scratch_path("killed/model"), NULL), 0);
+    assert_int_equal(run(f, "killed", false, &error), -1);
+    assert_contains(error.message, "cannot be made a link");
+    assert_null(strstr(error.message, "--restart"));
     free_fake(f);
 }
 
@@ -391,6 +417,7 @@ int main(void) {
         cmocka_unit_test(test_a_step_without_data),
         cmocka_unit_test(test_what_is_no_number),
         cmocka_unit_test(test_a_loss_that_explodes),
+        cmocka_unit_test(test_the_best_of_what_is_saved),
         cmocka_unit_test(test_another_configuration),
         cmocka_unit_test(test_links_after_a_kill),
     };

@@ -1,16 +1,9 @@
 /* What a configuration can say of the optimizer, and what a training does with it. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "tests/scratch.h"
+#include "train/optimizer.h"
 
 #include <jansson.h>
 #include <math.h>
-#include <string.h>
-
-#include "train/optimizer.h"
 
 static optimizer_settings trained(void) {
     optimizer_settings settings = {.options = optimizer_defaults(OPTIMIZER_ADAMW)};
@@ -33,7 +26,7 @@ static void refused(const char *text, const char *what) {
     optimizer_settings settings = trained();
     limn_error error = {0};
     assert_int_equal(read_text(&settings, text, &error), -1);
-    if (!strstr(error.message, what)) fail_msg("'%s' does not say '%s'", error.message, what);
+    assert_contains(error.message, what);
 }
 
 static void what_is_not_said_stays(void **state) {
@@ -125,7 +118,7 @@ static void exponential_decay_needs_its_numbers(void **state) {
     limn_error error = {0};
     json_t *section = json_loads("{\"decay\": \"exponential\", \"decay_rate\": 0.5}", 0, NULL);
     assert_int_equal(learning_rate_read(&schedule, section, "file", &error), -1);
-    assert_non_null(strstr(error.message, "transition_steps"));
+    assert_contains(error.message, "transition_steps");
     json_object_set_new(section, "transition_steps", json_integer(30));
     json_object_set_new(section, "offset", json_integer(4));
     json_object_set_new(section, "staircase", json_true());

@@ -102,7 +102,7 @@ static void lines_are_the_same_as_shards(void **state) {
             pair_block_free(&blocks[i]);
             pair_set_close(&sets[i]);
         }
-        needs.filters[needs.filter_count++] = (pair_filter){"clip_score", "here", 0.45, INFINITY};
+        needs.filters.list[needs.filters.count++] = (pair_filter){"clip_score", "here", 0.45, INFINITY};
     }
 }
 
@@ -133,8 +133,8 @@ static void filters_choose_pictures(void **state) {
     (void)state;
     const char *folder = make_folder("filtered");
     pair_needs needs = NEEDS;
-    needs.filter_count = 1;
-    needs.filters[0] = (pair_filter){"clip_score", "min_clip_score", 0.45, INFINITY};
+    needs.filters.count = 1;
+    needs.filters.list[0] = (pair_filter){"clip_score", "min_clip_score", 0.45, INFINITY};
     pair_set set = must_open(folder, &needs);
     assert_int_equal(set.pairs[0], 8); /* 5, 6, 7, 8 of each ten; 9 has no score */
     assert_int_equal(set.pairs[2], 0);
@@ -145,15 +145,15 @@ static void filters_choose_pictures(void **state) {
     pair_block_free(&block);
     pair_set_close(&set);
 
-    needs.filter_count = 2;
-    needs.filters[1] = (pair_filter){"width", "filter_column", 6, 16};
+    needs.filters.count = 2;
+    needs.filters.list[1] = (pair_filter){"width", "filter_column", 6, 16};
     set = must_open(folder, &needs);
     assert_int_equal(set.total, 5); /* 6, 7, 8, 15, 16 */
     pair_set_close(&set);
 
-    needs.filters[1] = (pair_filter){"width", "filter_column", 100, 200};
+    needs.filters.list[1] = (pair_filter){"width", "filter_column", 100, 200};
     refuse(folder, &needs, LIMN_EXIT_FAILED, "none of 25 pictures passes the filter (clip_score");
-    needs.filters[1] = (pair_filter){"beauty", "train.seq2seq.filter_column", 0, 1};
+    needs.filters.list[1] = (pair_filter){"beauty", "train.seq2seq.filter_column", 0, 1};
     refuse(folder, &needs, LIMN_EXIT_USAGE,
            "0.h5: has no column 'beauty' for train.seq2seq.filter_column; its columns are: clip_score, width");
     const char *lines = scratch_path("filtered.jsonl");
@@ -206,8 +206,8 @@ static void a_picture_needs_a_caption(void **state) {
     if (token_shard_write(path, &shard, &error)) fail_msg("%s", error.message);
     refuse(path, &NEEDS, LIMN_EXIT_FAILED, "picture 1 has no caption");
     pair_needs needs = NEEDS;
-    needs.filter_count = 1;
-    needs.filters[0] = (pair_filter){"width", "filter_column", 0, 1};
+    needs.filters.count = 1;
+    needs.filters.list[0] = (pair_filter){"width", "filter_column", 0, 1};
     pair_set set = must_open(path, &needs); /* left out anyway */
     assert_int_equal(set.total, 1);
     pair_set_close(&set);
@@ -250,21 +250,21 @@ static void files_that_change_are_named(void **state) {
     pair_set_close(&set);
 }
 
-static void a_caption_by_its_number(void **state) {
+static void captions_by_their_numbers(void **state) {
     (void)state;
     pair_set set = must_open(make_folder("caption"), &NEEDS);
-    static const size_t ids[] = {0, 19, 20, 24};
+    static const uint64_t ids[] = {0, 1, 19, 20, 24};
     limn_error error = {0};
-    for (size_t i = 0; i < 4; i++) {
+    limn_buffer captions[5] = {{0}};
+    assert_int_equal(pair_set_captions(&set, ids, 5, captions, &error), 0);
+    for (size_t i = 0; i < 5; i++) {
         char expected[64];
-        limn_buffer caption = {0};
         pairs_caption(expected, ids[i], 0);
-        assert_int_equal(pair_set_caption(&set, ids[i], &caption, &error), 0);
-        assert_string_equal(caption.data, expected);
-        limn_buffer_free(&caption);
+        assert_string_equal(captions[i].data, expected);
+        limn_buffer_free(&captions[i]);
     }
-    limn_buffer none = {0};
-    assert_int_equal(pair_set_caption(&set, 25, &none, &error), -1);
+    assert_int_equal(pair_set_captions(&set, (uint64_t[]){3, 25}, 2, captions, &error), -1);
+    assert_null(captions[0].data);
     assert_contains(error.message, "no pair 25");
     pair_set_close(&set);
 }
@@ -292,7 +292,7 @@ int main(void) {
         cmocka_unit_test(packed_lines_are_read),       cmocka_unit_test(filters_choose_pictures),
         cmocka_unit_test(wrong_sets_are_refused),      cmocka_unit_test(a_picture_needs_a_caption),
         cmocka_unit_test(files_that_change_are_named), cmocka_unit_test(digest_knows_the_counts),
-        cmocka_unit_test(a_caption_by_its_number),
+        cmocka_unit_test(captions_by_their_numbers),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -60,8 +60,11 @@ void pairs_write_lines(const char *path, size_t first, size_t count) {
     assert_non_null(stream);
     for (size_t id = first; id < first + count; id++) {
         fprintf(stream, "{\"captions\": [");
-        for (size_t caption = 0; caption <= id % 3; caption++)
-            fprintf(stream, "%s\"picture %zu caption %zu\"", caption ? ", " : "", id, caption);
+        for (size_t caption = 0; caption <= id % 3; caption++) {
+            char text[64];
+            pairs_caption(text, id, caption);
+            fprintf(stream, "%s\"%s\"", caption ? ", " : "", text);
+        }
         fprintf(stream, "], \"encoding\": [");
         for (size_t t = 0; t < PAIR_LENGTH; t++) fprintf(stream, "%s%zu", t ? ", " : "", (id + t) % PAIR_CODES);
         if (isnan(score(id)))

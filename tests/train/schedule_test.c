@@ -1,4 +1,4 @@
-/* The learning rate of every step and the order of the data: all that a resumed run has besides its step. */
+/* The learning rate of every step and the order of the pictures: all that a resumed run has besides its step. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,7 @@
 
 #include <math.h>
 
+#include "train/picture_set.h"
 #include "train/train.h"
 
 static void rate_rises_then_falls(void **state) {

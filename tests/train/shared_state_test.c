@@ -1,23 +1,11 @@
 /* The training state of several ranks in one file: run alone, and by world_test.sh as several ranks, in a folder that all see.
  * Every value says where it belongs, so that the file can be compared with one that was never shared out. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <stdlib.h>
-#include <unistd.h>
-
+#include "tests/scratch.h"
+#include "tests/train/job.h"
 #include "train/shared_state.h"
 
 enum { TENSORS = 7, FROZEN = 2 };
 static const size_t SHAPES[TENSORS][2] = {{200, 300}, {1, 19}, {40, 40}, {1500, 1000}, {1, 1}, {64, 130}, {1, 40}};
-
-static world *all;
-static size_t ranks, own;
-static limn_error error;
 
 typedef struct {
     parameters set;
@@ -124,11 +112,8 @@ static void is_whole_in_the_file(void **state) {
         each_kept(&self, true, 1);
         assert_int_equal(save(&self, "shared.h5"), 0);
         if (own == 0) {
-            char one[65], two[65];
             write_whole(&self, "whole.h5");
-            limn_sha256_file("shared.h5", one, NULL);
-            limn_sha256_file("whole.h5", two, NULL);
-            assert_string_equal(one, two);
+            assert_same_file("shared.h5", "whole.h5");
         }
         each_kept(&self, true, -3);
         assert_int_equal(load(&self, "whole.h5"), 0);
@@ -154,20 +139,13 @@ static void a_file_that_fails_ends_well(void **state) {
 }
 
 int main(void) {
-    all = world_start(&error);
-    if (!all) {
-        fprintf(stderr, "world_start: %s\n", error.message);
-        return 1;
-    }
-    ranks = world_size(all);
-    own = world_rank(all);
+    if (job_begin()) return 1;
     char folder[] = "/tmp/limn-shared-state-XXXXXX";
     if ((own == 0 && !mkdtemp(folder)) || world_broadcast(all, 0, folder, sizeof folder, &error) || chdir(folder)) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(is_whole_in_the_file),
         cmocka_unit_test(a_file_that_fails_ends_well),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (failed || world_finish(all, 0, &error)) return 1;
+    if (job_end(cmocka_run_group_tests(tests, NULL, NULL))) return 1;
     return own == 0 && limn_remove_tree(folder, &error) ? 1 : 0;
 }

@@ -3,6 +3,7 @@
 #include "pictures/pictures.h"
 #include "tests/scratch.h"
 #include "tests/vqgan/tools.h"
+#include "train/picture_set.h"
 #include "train/train.h"
 
 #include <math.h>
@@ -42,7 +43,7 @@ static int train(const char *config, const char *settings, const char *name, tra
     *error = (limn_error){0};
     const char *data = scratch_path("pictures.tar");
     options.config = scratch_write("config.json", config, strlen(config));
-    options.data = (limn_strings){.count = 1, .items = &data};
+    if (!options.data.count) options.data = (limn_strings){.count = 1, .items = &data};
     if (settings) options.set = (limn_strings){.count = 1, .items = &settings};
     options.output = scratch_path(name);
     return train_vqgan(&options, error);
@@ -59,7 +60,7 @@ static void expect_trained(const char *config, const char *settings, const char 
 static void expect_refused(const char *config, const char *settings, train_options options, int code, const char *words) {
     limn_error error;
     if (train(config, settings, "refused", options, &error) == 0) fail_msg("'%s' is not refused", words);
-    if (!strstr(error.message, words)) fail_msg("'%s' does not say '%s'", error.message, words);
+    assert_contains(error.message, words);
     assert_int_equal(error.exit_code, code);
     assert_false(limn_file_exists(scratch_path("refused/model")));
     (void)limn_remove_tree(scratch_path("refused"), NULL);
@@ -168,15 +169,35 @@ static int copy_tensor(void *context, size_t index, tensor_sink *sink, limn_erro
     return tensor_sink_write(sink, one->data, one->count * sizeof(float), error);
 }
 
+enum { TENSORS_MAX = 256, ADDED_MAX = 64 };
+
+/* A file's tensors, and room for more behind them. */
+static size_t list_tensors(tensor out[TENSORS_MAX], const tensor_file *file) {
+    size_t count = tensor_file_count(file);
+    assert_true(count + ADDED_MAX <= TENSORS_MAX);
+    for (size_t i = 0; i < count; i++) out[i] = *tensor_file_at(file, i);
+    return count;
+}
+
+/* A folder as taming-transformers leaves it. */
+static void write_taming(const char *folder, tensor *tensors, size_t count) {
+    limn_error error = {0};
+    char checkpoint[1200], config[1200];
+    snprintf(checkpoint, sizeof checkpoint, "%s/last.ckpt", folder);
+    snprintf(config, sizeof config, "%s/config.json", folder);
+    limn_make_directories(folder, NULL);
+    assert_int_equal(pytorch_write(checkpoint, tensors, count, "state_dict", copy_tensor, tensors, &error), 0);
+    assert_int_equal(limn_atomic_copy(scratch_path("base/model/config.json"), config, &error), 0);
+}
+
 /* The discriminator of a taming checkpoint is taken over; where the configuration makes another, a new one is trained. */
 static void its_discriminator_comes_along(void **state) {
     (void)state;
     limn_error error = {0};
     tensor_file *file = weights_of("base");
-    tensor tensors[256];
-    char names[64][128];
-    size_t count = tensor_file_count(file), extra = 0;
-    for (size_t i = 0; i < count; i++) tensors[i] = *tensor_file_at(file, i);
+    tensor tensors[TENSORS_MAX];
+    char names[ADDED_MAX][128];
+    size_t count = list_tensors(tensors, file), extra = 0;
     static const struct {
         const char *name;
         size_t rank, shape[4];
@@ -198,10 +219,7 @@ static void its_discriminator_comes_along(void **state) {
         memcpy(made->shape, parts[extra].shape, sizeof parts[extra].shape);
         for (size_t d = 0; d < made->rank; d++) made->count *= made->shape[d];
     }
-    limn_make_directories(scratch_path("whole"), NULL);
-    assert_int_equal(
-        pytorch_write(scratch_path("whole/last.ckpt"), tensors, count + extra, "state_dict", copy_tensor, tensors, &error), 0);
-    assert_int_equal(limn_atomic_copy(scratch_path("base/model/config.json"), scratch_path("whole/config.json"), &error), 0);
+    write_taming(scratch_path("whole"), tensors, count + extra);
     vqgan_discriminator *self = vqgan_discriminator_create(1, 8, 1, &error);
     assert_int_equal(vqgan_discriminator_load(self, scratch_path("whole"), &error), 1);
     const parameter *last = parameters_find(vqgan_discriminator_get_parameters(self), "main.5.weight");
@@ -213,7 +231,7 @@ static void its_discriminator_comes_along(void **state) {
     vqgan_discriminator_free(self);
     self = vqgan_discriminator_create(1, 16, 1, &error);
     assert_int_equal(vqgan_discriminator_load(self, scratch_path("whole"), &error), -1);
-    assert_non_null(strstr(error.message, "loss.discriminator.main.0.weight"));
+    assert_contains(error.message, "loss.discriminator.main.0.weight");
     vqgan_discriminator_free(self);
     /* In a run: the first step's opinion is another discriminator's. */
     expect_trained(TUNE, NULL, "own", (train_options){.init = base});
@@ -230,16 +248,10 @@ static void its_discriminator_comes_along(void **state) {
 /* A folder as taming-transformers leaves it is as good as a converted one; one without an encoder is none to train. */
 static void a_taming_checkpoint_is_begun_from(void **state) {
     (void)state;
-    limn_error error = {0};
     tensor_file *file = weights_of("base");
-    tensor tensors[256];
-    size_t count = tensor_file_count(file), decoder = 0;
-    assert_true(count < 256);
-    for (size_t i = 0; i < count; i++) tensors[i] = *tensor_file_at(file, i);
-    limn_make_directories(scratch_path("taming"), NULL);
-    assert_int_equal(
-        pytorch_write(scratch_path("taming/last.ckpt"), tensors, count, "state_dict", copy_tensor, tensors, &error), 0);
-    assert_int_equal(limn_atomic_copy(scratch_path("base/model/config.json"), scratch_path("taming/config.json"), &error), 0);
+    tensor tensors[TENSORS_MAX];
+    size_t count = list_tensors(tensors, file), decoder = 0;
+    write_taming(scratch_path("taming"), tensors, count);
     expect_trained(TUNE, NULL, "from-folder", (train_options){.init = base});
     expect_trained(TUNE, NULL, "from-taming", (train_options){.init = scratch_path("taming")});
     tensor_file *a = weights_of("from-folder"), *b = weights_of("from-taming");
@@ -250,8 +262,7 @@ static void a_taming_checkpoint_is_begun_from(void **state) {
     tensor_file_close(b);
     for (size_t i = 0; i < count; i++)
         if (strncmp(tensors[i].name, "encoder.", 8) != 0) tensors[decoder++] = tensors[i];
-    assert_int_equal(
-        pytorch_write(scratch_path("taming/last.ckpt"), tensors, decoder, "state_dict", copy_tensor, tensors, &error), 0);
+    write_taming(scratch_path("taming"), tensors, decoder);
     expect_refused(TUNE, NULL, (train_options){.init = scratch_path("taming")}, LIMN_EXIT_FAILED, "encoder");
     tensor_file_close(file);
 }
@@ -284,7 +295,7 @@ static void the_perceptual_loss_is_trained_with(void **state) {
     assert_true(metric("weightless", 2, "l1") == metric("without", 2, "l1"));
     limn_error error;
     assert_int_equal(train(TUNE, NULL, "lpips", (train_options){.init = base}, &error), -1);
-    assert_non_null(strstr(error.message, "lpips_"));
+    assert_contains(error.message, "lpips_");
     train_options half = lpips;
     half.lpips_heads = NULL;
     expect_refused(TUNE, NULL, half, LIMN_EXIT_USAGE, "--lpips-heads");
@@ -292,11 +303,124 @@ static void the_perceptual_loss_is_trained_with(void **state) {
                    "perceptual_weight");
 }
 
+/* The discriminator's rate falls over the steps of the run, whoever says how many these are. */
+static void the_discriminator_follows_the_steps_of_the_run(void **state) {
+    (void)state;
+    char decays[2][1024];
+    static const char *const names[] = {"decays-0", "decays-1"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(decays[i], sizeof decays[i], "%.*s%s, \"decay\": \"linear\"}}}", (int)(strstr(TUNE, "\"steps\": 4") - TUNE),
+                 TUNE,
+                 i ? "\"steps\": 1000, \"discriminator_layers\": 1, \"discriminator_width\": 8, \"log_every\": 1"
+                   : "\"steps\": 4, \"discriminator_layers\": 1, \"discriminator_width\": 8, \"log_every\": 1");
+        expect_trained(decays[i], NULL, names[i], (train_options){.init = base, .steps = i ? 4 : 0});
+    }
+    for (size_t line = 1; line <= 4; line++)
+        assert_true(metric(names[0], line, "discriminator_loss") == metric(names[1], line, "discriminator_loss"));
+    assert_true(metric(names[0], 4, "discriminator_loss") > 0);
+}
+
+/* What is rehearsed to measure a step are batches after each other, as in training. */
+static void rehearsals_go_through_the_pictures(void **state) {
+    (void)state;
+    /* Three batches, all that the first alone would have decoded ahead; then none for long. */
+    enum { GOOD = 6, PICTURES = GOOD + 100 };
+    static uint64_t order[PICTURES];
+    uint64_t epoch = UINT64_MAX;
+    bool good[PICTURES] = {false};
+    limn_error error = {0};
+    picture made;
+    limn_buffer bytes = {0};
+    for (uint64_t draw = 0; draw < GOOD; draw++) good[data_order_at(order, &epoch, PICTURES, 1, draw)] = true;
+    assert_int_equal(picture_create(&made, 16, 16, &error), 0);
+    memset(made.pixels, 100, 16 * 16 * 3);
+    assert_int_equal(picture_encode_png(&made, &bytes, &error), 0);
+    tar_writer *writer = tar_writer_open(scratch_path("few.tar"), &error);
+    for (size_t n = 0; n < PICTURES; n++) {
+        char name[32];
+        snprintf(name, sizeof name, "%03zu.png", n);
+        assert_int_equal(tar_writer_add(writer, name, good[n] ? bytes.data : "none", good[n] ? bytes.size : 4, &error), 0);
+    }
+    assert_int_equal(tar_writer_commit(writer, &error), 0);
+    picture_free(&made);
+    limn_buffer_free(&bytes);
+    const char *data = scratch_path("few.tar");
+    assert_int_equal(train(TUNE, NULL, "rehearsed", (train_options){.init = base, .minutes = 1e-4, .data = {1, &data}}, &error),
+                     -1);
+    assert_contains(error.message, "pictures in a row cannot be decoded");
+}
+
+/* The number that the run's first event file has last with this tag. */
+static float event(const char *run, const char *tag) {
+    char pattern[1200];
+    limn_strings found = {0};
+    limn_error error = {0};
+    snprintf(pattern, sizeof pattern, "%s/events.out.tfevents.*", scratch_path(run));
+    const char *one = pattern;
+    assert_int_equal(limn_expand_paths(&(limn_strings){1, &one}, &found, &error), 0);
+    size_t size, length = strlen(tag);
+    char *bytes = limn_file_read(found.items[0], 1 << 20, &size, &error);
+    assert_non_null(bytes);
+    float value = NAN;
+    for (size_t i = 0; i + length + 1 + sizeof value <= size; i++)
+        if (memcmp(bytes + i, tag, length) == 0 && bytes[i + length] == 0x15)
+            memcpy(&value, bytes + i + length + 1, sizeof value);
+    free(bytes);
+    limn_strings_free(&found);
+    return value;
+}
+
+static void what_is_not_trained_is_shown_without_gradients(void **state) {
+    (void)state;
+    expect_trained(TUNE, NULL, "shown", (train_options){.init = base, .train = "decoder.conv_out"});
+    assert_true(event("shown", "gradient norms/decoder.conv_out") > 0);
+    assert_true(event("shown", "gradient norms/post_quant_conv") == 0);
+    assert_true(event("shown", "gradient norms/decoder.conv_in") == 0);
+}
+
+/* A reconstruction without a fault has no finite PSNR: the line says so. */
+static void a_perfect_reconstruction_is_null(void **state) {
+    (void)state;
+    limn_error error = {0};
+    picture black;
+    limn_buffer bytes = {0};
+    tar_writer *writer = tar_writer_open(scratch_path("black.tar"), &error);
+    assert_int_equal(picture_create(&black, 16, 16, &error), 0);
+    memset(black.pixels, 0, 16 * 16 * 3);
+    assert_int_equal(picture_encode_png(&black, &bytes, &error), 0);
+    assert_int_equal(tar_writer_add(writer, "0.png", bytes.data, bytes.size, &error), 0);
+    assert_int_equal(tar_writer_commit(writer, &error), 0);
+    picture_free(&black);
+    limn_buffer_free(&bytes);
+    vqgan *model = vqgan_load(base, true, &error);
+    if (!model) fail_msg("%s", error.message);
+    const parameter *bias = parameters_find(vqgan_get_parameters(model), "decoder.conv_out.bias");
+    for (size_t c = 0; c < 3; c++) bias->mutable_value[c] = -1000;
+    assert_int_equal(vqgan_save(model, scratch_path("darkness"), &error), 0);
+    vqgan_free(model);
+    const char *kept = scratch_path("black.tar");
+    expect_trained(TUNE, NULL, "dark", (train_options){.init = scratch_path("darkness"), .valid = {1, &kept}});
+    char path[1200];
+    size_t size;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", scratch_path("dark"));
+    char *lines = limn_file_read(path, 1 << 20, &size, &error);
+    assert_non_null(lines);
+    assert_non_null(strstr(lines, "\"valid_psnr\": null"));
+    free(lines);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_not_trained_stays_bit_for_bit), cmocka_unit_test(the_configuration_is_the_model_s),
-        cmocka_unit_test(a_taming_checkpoint_is_begun_from),     cmocka_unit_test(its_discriminator_comes_along),
-        cmocka_unit_test(a_trained_codebook_is_spared),          cmocka_unit_test(the_perceptual_loss_is_trained_with),
+        cmocka_unit_test(what_is_not_trained_stays_bit_for_bit),
+        cmocka_unit_test(the_configuration_is_the_model_s),
+        cmocka_unit_test(a_taming_checkpoint_is_begun_from),
+        cmocka_unit_test(its_discriminator_comes_along),
+        cmocka_unit_test(a_trained_codebook_is_spared),
+        cmocka_unit_test(the_perceptual_loss_is_trained_with),
+        cmocka_unit_test(the_discriminator_follows_the_steps_of_the_run),
+        cmocka_unit_test(rehearsals_go_through_the_pictures),
+        cmocka_unit_test(what_is_not_trained_is_shown_without_gradients),
+        cmocka_unit_test(a_perfect_reconstruction_is_null),
     };
     return cmocka_run_group_tests(tests, setup, scratch_teardown);
 }

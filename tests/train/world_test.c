@@ -1,21 +1,9 @@
 /* What the ranks of a job do together: run alone, and by world_test.sh as several. Every rank knows what the others hold, so
  * each checks its own results to the bit. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/train/job.h"
 
-#include <cmocka.h>
-
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "train/world.h"
-
-static world *all;
-static size_t ranks, own;
-static limn_error error;
 
 static const nn_precision WIRES[] = {PRECISION_FP32, PRECISION_BF16};
 
@@ -222,13 +210,7 @@ static void neighbours_share_the_cpus(void **state) {
 }
 
 int main(void) {
-    all = world_start(&error);
-    if (!all) {
-        fprintf(stderr, "world_start: %s\n", error.message);
-        return 1;
-    }
-    ranks = world_size(all);
-    own = world_rank(all);
+    if (job_begin()) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slices_cover_everything_once),    cmocka_unit_test(gradients_are_summed_in_the_ranks_order),
         cmocka_unit_test(weights_reach_everybody),         cmocka_unit_test(more_orders_than_there_is_room_for),
@@ -237,6 +219,5 @@ int main(void) {
         cmocka_unit_test(saving_goes_on_beside_training),  cmocka_unit_test(who_waits_leaves_the_cores_alone),
         cmocka_unit_test(neighbours_share_the_cpus),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    return failed ? failed : world_finish(all, 0, &error) != 0;
+    return job_end(cmocka_run_group_tests(tests, NULL, NULL));
 }

@@ -10,44 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { B = 2, SIDE = 16, TOKENS = 16, FLOATS = B * SIDE * SIDE * 3 };
+enum { B = BENCH_B, SIDE = 16, TOKENS = BENCH_TOKENS, FLOATS = B * SIDE * SIDE * 3 };
 
-typedef struct {
-    vqgan *model;
-    vqgan_discriminator *discriminator;
-    limn_arena *arena;
-    float *pictures;
-    int32_t tokens[B * TOKENS];
-    vqgan_loss_options options;
-} bench;
-
-static bench bench_setup(const char *assignment) {
-    limn_error error = {0};
-    bench self = {.model = tiny_model(assignment, true),
-                  .discriminator = vqgan_discriminator_create(2, 4, 3, &error),
-                  .arena = tiny_arena(),
-                  .pictures = tiny_pictures(B, 5),
-                  .options = {.codebook_weight = 1, .discriminator_weight = 0.8}};
-    assert_non_null(self.discriminator);
-    /* weights large enough that the logits spread to both sides of the hinge */
+/* The discriminator's weights are large enough that its logits spread to both sides of the hinge. */
+static bench spread_bench(const char *assignment) {
+    bench self = bench_setup(assignment);
     parameters *set = vqgan_discriminator_get_parameters(self.discriminator);
     for (size_t i = 0; i < set->size; i++) set->storage[i] *= 4;
     return self;
-}
-
-static void bench_free(bench *self) {
-    vqgan_free(self->model);
-    vqgan_discriminator_free(self->discriminator);
-    limn_arena_destroy(self->arena);
-    free(self->pictures);
-}
-
-static vqgan_losses step(bench *self) {
-    vqgan_losses losses;
-    parameters_zero_grads(vqgan_get_parameters(self->model));
-    vqgan_generator_step(self->model, self->discriminator, &losses, NULL, NULL, self->tokens, self->pictures, B, &self->options,
-                         self->arena);
-    return losses;
 }
 
 /* Parameters whose names begin with one of two prefixes move along `direction`, as long as the whole set. */
@@ -77,17 +47,6 @@ static double normalise(const parameters *set, const char *prefix, const char *o
     return sqrt(squares);
 }
 
-static float *copy_of(const float *values, size_t count) {
-    float *copy = zeroed(count, sizeof *copy);
-    memcpy(copy, values, count * sizeof *copy);
-    return copy;
-}
-
-static void assert_near(const char *what, double got, double expected, double tolerance) {
-    if (!(fabs(got - expected) <= tolerance * fabs(expected)))
-        fail_msg("%s: the gradient says %.6g, differences say %.6g", what, got, expected);
-}
-
 typedef double (*loss_function)(bench *self);
 
 /* The derivative of a loss along a direction of length 1. */
@@ -111,28 +70,27 @@ static double slope(bench *self, parameters *set, const char *prefix, const char
 static double fixed_weight; /* the adaptive weight is a constant of the gradient */
 
 static double loss_of_pictures(bench *self) {
-    vqgan_losses losses = step(self);
+    vqgan_losses losses = bench_step(self);
     return losses.l1 + fixed_weight * losses.generator;
 }
 
 static double loss_of_codes(bench *self) {
-    return step(self).codebook;
+    return bench_step(self).codebook;
 }
 
 /* The decoder follows L1 and the discriminator; only the codebook loss does not concern it. */
 static void check_decoder(const char *assignment, bool use_discriminator) {
-    bench self = bench_setup(assignment);
+    bench self = spread_bench(assignment);
     parameters *set = vqgan_get_parameters(self.model);
     self.options.use_discriminator = use_discriminator;
-    vqgan_losses losses = step(&self);
+    vqgan_losses losses = bench_step(&self);
     if (use_discriminator) assert_true(losses.adaptive_weight > 0);
     assert_true(fabs(losses.total - losses.l1 - losses.codebook - losses.adaptive_weight * losses.generator) < 1e-9);
-    assert_near("the norm", (double)losses.grad_norm, sqrt(sum_of_squares(set->grads, set->size)), 1e-5);
     fixed_weight = losses.adaptive_weight;
     const char *const parts[][2] = {
         {"decoder.", "post_quant_conv."}, {"decoder.up.2.", NULL}, {"decoder.conv_out.", NULL}, {"decoder.mid.", NULL}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        step(&self);
+        bench_step(&self);
         float *direction = copy_of(set->grads, set->size);
         double length = normalise(set, parts[i][0], parts[i][1], direction);
         assert_near(parts[i][0], length, slope(&self, set, parts[i][0], parts[i][1], direction, 4e-4f, loss_of_pictures), 0.02);
@@ -163,13 +121,13 @@ static void encoder_and_codes_follow_the_codebook_loss(void **state) {
     (void)state;
     const char *const assignments[] = {NULL, "resamp_with_conv=false"};
     for (size_t i = 0; i < 2; i++) {
-        bench self = bench_setup(assignments[i]);
+        bench self = spread_bench(assignments[i]);
         parameters *set = vqgan_get_parameters(self.model);
         self.options.codebook_weight = 0;
-        step(&self);
+        bench_step(&self);
         float *without = copy_of(set->grads, set->size);
         self.options.codebook_weight = 1000;
-        step(&self);
+        bench_step(&self);
         float *direction = copy_of(set->grads, set->size);
         add_scaled(direction, without, -1, set->size);
         scale_forward(direction, direction, 1e-3f, set->size);
@@ -190,11 +148,11 @@ static void encoder_and_codes_follow_the_codebook_loss(void **state) {
  * stay and every code in use moves; L1's derivative is then what the bias was given. */
 static void latents_get_the_gradient_of_their_codes(void **state) {
     (void)state;
-    bench self = bench_setup(NULL);
+    bench self = spread_bench(NULL);
     parameters *set = vqgan_get_parameters(self.model);
     self.options.codebook_weight = 0;
     self.options.use_discriminator = true;
-    fixed_weight = step(&self).adaptive_weight;
+    fixed_weight = bench_step(&self).adaptive_weight;
     const parameter *bias = parameters_find(set, "quant_conv.bias"), *codes = parameters_find(set, "quantize.embedding.weight");
     assert_true(sum_of_squares(codes->grad, codes->size) == 0);
     float *direction = zeroed(set->size, sizeof *direction);
@@ -216,19 +174,19 @@ static void without_a_codebook_all_follow(void **state) {
     (void)state;
     const char *const assignments[] = {NULL, "resamp_with_conv=false"};
     for (size_t i = 0; i < 2; i++) {
-        bench self = bench_setup(assignments[i]);
+        bench self = spread_bench(assignments[i]);
         parameters *set = vqgan_get_parameters(self.model);
         self.options.without_codebook = true;
         fixed_weight = 0;
         for (size_t t = 0; t < B * TOKENS; t++) self.tokens[t] = -7;
-        vqgan_losses losses = step(&self);
+        vqgan_losses losses = bench_step(&self);
         assert_true(losses.codebook == 0 && losses.total == losses.l1);
         assert_int_equal(self.tokens[0], -7);
         const parameter *codes = parameters_find(set, "quantize.embedding.weight");
         assert_true(sum_of_squares(codes->grad, codes->size) == 0);
         const char *const parts[] = {"encoder.", "encoder.down.0.", "quant_conv.", ""};
         for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
-            step(&self);
+            bench_step(&self);
             float *direction = copy_of(set->grads, set->size);
             double length = normalise(set, parts[k], NULL, direction);
             assert_near(parts[k], length, slope(&self, set, parts[k], NULL, direction, 5e-5f, loss_of_pictures), 0.02);
@@ -249,7 +207,7 @@ static double loss_of_discriminator(bench *self) {
 
 static void the_discriminator_follows_the_hinge(void **state) {
     (void)state;
-    bench self = bench_setup(NULL);
+    bench self = spread_bench(NULL);
     parameters *set = vqgan_discriminator_get_parameters(self.discriminator);
     const char *const parts[] = {"main.", "main.0.", "main.3.", "main.8."};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -265,14 +223,14 @@ static void the_discriminator_follows_the_hinge(void **state) {
 /* The generator's pass leaves the discriminator's gradients alone, and both passes move its running statistics. */
 static void statistics_run_and_gradients_stay(void **state) {
     (void)state;
-    bench self = bench_setup(NULL);
+    bench self = spread_bench(NULL);
     parameters *set = vqgan_discriminator_get_parameters(self.discriminator);
     size_t count;
     float *statistics = vqgan_discriminator_statistics(self.discriminator, &count);
     assert_int_equal(count, 2 * (8 + 16));
     float *before = copy_of(statistics, count);
     self.options.use_discriminator = true;
-    step(&self);
+    bench_step(&self);
     assert_true(sum_of_squares(set->grads, set->size) == 0);
     assert_memory_not_equal(before, statistics, count * sizeof *before);
     memcpy(before, statistics, count * sizeof *before);
@@ -286,10 +244,10 @@ static void statistics_run_and_gradients_stay(void **state) {
 /* Gradients of two passes add up. */
 static void gradients_accumulate(void **state) {
     (void)state;
-    bench self = bench_setup(NULL);
+    bench self = spread_bench(NULL);
     parameters *set = vqgan_get_parameters(self.model);
     vqgan_losses losses;
-    step(&self);
+    bench_step(&self);
     float *once = copy_of(set->grads, set->size);
     vqgan_generator_step(self.model, NULL, &losses, NULL, NULL, NULL, self.pictures, B, &self.options, self.arena);
     for (size_t i = 0; i < set->size; i++) assert_true(fabsf(set->grads[i] - 2 * once[i]) <= 1e-5f);

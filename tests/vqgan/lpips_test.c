@@ -33,8 +33,8 @@ static void expect_refused(const char *vgg, const char *heads, size_t Y, size_t 
     limn_error error = {0};
     vqgan_lpips *lpips = vqgan_lpips_load(scratch_path(vgg), scratch_path(heads), Y, X, false, &error);
     assert_null(lpips);
-    if (!strstr(error.message, words) || !strstr(error.message, more))
-        fail_msg("'%s' does not say '%s' and '%s'", error.message, words, more);
+    assert_contains(error.message, words);
+    assert_contains(error.message, more);
 }
 
 static void exchanged_files_are_told(void **state) {
@@ -100,22 +100,22 @@ static void equal_pictures_have_no_distance(void **state) {
 static void the_gradient_is_the_slope(void **state) {
     (void)state;
     limn_arena *arena = tiny_arena();
-    float *a = tiny_pictures(2, 4), *b = tiny_pictures(2, 9), *moved = zeroed(2 * FLOATS, sizeof *moved), gradient[2 * FLOATS];
+    float *a = tiny_pictures(2, 4), *b = tiny_pictures(2, 9), gradient[2 * FLOATS];
     double distances[2], slope = 0;
     vqgan_lpips_compare(tiny, distances, gradient, a, b, 2, arena);
     double length = sqrt(sum_of_squares(gradient, 2 * FLOATS));
     assert_true(length > 0);
     for (int side = -1; side <= 1; side += 2) {
         const float distance = 1e-2f;
-        memcpy(moved, b, 2 * FLOATS * sizeof *moved);
+        float *moved = copy_of(b, 2 * FLOATS);
         add_scaled(moved, gradient, (float)side * distance / (float)length, 2 * FLOATS);
         vqgan_lpips_compare(tiny, distances, NULL, a, moved, 2, arena);
         slope += side * (distances[0] + distances[1]) / 2 / (2 * (double)distance);
+        free(moved);
     }
-    if (fabs(slope - length) > 0.02 * length) fail_msg("the gradient says %.6g, differences say %.6g", length, slope);
+    assert_near("the slope along the gradient", slope, length, 0.02);
     free(a);
     free(b);
-    free(moved);
     limn_arena_destroy(arena);
 }
 
@@ -146,41 +146,11 @@ static void a_batch_is_its_pictures(void **state) {
 
 /* ---------------------------------------------------------------- in training */
 
-enum { B = 2 };
-
-typedef struct {
-    vqgan *model;
-    vqgan_discriminator *discriminator;
-    limn_arena *arena;
-    float *pictures;
-    vqgan_loss_options options;
-} bench;
-
-static bench bench_setup(const char *assignment) {
-    limn_error error = {0};
-    bench self = {.model = tiny_model(assignment, true),
-                  .discriminator = vqgan_discriminator_create(2, 4, 3, &error),
-                  .arena = tiny_arena(),
-                  .pictures = tiny_pictures(B, 5)};
-    assert_non_null(self.discriminator);
-    self.options =
-        (vqgan_loss_options){.codebook_weight = 1, .discriminator_weight = 0.8, .lpips = tiny, .perceptual_weight = 20};
+static bench perceptual_bench(const char *assignment) {
+    bench self = bench_setup(assignment);
+    self.options.lpips = tiny;
+    self.options.perceptual_weight = 20;
     return self;
-}
-
-static void bench_free(bench *self) {
-    vqgan_free(self->model);
-    vqgan_discriminator_free(self->discriminator);
-    limn_arena_destroy(self->arena);
-    free(self->pictures);
-}
-
-static vqgan_losses step(bench *self) {
-    vqgan_losses losses;
-    parameters_zero_grads(vqgan_get_parameters(self->model));
-    vqgan_generator_step(self->model, self->discriminator, &losses, NULL, NULL, NULL, self->pictures, B, &self->options,
-                         self->arena);
-    return losses;
 }
 
 static const parameter *last_layer(const bench *self) {
@@ -188,23 +158,22 @@ static const parameter *last_layer(const bench *self) {
 }
 
 static void check_decoder(const char *assignment) {
-    bench self = bench_setup(assignment);
-    vqgan_losses losses = step(&self);
+    bench self = perceptual_bench(assignment);
+    vqgan_losses losses = bench_step(&self);
     assert_true(losses.perceptual > 1e-3);
     assert_true(fabs(losses.total - losses.l1 - losses.codebook - 20 * losses.perceptual) < 1e-9);
     const parameter *last = last_layer(&self);
-    float *direction = zeroed(last->size, sizeof *direction);
-    memcpy(direction, last->grad, last->size * sizeof *direction);
+    float *direction = copy_of(last->grad, last->size);
     double length = sqrt(sum_of_squares(direction, last->size)), slope = 0;
     scale_forward(direction, direction, (float)(1 / length), last->size);
     const float distance = 1e-3f;
     for (int side = -1; side <= 1; side += 2) {
         add_scaled(last->mutable_value, direction, (float)side * distance, last->size);
-        losses = step(&self);
+        losses = bench_step(&self);
         slope += side * (losses.l1 + 20 * losses.perceptual) / (2 * (double)distance);
         add_scaled(last->mutable_value, direction, (float)-side * distance, last->size);
     }
-    if (fabs(slope - length) > 0.02 * length) fail_msg("the gradient says %.6g, differences say %.6g", length, slope);
+    assert_near("the slope along the gradient", slope, length, 0.02);
     free(direction);
     bench_free(&self);
 }
@@ -218,19 +187,17 @@ static void the_decoder_follows_it(void **state) {
 /* λ is 0.8 times the ratio of the last layer's gradients: of L1 with LPIPS, and of the discriminator's opinion. */
 static void the_adaptive_weight_counts_it(void **state) {
     (void)state;
-    bench self = bench_setup(NULL);
+    bench self = perceptual_bench(NULL);
     const parameter *last = last_layer(&self);
-    float *of_pixels = zeroed(last->size, sizeof *of_pixels);
-    step(&self);
-    memcpy(of_pixels, last->grad, last->size * sizeof *of_pixels);
+    bench_step(&self);
+    float *of_pixels = copy_of(last->grad, last->size);
     self.options.use_discriminator = true;
-    vqgan_losses losses = step(&self);
+    vqgan_losses losses = bench_step(&self);
     double length = sqrt(sum_of_squares(of_pixels, last->size)), generator = 0;
     for (size_t i = 0; i < last->size; i++)
         generator += pow((double)(last->grad[i] - of_pixels[i]) / losses.adaptive_weight, 2);
     double expected = 0.8 * length / (sqrt(generator) + 1e-4);
-    if (fabs(losses.adaptive_weight - expected) > 1e-3 * expected)
-        fail_msg("λ is %.6g, expected %.6g", losses.adaptive_weight, expected);
+    assert_near("λ", losses.adaptive_weight, expected, 1e-3);
     free(of_pixels);
     bench_free(&self);
 }
@@ -238,13 +205,12 @@ static void the_adaptive_weight_counts_it(void **state) {
 /* The decoder's gradient is what it is with a trained encoder, bit for bit; the encoder has none. */
 static void a_frozen_encoder_changes_nothing_else(void **state) {
     (void)state;
-    bench self = bench_setup(NULL);
+    bench self = perceptual_bench(NULL);
     parameters *set = vqgan_get_parameters(self.model);
-    step(&self);
-    float *before = zeroed(set->size, sizeof *before);
-    memcpy(before, set->grads, set->size * sizeof *before);
+    bench_step(&self);
+    float *before = copy_of(set->grads, set->size);
     self.options.encoder_frozen = true;
-    step(&self);
+    bench_step(&self);
     for (size_t i = 0; i < set->count; i++) {
         const parameter *here = &set->list[i];
         bool frozen = strncmp(here->name, "encoder.", 8) == 0 || strncmp(here->name, "quant_conv.", 11) == 0;

@@ -125,3 +125,39 @@ void *zeroed(size_t count, size_t size) {
     if (!memory) fail_msg("%s", error.message);
     return memory;
 }
+
+float *copy_of(const float *values, size_t count) {
+    float *copy = zeroed(count, sizeof *copy);
+    memcpy(copy, values, count * sizeof *copy);
+    return copy;
+}
+
+void assert_near(const char *what, double got, double expected, double tolerance) {
+    if (!(fabs(got - expected) <= tolerance * fabs(expected))) fail_msg("%s: %.6g, expected %.6g", what, got, expected);
+}
+
+bench bench_setup(const char *assignment) {
+    limn_error error = {0};
+    bench self = {.model = tiny_model(assignment, true),
+                  .discriminator = vqgan_discriminator_create(2, 4, 3, &error),
+                  .arena = tiny_arena(),
+                  .pictures = tiny_pictures(BENCH_B, 5),
+                  .options = {.codebook_weight = 1, .discriminator_weight = 0.8}};
+    assert_non_null(self.discriminator);
+    return self;
+}
+
+void bench_free(bench *self) {
+    vqgan_free(self->model);
+    vqgan_discriminator_free(self->discriminator);
+    limn_arena_destroy(self->arena);
+    free(self->pictures);
+}
+
+vqgan_losses bench_step(bench *self) {
+    vqgan_losses losses;
+    parameters_zero_grads(vqgan_get_parameters(self->model));
+    vqgan_generator_step(self->model, self->discriminator, &losses, NULL, NULL, self->tokens, self->pictures, BENCH_B,
+                         &self->options, self->arena);
+    return losses;
+}

@@ -1,4 +1,4 @@
-/* What the tests of vqgan/ share: a small config, a model made of it, pictures. */
+/* What the tests of vqgan/ share: a small config, a model made of it, pictures, a step of its training. */
 #ifndef LIMN_TESTS_VQGAN_TOOLS_H
 #define LIMN_TESTS_VQGAN_TOOLS_H
 
@@ -24,5 +24,26 @@ void write_vgg(const char *path, const char *left_out);
 void write_heads(const char *path, const char *left_out);
 limn_arena *tiny_arena(void);
 void *zeroed(size_t count, size_t size);
+/* free(). */
+float *copy_of(const float *values, size_t count);
+/* Fails, naming `what`, unless got is within tolerance · |expected| of expected; what is no number is not. */
+void assert_near(const char *what, double got, double expected, double tolerance);
+
+enum { BENCH_B = 2, BENCH_TOKENS = 16 }; /* pictures; tokens of each */
+
+/* A tiny model, a discriminator and a batch to train with. */
+typedef struct {
+    vqgan *model;
+    vqgan_discriminator *discriminator;
+    limn_arena *arena;
+    float *pictures;
+    int32_t tokens[BENCH_B * BENCH_TOKENS];
+    vqgan_loss_options options;
+} bench;
+
+bench bench_setup(const char *assignment);
+void bench_free(bench *self);
+/* The generator's step: fills the model's gradients, from zero, and the tokens. */
+vqgan_losses bench_step(bench *self);
 
 #endif
