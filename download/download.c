@@ -370,6 +370,8 @@ static int check_options(const download_options *options, limn_error *error) {
         return limn_fail_usage(error, "--restart is for one process alone; run it without --coordinate first");
     if (options->encoder && options->pair.resize != RESIZE_CENTER_CROP && options->pair.resize != RESIZE_BORDER)
         return limn_fail_usage(error, "--encode takes pictures of the VQGAN's size: --resize center-crop or border");
+    if (options->list.boxes_column && options->pair.image && !strcmp(options->pair.image, "original"))
+        return limn_fail_usage(error, "--boxes-column blurs pictures, --output-image original keeps them; give one of them");
     if (options->retry_failed && options->restart)
         return limn_fail_usage(error, "--retry-failed goes on with what --restart removes; give one of them");
     if (options->pair.dedup && (options->coordinate || options->retry_failed))
