@@ -94,6 +94,21 @@ static void wait_for(const char *name) {
     fail_msg("%s does not come", path);
 }
 
+/* Waits until a process holds the claim. */
+static void wait_for_claim(const char *name) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s", name);
+    wait_for(path);
+    const int file = open(path, O_RDWR | O_CLOEXEC);
+    struct flock found = {.l_type = F_UNLCK};
+    for (int tries = 0; tries < 5000 && found.l_type == F_UNLCK; tries++, usleep(1000)) {
+        found = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        assert_int_equal(fcntl(file, F_OFD_GETLK, &found), 0);
+    }
+    close(file);
+    assert_int_not_equal(found.l_type, F_UNLCK);
+}
+
 static size_t finished_shards(const char *output) {
     size_t count = 0;
     for (int i = 0; i < SHARDS; i++) {
@@ -134,7 +149,7 @@ static void takes_over(void **state) {
     char output[4096];
     snprintf(output, sizeof output, "%s", in(self->folder, "over"));
     const pid_t stuck = start_download(arguments);
-    wait_for(in(in(self->folder, "over-claims"), "00000.lock"));
+    wait_for_claim(in(in(self->folder, "over-claims"), "00000.lock"));
     kill(stuck, SIGSTOP);
     const size_t held = SHARDS - finished_shards(output);
     const pid_t other = start_download(arguments);
@@ -157,6 +172,20 @@ static void takes_over(void **state) {
     program_result_free(&result);
 }
 
+/* Waits until the process has the file open, and a moment for what it does first with it. */
+static void wait_for_open(pid_t process, const char *path) {
+    for (int tries = 0; tries < 5000; tries++, usleep(2000))
+        for (int fd = 3; fd < 32; fd++) {
+            char link[64], target[4096];
+            snprintf(link, sizeof link, "/proc/%ld/fd/%d", (long)process, fd);
+            const ssize_t size = readlink(link, target, sizeof target - 1);
+            if (size <= 0 || (size_t)size != strlen(path) || memcmp(target, path, (size_t)size)) continue;
+            usleep(300000);
+            return;
+        }
+    fail_msg("%s is not opened", path);
+}
+
 /* A shard is tried again once, by one of the processes. */
 static void retry_together(void **state) {
     const fixture *self = *state;
@@ -177,21 +206,36 @@ static void retry_together(void **state) {
     assert_int_equal(result.exit_code, 0);
     program_result_free(&result);
     char *before = folder_print(output);
-    char command[4 * 4096];
-    snprintf(command, sizeof command,
-             "for i in 1 2; do '%s' --input '%s/again.csv' --output '%s' --size 48 --shard-size 10 --allow-private --timeout 3 "
-             "--retry-failed --coordinate '%s/again-claims' --json & done; wait",
-             LIMN_DOWNLOAD_PROGRAM, self->folder, output, self->folder);
-    const char *const shell[] = {"-c", command, NULL};
-    result = run_program("/bin/sh", shell, 0);
-    long rows = 0;
-    int summaries = 0;
-    for (const char *at = result.out; (at = strstr(at, "\"run_rows\": ")); at++, summaries++)
-        rows += strtol(at + strlen("\"run_rows\": "), NULL, 10);
-    if (summaries != 2) print_error("%s", result.err);
-    assert_int_equal(summaries, 2);
+    /* Both have begun before either goes on: until then the test holds the configuration's lock. */
+    char claims[4096], lock_path[4096];
+    const struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    snprintf(claims, sizeof claims, "%s", in(self->folder, "again-claims"));
+    assert_int_equal(limn_make_directories(claims, NULL), 0);
+    snprintf(lock_path, sizeof lock_path, "%s", in(claims, "download.lock"));
+    const int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    assert_int_equal(fcntl(lock, F_OFD_SETLK, &whole), 0);
+    pid_t processes[2];
+    for (int i = 0; i < 2; i++) {
+        char command[4 * 4096 + 512];
+        snprintf(command, sizeof command,
+                 "exec '%s' --input '%s/again.csv' --output '%s' --size 48 --shard-size 10 --allow-private --timeout 1 "
+                 "--retry-failed --coordinate '%s' --json > '%s/again-%d.json'",
+                 LIMN_DOWNLOAD_PROGRAM, self->folder, output, claims, self->folder, i);
+        const char *const shell[] = {"-c", command, NULL};
+        processes[i] = start_program("/bin/sh", shell);
+    }
+    for (int i = 0; i < 2; i++) wait_for_open(processes[i], lock_path);
+    close(lock);
+    json_int_t rows = 0;
+    for (int i = 0; i < 2; i++) {
+        char name[64];
+        expect_end(processes[i]);
+        snprintf(name, sizeof name, "again-%d.json", i);
+        json_t *summary = limn_json_load(in(self->folder, name), NULL);
+        rows += json_integer_value(json_object_get(summary, "run_rows"));
+        json_decref(summary);
+    }
     assert_int_equal(rows, ROWS / 5 + 1);
-    program_result_free(&result);
     char *after = folder_print(output);
     assert_string_equal(before, after);
     free(before);
@@ -215,7 +259,7 @@ static void excluded(void **state) {
     snprintf(claims, sizeof claims, "%s", in(self->folder, "never-claims"));
     const char *const together[] = {"--input", list, "--output", output, "--allow-private", "--coordinate", claims, NULL};
     const pid_t process = start_download(together);
-    wait_for(in(claims, "00000.lock"));
+    wait_for_claim(in(claims, "00000.lock"));
     expect_refusal(run_download("--input", list, "--output", output, "--allow-private", NULL), 1, "--coordinate");
     expect_refusal(run_download("--input", list, "--output", output, "--allow-private", "--part", "0/2", NULL), 1,
                    "--coordinate");
