@@ -48,7 +48,7 @@ TARGET INLINE void multiply_words(__m512 sums[TILE_ROWS][2], const product_tile 
 }
 
 TARGET INLINE __mmask16 mask_of(size_t columns, size_t first) {
-    return columns <= first ? 0 : columns - first >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << (columns - first)) - 1);
+    return (__mmask16)(columns <= first ? 0u : columns - first >= 16 ? 0xffffu : (1u << (columns - first)) - 1);
 }
 
 /* Every index of `sums` is a constant once the loops are unrolled, or they would not stay in registers. */
