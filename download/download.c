@@ -68,7 +68,7 @@ static download_row *copy_row(const run *self, const caption_row *from, limn_err
     row->caption = malloc(from->caption.size + 1);
     bool made = row->url && row->caption;
     if (made) {
-        memcpy(row->caption, from->caption.data, from->caption.size);
+        if (from->caption.size) memcpy(row->caption, from->caption.data, from->caption.size);
         row->caption_size = from->caption.size;
     }
     if (made && from->hash.data) made = (row->hash = strndup(from->hash.data, from->hash.size)) != NULL;
