@@ -112,7 +112,7 @@ static int resize(work *self, uint64_t *look) {
         return -1;
     }
     if (self->options->dedup) *look = picture_perceptual_hash(&self->decoded);
-    if (picture_fit(&self->decoded, &self->made, choose_mode(self), self->options->size, self->context, &wrong)) {
+    if (picture_resize(&self->decoded, &self->made, choose_mode(self), self->options->size, &wrong)) {
         download_row_fail(self->row, "resize", "%s", wrong.message);
         return -1;
     }

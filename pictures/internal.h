@@ -25,13 +25,10 @@ void colour_transform_apply(const colour_transform *self, const unsigned char *i
 bool colour_profile_is_srgb(const limn_buffer *profile);
 
 typedef struct colour_cache colour_cache;
-typedef struct resize_cache resize_cache;
 void colour_cache_free(colour_cache *self);
-void resize_cache_free(resize_cache *self);
-/* What each file keeps; made when first needed. */
+/* Made when first needed. */
 struct picture_context {
     colour_cache *colours;
-    resize_cache *sizes;
 };
 
 /* ---------------------------------------------------------------- decoders */

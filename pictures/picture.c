@@ -135,7 +135,6 @@ picture_context *picture_context_create(limn_error *error) {
 void picture_context_destroy(picture_context *self) {
     if (!self) return;
     colour_cache_free(self->colours);
-    resize_cache_free(self->sizes);
     free(self);
 }
 

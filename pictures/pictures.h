@@ -34,8 +34,8 @@ int picture_decode(picture *self, const unsigned char *data, size_t size, const 
                    size_t *original_width, size_t *original_height, limn_error *error);
 int picture_load(picture *self, const char *path, limn_error *error);
 
-/* What a thread keeps from one picture to the next: filters of the sizes it met, memory, colour transforms. Everything that
- * takes one gives the same pixels without (NULL), only slower. */
+/* What a thread keeps from one picture to the next: colour transforms. Everything that takes one gives the same pixels without
+ * (NULL), only slower. */
 typedef struct picture_context picture_context;
 picture_context *picture_context_create(limn_error *error);
 void picture_context_destroy(picture_context *self); /* NULL allowed */
@@ -72,10 +72,8 @@ typedef enum {
     RESIZE_NONE
 } resize_mode;
 int resize_mode_from_name(const char *name, resize_mode *out); /* "center-crop", …; -1 when unknown */
-/* Antialiased Lanczos (zimg) when shrinking, bicubic when growing. */
+/* Antialiased Lanczos when shrinking, bicubic when growing; the same bytes on every processor. */
 int picture_resize(const picture *in, picture *out, resize_mode mode, size_t size, limn_error *error);
-/* The same with a thread's context (may be NULL). */
-int picture_fit(const picture *in, picture *out, resize_mode mode, size_t size, picture_context *context, limn_error *error);
 /* Loads a picture and crops it to a square of this side. */
 int picture_load_square(picture *self, const char *path, size_t side, limn_error *error);
 

@@ -5,7 +5,7 @@
 # is only faster with, and MPI for many machines (`optional`), are no reason to stop.
 set -eu
 
-packages="build-essential cmake pkg-config libopenblas-pthread-dev libhdf5-dev libjansson-dev libyaml-dev libzimg-dev
+packages="build-essential cmake pkg-config libopenblas-pthread-dev libhdf5-dev libjansson-dev libyaml-dev
 libcurl4-openssl-dev libc-ares-dev libarchive-dev libjpeg62-turbo-dev libpng-dev libwebp-dev liblcms2-dev zlib1g-dev
 libzstd-dev libssl-dev libpcre2-dev libcmocka-dev libutf8proc-dev unicode-data libtext-unidecode-perl
 libpango1.0-dev fonts-dejavu-core libexttextcat-dev libexttextcat-data"
