@@ -44,11 +44,14 @@ static void lanczos_weights(double *out, size_t count, double x, double step) {
     sine_and_cosine(pi * x / 3, &sine, &cosine);
     sine_and_cosine(pi * step / 3, &step_sine, &step_cosine);
     for (size_t i = 0; i < count; i++) {
-        const double at = x + (double)i * step;
-        out[i] = fabs(at) < 1e-4 ? 1 : 3 / (pi * pi) * sine * sine * (3 - 4 * sine * sine) / (at * at);
+        out[i] = sine * sine;
         const double next = sine * step_cosine + cosine * step_sine;
         cosine = cosine * step_cosine - sine * step_sine;
         sine = next;
+    }
+    for (size_t i = 0; i < count; i++) { /* a loop of its own: vectors */
+        const double at = x + (double)i * step, square = fmax(at * at, 1e-8);
+        out[i] = at * at < 1e-8 ? 1 : 3 / (pi * pi) * out[i] * (3 - 4 * out[i]) / square;
     }
 }
 
