@@ -24,40 +24,56 @@ void resample_axis_free(resample_axis *self) {
     *self = (resample_axis){0};
 }
 
-/* sin and cos of x, |x| ≤ π: Taylor's series of the half. */
-static void sine_and_cosine(double x, double *sine, double *cosine) {
+typedef struct {
+    double sine, cosine;
+} turn;
+
+/* Of x, |x| ≤ π: Taylor's series of the half, x · (1 - x²/(2·3) · (1 - x²/(4·5) · …)) for the sine. */
+static turn turn_by(double x) {
+    static const double sines[] = {1.0 / (22 * 23), 1.0 / (20 * 21), 1.0 / (18 * 19), 1.0 / (16 * 17),
+                                   1.0 / (14 * 15), 1.0 / (12 * 13), 1.0 / (10 * 11), 1.0 / (8 * 9),
+                                   1.0 / (6 * 7),   1.0 / (4 * 5),   1.0 / (2 * 3)};
+    static const double cosines[] = {1.0 / (21 * 22), 1.0 / (19 * 20), 1.0 / (17 * 18), 1.0 / (15 * 16),
+                                     1.0 / (13 * 14), 1.0 / (11 * 12), 1.0 / (9 * 10),  1.0 / (7 * 8),
+                                     1.0 / (5 * 6),   1.0 / (3 * 4),   1.0 / (1 * 2)};
     const double half = x / 2, square = half * half;
     double s = 1, c = 1;
-    for (int k = 22; k >= 2; k -= 2) {
-        s = 1 - s * square / (k * (k + 1));
-        c = 1 - c * square / (k * (k - 1));
+    for (size_t i = 0; i < sizeof sines / sizeof *sines; i++) {
+        s = 1 - square * sines[i] * s;
+        c = 1 - square * cosines[i] * c;
     }
     s *= half;
-    *sine = 2 * s * c;
-    *cosine = 1 - 2 * s * s;
+    return (turn){2 * s * c, 1 - 2 * s * s};
 }
+
+/* What one axis' filter is made of. */
+typedef struct {
+    double *all, *inside;               /* weights of every position the filter reaches; of those in the picture */
+    double from, ratio, stretch, reach; /* reach: of the filter, in pixels */
+    double step;                        /* between two pixels, of the filter's own unit */
+    turn third;                         /* π · step / 3 */
+    ptrdiff_t size;
+    bool lanczos, even;
+} axis_work;
 
 /* Lanczos-3 at x, x + step, … up to 3. One angle goes from value to value by the theorem of addition: sin(πx) is that of πx/3
  * tripled. */
-static void lanczos_weights(double *out, size_t count, double x, double step) {
-    double sine, cosine, step_sine, step_cosine;
-    sine_and_cosine(pi * x / 3, &sine, &cosine);
-    sine_and_cosine(pi * step / 3, &step_sine, &step_cosine);
+static void lanczos_weights(const axis_work *work, double *out, size_t count, double x) {
+    turn at = turn_by(pi * x / 3);
     for (size_t i = 0; i < count; i++) {
-        out[i] = sine * sine;
-        const double next = sine * step_cosine + cosine * step_sine;
-        cosine = cosine * step_cosine - sine * step_sine;
-        sine = next;
+        out[i] = at.sine * at.sine;
+        at = (turn){at.sine * work->third.cosine + at.cosine * work->third.sine,
+                    at.cosine * work->third.cosine - at.sine * work->third.sine};
     }
-    for (size_t i = 0; i < count; i++) { /* a loop of its own: vectors */
-        const double at = x + (double)i * step, square = fmax(at * at, 1e-8);
-        out[i] = at * at < 1e-8 ? 1 : 3 / (pi * pi) * out[i] * (3 - 4 * out[i]) / square;
+    for (size_t i = 0; i < count; i++) {
+        const double place = x + (double)i * work->step, square = place * place;
+        out[i] = square < 1e-8 ? 1 : 3 / (pi * pi) * out[i] * (3 - 4 * out[i]) / square;
     }
 }
 
-static void cubic_weights(double *out, size_t count, double x, double step) {
+static void cubic_weights(const axis_work *work, double *out, size_t count, double x) {
     for (size_t i = 0; i < count; i++) {
-        const double at = fabs(x + (double)i * step);
+        const double at = fabs(x + (double)i * work->step);
         out[i] = at < 1 ? (1.5 * at - 2.5) * at * at + 1 : at < 2 ? ((-0.5 * at + 2.5) * at - 4) * at + 2 : 0;
     }
 }
@@ -77,15 +93,6 @@ static void round_weights(int16_t *out, const double *weights, size_t count) {
     }
 }
 
-/* What outputs need beside the axis itself. */
-typedef struct {
-    double *all, *inside; /* weights of every position the filter reaches; of those in the picture */
-    size_t capacity;
-    double from, ratio, stretch, reach; /* reach: of the filter, in pixels */
-    ptrdiff_t size;
-    bool lanczos, even;
-} axis_work;
-
 static void make_output(resample_axis *self, const axis_work *work, size_t i) {
     const double centre = work->from + ((double)i + 0.5) * work->ratio - 0.5; /* a pixel's own is its number */
     const ptrdiff_t lowest = (ptrdiff_t)ceil(centre - work->reach), last = work->size - 1;
@@ -97,8 +104,7 @@ static void make_output(resample_axis *self, const axis_work *work, size_t i) {
                     high = highest > last  ? last
                            : highest < low ? low
                                            : highest;
-    const double x = ((double)lowest - centre) / work->stretch;
-    (work->lanczos ? lanczos_weights : cubic_weights)(work->all, reached, x, 1 / work->stretch);
+    (work->lanczos ? lanczos_weights : cubic_weights)(work, work->all, reached, ((double)lowest - centre) / work->stretch);
     const size_t taps = (size_t)(high - low + 1);
     memset(work->inside, 0, taps * sizeof *work->inside);
     for (size_t k = 0; k < reached; k++) {
@@ -123,15 +129,16 @@ int resample_axis_make(resample_axis *self, size_t size, double from, double len
         .from = from, .ratio = length / (double)outputs, .size = (ptrdiff_t)size, .lanczos = lanczos, .even = even};
     work.stretch = fmax(work.ratio, 1);
     work.reach = (lanczos ? 3 : 2) * work.stretch;
-    work.capacity = (size_t)(2 * work.reach) + 2;
-    const size_t most = work.capacity < size ? work.capacity : size; /* taps of one output */
+    work.step = 1 / work.stretch;
+    work.third = turn_by(pi * work.step / 3);
+    const size_t reached = (size_t)(2 * work.reach) + 2, most = reached < size ? reached : size; /* of one output */
     size_t count;
     *self = (resample_axis){.outputs = outputs, .stride = (most + 1 + 7) / 8 * 8};
     if (limn_multiply(outputs, self->stride, &count, error)) return -1;
     self->first = limn_allocate(outputs, sizeof *self->first, error);
     self->taps = limn_allocate(outputs, sizeof *self->taps, error);
     self->weights = limn_allocate(count, sizeof *self->weights, error);
-    work.all = limn_allocate(work.capacity, sizeof *work.all, error);
+    work.all = limn_allocate(reached, sizeof *work.all, error);
     work.inside = limn_allocate(most, sizeof *work.inside, error);
     const int status = self->first && self->taps && self->weights && work.all && work.inside ? 0 : -1;
     for (size_t i = 0; !status && i < outputs; i++) make_output(self, &work, i);
