@@ -8,7 +8,10 @@
  *
  * Weights are whole numbers of 1/2^14, sums are of 32 bits, so that every processor gives the same bytes. For the same reason
  * sines are computed here and not by the library, whose last bit may depend on the processor. A sum of weights' magnitudes
- * stays below 2 (Lanczos has 1.53 at most), so that the values between the passes fit 16 bits. */
+ * stays below 2 (Lanczos has 1.53 at most), so that the values between the passes fit 16 bits.
+ *
+ * Memory is that of four rows and of the weights: of these a pass has no more than 6 for each pixel it reads and 16 for each it
+ * makes. */
 #include "pictures/resample.h"
 
 #include <math.h>
@@ -93,17 +96,16 @@ static void round_weights(int16_t *out, const double *weights, size_t count) {
     }
 }
 
+static ptrdiff_t within(ptrdiff_t value, ptrdiff_t low, ptrdiff_t high) {
+    return value < low ? low : value > high ? high : value;
+}
+
 static void make_output(resample_axis *self, const axis_work *work, size_t i) {
     const double centre = work->from + ((double)i + 0.5) * work->ratio - 0.5; /* a pixel's own is its number */
     const ptrdiff_t lowest = (ptrdiff_t)ceil(centre - work->reach), last = work->size - 1;
     const ptrdiff_t highest = (ptrdiff_t)floor(centre + work->reach);
     const size_t reached = (size_t)(highest - lowest + 1);
-    const ptrdiff_t low = lowest < 0      ? 0
-                          : lowest > last ? last
-                                          : lowest,
-                    high = highest > last  ? last
-                           : highest < low ? low
-                                           : highest;
+    const ptrdiff_t low = within(lowest, 0, last), high = within(highest, low, last);
     (work->lanczos ? lanczos_weights : cubic_weights)(work, work->all, reached, ((double)lowest - centre) / work->stretch);
     const size_t taps = (size_t)(high - low + 1);
     memset(work->inside, 0, taps * sizeof *work->inside);
@@ -111,8 +113,7 @@ static void make_output(resample_axis *self, const axis_work *work, size_t i) {
         ptrdiff_t at = lowest + (ptrdiff_t)k;
         if (at < 0) at = -1 - at;
         if (at > last) at = 2 * last + 1 - at;
-        at = at < low ? low : at > high ? high : at;
-        work->inside[at - low] += work->all[k];
+        work->inside[within(at, low, high) - low] += work->all[k];
     }
     if (i == 0) self->start = (size_t)low;
     const size_t first = (size_t)low - self->start, odd = work->even ? first & 1 : 0;
