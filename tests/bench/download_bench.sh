@@ -51,7 +51,7 @@ peer() {
         sed -n 's/^img2dataset wall \([0-9.]*\) s, cpu \([0-9.]*\)+\([0-9.]*\) s, peak \([0-9]*\) kB.*/\1 \2 \3 \4/p'
 }
 
-echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores, $count pictures, concurrency 64, $rounds rounds"
+echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores, $count pictures, $rounds rounds; img2dataset with 64 threads, ours as it comes"
 for round in $(seq "$rounds"); do
     echo "ours $(ours "$work/ours")"
     echo "peer $(peer)"
