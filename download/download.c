@@ -370,6 +370,8 @@ static int check_options(const download_options *options, limn_error *error) {
         return limn_fail_usage(error, "--restart is for one process alone; run it without --coordinate first");
     if (options->encoder && options->pair.resize != RESIZE_CENTER_CROP && options->pair.resize != RESIZE_BORDER)
         return limn_fail_usage(error, "--encode takes pictures of the VQGAN's size: --resize center-crop or border");
+    if (options->encoder && options->pair.only_if_bigger)
+        return limn_fail_usage(error, "--encode takes pictures of the VQGAN's size: without --only-if-bigger");
     if (options->list.boxes_column && options->pair.image && !strcmp(options->pair.image, "original"))
         return limn_fail_usage(error, "--boxes-column blurs pictures, --output-image original keeps them; give one of them");
     if (options->retry_failed && options->restart)

@@ -168,6 +168,7 @@ static void refused(void **state) {
         {{"--encode", vqgan_folder, "--precision", "bf16"}, "precision was"},
         {{"--encode", vqgan_folder, "--precision", "int8"}, "--precision"},
         {{"--encode", vqgan_folder, "--resize", "none"}, "--resize center-crop or border"},
+        {{"--encode", vqgan_folder, "--only-if-bigger"}, "without --only-if-bigger"},
         {{"--encode", vqgan_folder, "--output-form", "files"}, "--output-form files"},
         {{NULL}, "output_form was"},
     };
