@@ -34,27 +34,6 @@ static json_t *describe(const choose_plan *plan, limn_error *error) {
     return NULL;
 }
 
-static int refuse_other(const char *path, const json_t *was, const json_t *now, limn_error *error) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)now, key, value) {
-        const json_t *old = json_object_get(was, key);
-        if (old && json_equal(old, value)) continue;
-        if (strcmp(key, "inputs") == 0)
-            return limn_fail_usage(error,
-                                   "%s: made from other files (or one has changed since); give those, another --output, or "
-                                   "--restart to begin anew",
-                                   path);
-        char *a = old ? json_dumps(old, JSON_ENCODE_ANY) : NULL, *b = json_dumps(value, JSON_ENCODE_ANY);
-        limn_fail_usage(error, "%s: %s was %s and is now %s; use what it was, another --output, or --restart to begin anew",
-                        path, key, a ? a : "absent", b ? b : "?");
-        free(a);
-        free(b);
-        return -1;
-    }
-    return 0;
-}
-
 /* What the writing commands make: NAME.tar, NAME.h5 and NAME.stats.json. */
 static bool is_ours(const char *name) {
     static const char *const endings[] = {".tar", ".h5", ".stats.json"};
@@ -134,7 +113,9 @@ static int settle(const choose_plan *plan, limn_error *error) {
         return limn_fail(error, "%s: cannot be removed for --restart", path);
     int failed = (now = describe(plan, error)) ? 0 : -1;
     if (!failed && known && !plan->write->restart)
-        failed = (was = limn_json_load(path, error)) ? refuse_other(path, was, now, error) : -1;
+        failed = (was = limn_json_load(path, error))
+                     ? limn_json_refuse_other(path, was, now, "files (or one has changed since)", error)
+                     : -1;
     else if (!failed)
         failed = limn_json_save(now, path, error);
     json_decref(was);

@@ -147,6 +147,9 @@ int limn_json_get_sizes(const json_t *object, const char *where, const char *key
                         size_t capacity, size_t *count, limn_error *error);
 /* A usage error that names the first key of the object that is not in `known` (NULL-terminated), and the nearest known. */
 int limn_json_check_keys(const json_t *object, const char *where, const char *const *known, limn_error *error);
+/* For an output that another configuration made: a usage error that names the first key of `now` that differs in `was`, or is not
+ * there, with both values. Of the key "inputs", whose values are long, only that it was made from other `inputs`. */
+int limn_json_refuse_other(const char *path, const json_t *was, const json_t *now, const char *inputs, limn_error *error);
 /* Applies "section.key=value" (value read as JSON, else as a string) to a configuration. */
 int limn_json_set(json_t *object, const char *assignment, limn_error *error);
 

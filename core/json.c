@@ -179,6 +179,25 @@ int limn_json_check_keys(const json_t *object, const char *where, const char *co
     return 0;
 }
 
+int limn_json_refuse_other(const char *path, const json_t *was, const json_t *now, const char *inputs, limn_error *error) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)now, key, value) {
+        const json_t *old = json_object_get(was, key);
+        if (old && json_equal(old, value)) continue;
+        if (!strcmp(key, "inputs"))
+            return limn_fail_usage(error, "%s: made from other %s; give those, another --output, or --restart to begin anew",
+                                   path, inputs);
+        char *a = old ? json_dumps(old, JSON_ENCODE_ANY) : NULL, *b = json_dumps(value, JSON_ENCODE_ANY);
+        limn_fail_usage(error, "%s: %s was %s and is now %s; use what it was, another --output, or --restart to begin anew",
+                        path, key, a ? a : "absent", b ? b : "?");
+        free(a);
+        free(b);
+        return -1;
+    }
+    return 0;
+}
+
 int limn_json_set(json_t *object, const char *assignment, limn_error *error) {
     const char *equals = strchr(assignment, '=');
     char path[512];

@@ -191,27 +191,6 @@ static json_t *describe_options(const download_options *options, json_t *inputs,
     return all;
 }
 
-static int refuse_other(const char *path, const json_t *was, const json_t *now, limn_error *error) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)now, key, value) {
-        json_t *old = json_object_get(was, key);
-        if (old && json_equal(old, value)) continue;
-        if (!strcmp(key, "inputs"))
-            return limn_fail_usage(error,
-                                   "%s: made from other lists (or a list has changed since); give those, another --output, or "
-                                   "--restart to begin anew",
-                                   path);
-        char *a = old ? json_dumps(old, JSON_ENCODE_ANY) : NULL, *b = json_dumps(value, JSON_ENCODE_ANY);
-        limn_fail_usage(error, "%s: %s was %s and is now %s; use what it was, another --output, or --restart to begin anew",
-                        path, key, a ? a : "absent", b ? b : "?");
-        free(a);
-        free(b);
-        return -1;
-    }
-    return 0;
-}
-
 static int settle_configuration(const download_options *options, output_folder *self, limn_error *error) {
     char path[4096];
     size_t rows = 0;
@@ -228,7 +207,7 @@ static int settle_configuration(const download_options *options, output_folder *
     if (!now) return -1;
     if (there) {
         was = limn_json_load(path, error);
-        if (!was || refuse_other(path, was, now, error)) goto done;
+        if (!was || limn_json_refuse_other(path, was, now, "lists (or a list has changed since)", error)) goto done;
         status = limn_json_get_size(was, path, "rows", 1, SIZE_MAX / 2, &rows, error);
         self->rows = rows;
         if (!status && !rows) status = limn_fail(error, "%s: has no \"rows\"; begin anew with --restart", path);
