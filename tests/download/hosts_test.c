@@ -10,29 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct {
-    test_server server;
-    char folder[4096];
-} fixture;
-
-static int set_up(void **state) {
-    fixture *self = calloc(1, sizeof *self);
-    if (!self) return -1;
-    self->server = server_start();
-    make_folder(self->folder);
-    *state = self;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    fixture *self = *state;
-    server_stop(&self->server);
-    limn_remove_tree(self->folder, NULL);
-    free(self);
-    return 0;
-}
-
-static const char *list_of(const fixture *self, const char *kind, int count) {
+static const char *list_of(const server_world *self, const char *kind, int count) {
     limn_buffer list = {0};
     for (int i = 0; i < count; i++)
         limn_buffer_printf(&list, NULL, "caption\thttp://127.0.0.1:%d/%s/%d\n", self->server.port, kind, i);
@@ -43,7 +21,7 @@ static const char *list_of(const fixture *self, const char *kind, int count) {
 
 /* A few connections serve all rows of a host; addresses without a picture do not cost theirs. */
 static void few_connections(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     static const char *const kinds[] = {"late", "missing"};
     for (int i = 0; i < 2; i++) {
         const char *out = in(self->folder, kinds[i]);
@@ -61,7 +39,7 @@ static void few_connections(void **state) {
 /* Rows that wait for a full host hold no transfers: the second host's start with the first's, not after them. 24 rows, 4 at a
  * time, are 6 seconds; one host after the other would be 12. */
 static void full_hosts_hold_up_none(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     limn_buffer list = {0};
     for (int i = 0; i < 48; i++)
         limn_buffer_printf(&list, NULL, "caption\thttp://%s:%d/never/%d\n", i < 24 ? "127.0.0.1" : "localhost",
@@ -77,7 +55,7 @@ static void full_hosts_hold_up_none(void **state) {
 }
 
 static void pauses_are_heeded(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     program_result result = run_download("--input", list_of(self, "pause", 20), "--output", in(self->folder, "pause"), "--size",
                                          "16", "--timeout", "20", "--per-host", "1", "--allow-private", NULL);
     assert_int_equal(stats_number(in(self->folder, "pause"), "00000", "pairs"), 20);
@@ -88,7 +66,7 @@ static void pauses_are_heeded(void **state) {
 
 /* 300 rows × 3 tries with a pause of a second after each 4 would be 4 minutes. */
 static void a_host_that_never_has_time(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     const size_t before = self->server.counts->requests;
     program_result result = run_download("--input", list_of(self, "no-more", 300), "--output", in(self->folder, "no-more"),
                                          "--timeout", "1", "--per-host", "4", "--allow-private", NULL);
@@ -100,7 +78,7 @@ static void a_host_that_never_has_time(void **state) {
 
 /* Names are the proxy's affair, so only what the list or a redirect says itself can be refused. */
 static void through_a_proxy(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     char proxy[64];
     snprintf(proxy, sizeof proxy, "http://127.0.0.1:%d", self->server.port);
     write_text(self->folder, "proxy.tsv",
@@ -117,7 +95,7 @@ static void through_a_proxy(void **state) {
 }
 
 static void wrong_usage(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     static const char *const cases[][2] = {
         {"--per-host", "0"}, {"--fetch-threads", "65"}, {"--proxy", "proxy.example"}, {"--user-agent", "two\nlines"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -131,12 +109,12 @@ static void wrong_usage(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(few_connections, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(full_hosts_hold_up_none, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(pauses_are_heeded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_host_that_never_has_time, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(through_a_proxy, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(wrong_usage, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(few_connections, server_world_set_up, server_world_tear_down),
+        cmocka_unit_test_setup_teardown(full_hosts_hold_up_none, server_world_set_up, server_world_tear_down),
+        cmocka_unit_test_setup_teardown(pauses_are_heeded, server_world_set_up, server_world_tear_down),
+        cmocka_unit_test_setup_teardown(a_host_that_never_has_time, server_world_set_up, server_world_tear_down),
+        cmocka_unit_test_setup_teardown(through_a_proxy, server_world_set_up, server_world_tear_down),
+        cmocka_unit_test_setup_teardown(wrong_usage, server_world_set_up, server_world_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,28 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct {
-    test_server server;
-    char folder[4096];
-} fixture;
-
-static int set_up(void **state) {
-    fixture *self = calloc(1, sizeof *self);
-    if (!self) return -1;
-    self->server = server_start();
-    make_folder(self->folder);
-    *state = self;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    fixture *self = *state;
-    server_stop(&self->server);
-    limn_remove_tree(self->folder, NULL);
-    free(self);
-    return 0;
-}
-
 /* The reason each address must fail for; NULL for one that must become a pair. */
 static const struct {
     const char *path, *reason;
@@ -81,7 +59,7 @@ static const struct {
 };
 
 static void every_kind_of_answer(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     const size_t count = sizeof CASES / sizeof *CASES;
     limn_buffer list = {0};
     limn_buffer_printf(&list, NULL, "url\tcaption\tnumber\n");
@@ -142,7 +120,7 @@ static void every_kind_of_answer(void **state) {
 
 /* What is not HTTP at all has no answer's number to be counted under. */
 static void not_http(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     write_text(self->folder, "garbage.tsv",
                "a\thttp://127.0.0.1:%d/garbage/0\nb\thttp://127.0.0.1:1/x\nc\thttp://nowhere.invalid/x\nd\tgopher://h/x\n",
                self->server.port);
@@ -159,7 +137,7 @@ static void not_http(void **state) {
 
 /* A list of a stranger's reaches nothing of this machine and its network, however the address is written. */
 static void private_addresses(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     static const char *const hosts[] = {"127.0.0.1",   "localhost",          "127.1",           "2130706433", "0x7f000001",
                                         "0.0.0.0",     "10.0.0.1",           "10.1.2.3",        "172.16.0.1", "172.31.255.255",
                                         "192.168.1.1", "169.254.169.254",    "100.64.0.1",      "224.0.0.1",  "255.255.255.255",
@@ -184,7 +162,7 @@ static void private_addresses(void **state) {
 }
 
 static void noai_can_be_overridden(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     write_text(self->folder, "noai.tsv", "a\thttp://127.0.0.1:%d/noai/1\n", self->server.port);
     program_result result = run_download("--input", in(self->folder, "noai.tsv"), "--output", in(self->folder, "noai"),
                                          "--respect-noai", "no", "--allow-private", NULL);
@@ -195,7 +173,7 @@ static void noai_can_be_overridden(void **state) {
 
 /* What failed is itself a list: given again it is tried again. */
 static void failures_are_a_list(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     write_text(self->folder, "first.tsv", "a\thttp://127.0.0.1:%d/flaky/100\nb\thttp://127.0.0.1:%d/picture/1\n",
                self->server.port, self->server.port);
     program_result result = run_download("--input", in(self->folder, "first.tsv"), "--output", in(self->folder, "first"),
@@ -220,5 +198,5 @@ int main(void) {
         cmocka_unit_test(private_addresses),    cmocka_unit_test(noai_can_be_overridden),
         cmocka_unit_test(failures_are_a_list),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, server_world_set_up, server_world_tear_down);
 }
