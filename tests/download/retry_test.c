@@ -18,35 +18,13 @@
 
 enum { ROWS = 60, SHARD = 10 };
 
-typedef struct {
-    test_server server;
-    char folder[4096];
-} fixture;
-
-static int set_up(void **state) {
-    fixture *self = calloc(1, sizeof *self);
-    if (!self) return -1;
-    *state = self;
-    self->server = server_start();
-    make_folder(self->folder);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    fixture *self = *state;
-    server_stop(&self->server);
-    limn_remove_tree(self->folder, NULL);
-    free(self);
-    return 0;
-}
-
 /* Rows that fail at first are of files that are not there yet, or of /flaky; shard 3 has none, shard 4 only lasting ones. */
 static bool comes_late(int i) {
     return i / SHARD != 3 && i / SHARD != 4 && i % 5 == 2;
 }
 
 /* Files and addresses are of this name, so that no two lists share them. */
-static void make_list(const fixture *self, const char *name, bool lasting, int rows) {
+static void make_list(const server_world *self, const char *name, bool lasting, int rows) {
     limn_buffer list = {0};
     char file[300];
     limn_buffer_printf(&list, NULL, "caption,url\n");
@@ -68,7 +46,7 @@ static void make_list(const fixture *self, const char *name, bool lasting, int r
     limn_buffer_free(&list);
 }
 
-static void make_late_files(const fixture *self, const char *name) {
+static void make_late_files(const server_world *self, const char *name) {
     for (int i = 0; i < ROWS; i++) {
         picture made;
         limn_buffer jpeg = {0};
@@ -85,7 +63,7 @@ static void make_late_files(const fixture *self, const char *name) {
 }
 
 /* The arguments of a run over the list of this name into `output`. */
-static void arguments_of(const fixture *self, const char *name, const char *output, const char *form, const char *last,
+static void arguments_of(const server_world *self, const char *name, const char *output, const char *form, const char *last,
                          const char **out) {
     char file[300];
     snprintf(file, sizeof file, "%s.csv", name);
@@ -109,7 +87,7 @@ static void arguments_of(const fixture *self, const char *name, const char *outp
 }
 
 /* Runs to its end; returns its summary's run_rows. */
-static long run_list(const fixture *self, const char *name, const char *output, const char *form, const char *last) {
+static long run_list(const server_world *self, const char *name, const char *output, const char *form, const char *last) {
     const char *arguments[20];
     arguments_of(self, name, output, form, last, arguments);
     program_result result = run_program(LIMN_DOWNLOAD_PROGRAM, arguments, 0);
@@ -122,7 +100,7 @@ static long run_list(const fixture *self, const char *name, const char *output, 
     return rows;
 }
 
-static void assert_same_print(const fixture *self, const char *a, const char *b) {
+static void assert_same_print(const server_world *self, const char *a, const char *b) {
     char *first = folder_print(in(self->folder, a)), *second = folder_print(in(self->folder, b));
     assert_string_equal(first, second);
     free(first);
@@ -130,7 +108,7 @@ static void assert_same_print(const fixture *self, const char *a, const char *b)
 }
 
 /* All that stats say but times and bytes on the way. */
-static void assert_same_stats(const fixture *self, const char *a, const char *b) {
+static void assert_same_stats(const server_world *self, const char *a, const char *b) {
     for (int number = 0; number < ROWS / SHARD; number++) {
         static const char *const keys[] = {"rows", "pairs", "failed", "reasons", "examples", "bytes_of_pictures", "tar_bytes"};
         char name[64];
@@ -154,7 +132,7 @@ static struct stat status_of(const char *folder, const char *name) {
     return status;
 }
 
-static void retried(const fixture *self, const char *form) {
+static void retried(const server_world *self, const char *form) {
     char first[64], fresh[64], list[64];
     snprintf(list, sizeof list, "list-%s", form);
     snprintf(first, sizeof first, "first-%s", form);
@@ -193,7 +171,7 @@ static void tars(void **state) {
 }
 
 static void plain_files(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     retried(self, "files");
     const char *const third = in(in(self->folder, "first-files"), "00003");
     char *caption = limn_file_read(in(third, "000030007.txt"), 100, NULL, NULL);
@@ -210,7 +188,7 @@ static void plain_files(void **state) {
 }
 
 static void counts_alone(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     retried(self, "none");
     assert_false(limn_file_exists(in(in(self->folder, "first-none"), "00000.tar")));
     assert_false(limn_file_exists(in(in(self->folder, "first-none"), "00000")));
@@ -219,7 +197,7 @@ static void counts_alone(void **state) {
 
 /* Rows of unfinished shards are done by the same command, and all their rows. */
 static void unfinished(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     make_list(self, "unfinished", true, ROWS);
     make_late_files(self, "unfinished");
     run_list(self, "unfinished", "unfinished", "tars", NULL);
@@ -234,7 +212,7 @@ static void unfinished(void **state) {
 
 /* ---------------------------------------------------------------- commits */
 
-static void copy_tree(const fixture *self, const char *from, const char *to) {
+static void copy_tree(const server_world *self, const char *from, const char *to) {
     const char *const arguments[] = {"-a", in(self->folder, from), in(self->folder, to), NULL};
     program_result result = run_program("/bin/cp", arguments, 0);
     assert_int_equal(result.exit_code, 0);
@@ -246,7 +224,7 @@ static void move(const char *from_folder, const char *from, const char *to_folde
 }
 
 /* A process was killed after so many steps of putting a shard's new files in their places. */
-static void killed_between(const fixture *self, const char *form, bool lasting) {
+static void killed_between(const server_world *self, const char *form, bool lasting) {
     const bool files = !strcmp(form, "files");
     const char *const body = files ? "00000" : "00000.tar";
     char list[64], before[64], after[64];
@@ -302,7 +280,7 @@ static void commits(void **state) {
 
 /* kill -9 while it tries again, at random moments. */
 static void killed(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     for (int form = 0; form < 2; form++) {
         const char *const name = form ? "files" : "tars";
         char list[64], fresh[64];
@@ -337,7 +315,7 @@ static void killed(void **state) {
 
 /* ---------------------------------------------------------------- what is not as it was written */
 
-static void expect_failure(const fixture *self, const char *name, const char *form, const char *sentence) {
+static void expect_failure(const server_world *self, const char *name, const char *form, const char *sentence) {
     const char *arguments[20];
     arguments_of(self, "damaged", name, form, "--retry-failed", arguments);
     program_result result = run_program(LIMN_DOWNLOAD_PROGRAM, arguments, 0);
@@ -349,7 +327,7 @@ static void expect_failure(const fixture *self, const char *name, const char *fo
 }
 
 static void damaged(void **state) {
-    const fixture *self = *state;
+    const server_world *self = *state;
     static const char header[] = "url\tcaption\treason\tdetail\tkey\tlist\tline\n";
     const struct {
         const char *header, *lines;
@@ -424,5 +402,5 @@ int main(void) {
         cmocka_unit_test(reasons),    cmocka_unit_test(tars),    cmocka_unit_test(plain_files), cmocka_unit_test(counts_alone),
         cmocka_unit_test(unfinished), cmocka_unit_test(commits), cmocka_unit_test(killed),      cmocka_unit_test(damaged),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, server_world_set_up, server_world_tear_down);
 }
