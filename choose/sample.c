@@ -14,13 +14,8 @@ const char *choose_base_name(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-static bool ends_with(const char *path, const char *ending) {
-    const size_t size = strlen(path), wanted = strlen(ending);
-    return size > wanted && strcmp(path + size - wanted, ending) == 0;
-}
-
 choose_form choose_form_of(const char *path) {
-    return ends_with(path, ".h5") ? CHOOSE_SHARDS : CHOOSE_TARS;
+    return limn_ends_with(path, ".h5") ? CHOOSE_SHARDS : CHOOSE_TARS;
 }
 
 /* ---------------------------------------------------------------- which files */
@@ -33,7 +28,7 @@ static bool is_folder(const char *path) {
 /* The ending of the files that a folder or a pattern stands for. */
 static const char *ending_of(const char *given) {
     char found[4096];
-    if (!is_folder(given)) return ends_with(given, ".h5") ? ".h5" : ".tar";
+    if (!is_folder(given)) return limn_ends_with(given, ".h5") ? ".h5" : ".tar";
     /* 1 or, of several, -1 */
     return limn_find_one(given, "*.tar", found, NULL) ? ".tar" : ".h5";
 }
@@ -67,7 +62,7 @@ static int join(const limn_strings *lists, size_t count, limn_strings *out, limn
 static int check_paths(const limn_strings *paths, limn_error *error) {
     for (size_t i = 0; i < paths->count; i++) {
         const char *path = paths->items[i];
-        if (!ends_with(path, ".tar") && !ends_with(path, ".h5"))
+        if (!limn_ends_with(path, ".tar") && !limn_ends_with(path, ".h5"))
             return limn_fail_usage(error, "%s: neither a .tar nor a token shard .h5", path);
         if (choose_form_of(path) != choose_form_of(paths->items[0]))
             return limn_fail_usage(error, "%s beside %s: give tars or token shards, not both", path, paths->items[0]);

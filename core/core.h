@@ -300,6 +300,8 @@ void limn_unmap(limn_mapping *mapping);
  * file when they are read again; those that were allocated are lost, and read as zeros. */
 void limn_forget(const void *data, size_t size);
 
+/* Two lower-case digits a byte, and a NUL: out (2·size + 1). */
+void limn_hexadecimal(const unsigned char *bytes, size_t size, char *out);
 /* SHA-256 in lower-case hexadecimal. */
 void limn_sha256(const void *data, size_t size, char out_hex[65]);
 int limn_sha256_file(const char *path, char out_hex[65], limn_error *error);
@@ -310,7 +312,9 @@ void limn_sha256_add(limn_sha256_sum *self, const void *data, size_t size);
 void limn_sha256_end(limn_sha256_sum *self, char out_hex[65]); /* frees */
 void limn_sha256_drop(limn_sha256_sum *self);                  /* frees without an answer; NULL allowed */
 
-/* ---------------------------------------------------------------- UTF-8 */
+/* ---------------------------------------------------------------- texts and UTF-8 */
+
+bool limn_ends_with(const char *text, const char *ending);
 
 /* True when data is valid UTF-8 (no surrogates, no overlong forms). */
 bool limn_utf8_valid(const char *data, size_t size);

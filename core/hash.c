@@ -6,14 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void to_hexadecimal(const unsigned char digest[32], char out[65]) {
-    for (size_t i = 0; i < 32; i++) snprintf(out + 2 * i, 3, "%02x", digest[i]);
+void limn_hexadecimal(const unsigned char *bytes, size_t size, char *out) {
+    for (size_t i = 0; i < size; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    out[2 * size] = 0;
 }
 
 void limn_sha256(const void *data, size_t size, char out_hex[65]) {
     unsigned char digest[EVP_MAX_MD_SIZE] = {0};
     EVP_Digest(data, size, digest, NULL, EVP_sha256(), NULL);
-    to_hexadecimal(digest, out_hex);
+    limn_hexadecimal(digest, 32, out_hex);
 }
 
 struct limn_sha256_sum {
@@ -43,7 +44,7 @@ void limn_sha256_drop(limn_sha256_sum *self) {
 void limn_sha256_end(limn_sha256_sum *self, char out_hex[65]) {
     unsigned char digest[EVP_MAX_MD_SIZE] = {0};
     EVP_DigestFinal_ex(self->context, digest, NULL);
-    to_hexadecimal(digest, out_hex);
+    limn_hexadecimal(digest, 32, out_hex);
     limn_sha256_drop(self);
 }
 

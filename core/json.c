@@ -35,16 +35,11 @@ static json_t *parse_json(const char *text, size_t size, const char *path, limn_
     return value;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t length = strlen(text), end_length = strlen(end);
-    return length >= end_length && strcmp(text + length - end_length, end) == 0;
-}
-
 json_t *limn_json_load(const char *path, limn_error *error) {
     size_t size;
     char *text = limn_file_read(path, JSON_MAX_BYTES, &size, error);
     if (!text) return NULL;
-    bool yaml = ends_with(path, ".yaml") || ends_with(path, ".yml");
+    bool yaml = limn_ends_with(path, ".yaml") || limn_ends_with(path, ".yml");
     json_t *value = yaml ? limn_yaml_parse(text, size, path, error) : parse_json(text, size, path, error);
     free(text);
     return value;

@@ -4,6 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool limn_ends_with(const char *text, const char *ending) {
+    const size_t size = strlen(text), end = strlen(ending);
+    return size >= end && strcmp(text + size - end, ending) == 0;
+}
+
 /* Table 3-7 of the Unicode Standard ("Well-Formed UTF-8 Byte Sequences"): only the second byte has a range of its own. */
 size_t limn_utf8_decode(const char *data, size_t size, uint32_t *out_code_point) {
     if (size == 0) return 0;

@@ -4,7 +4,6 @@
 #include "download/internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,14 +30,6 @@ bool commit_is_ours(const char *name, uint64_t *number) {
 static bool is_there(const char *path) {
     struct stat status;
     return lstat(path, &status) == 0;
-}
-
-static int sync_folder(const char *path, limn_error *error) {
-    const int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder < 0) return limn_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
-    const int failed = fsync(folder) ? errno : 0;
-    close(folder);
-    return failed && failed != EINVAL ? limn_fail(error, "%s: cannot be flushed: %s", path, strerror(failed)) : 0;
 }
 
 static int move(const char *from, const char *to, limn_error *error) {
@@ -73,7 +64,7 @@ static int apply(const char *commit, const download_options *options, uint64_t n
     if (apply_folder(commit, options, number, error) || apply_file(commit, options, number, "tar", error) ||
         apply_file(commit, options, number, "h5", error) || apply_file(commit, options, number, "phash", error) ||
         apply_file(commit, options, number, "failed.tsv", error) || apply_file(commit, options, number, "stats.json", error) ||
-        sync_folder(options->output, error))
+        limn_sync_folder(options->output, error))
         return -1;
     return limn_remove_tree(commit, error);
 }
@@ -92,7 +83,7 @@ void commit_discard(const download_options *options, uint64_t number) {
 int commit_publish(const download_options *options, uint64_t number, limn_error *error) {
     char folder[4096], commit[4096];
     if (hidden_path(options, number, "new", folder, error) || hidden_path(options, number, "commit", commit, error)) return -1;
-    if (sync_folder(folder, error) || move(folder, commit, error) || sync_folder(options->output, error)) return -1;
+    if (limn_sync_folder(folder, error) || move(folder, commit, error) || limn_sync_folder(options->output, error)) return -1;
     return apply(commit, options, number, error);
 }
 

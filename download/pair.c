@@ -43,10 +43,6 @@ int pair_check_row(download_row *row) {
     return row->reason[0] ? -1 : 0;
 }
 
-static void hexadecimal(const unsigned char *bytes, size_t size, char *out) {
-    for (size_t i = 0; i < size; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
-}
-
 /* `sha256` is that of the row's data. */
 static bool hash_fits(const download_row *row, const char *sha256) {
     unsigned char bytes[EVP_MAX_MD_SIZE];
@@ -54,7 +50,7 @@ static bool hash_fits(const download_row *row, const char *sha256) {
     unsigned size = 0;
     if (strlen(row->hash) == SHA256_HEX) return !strcasecmp(row->hash, sha256);
     if (!EVP_Digest(row->data, row->data_size, bytes, &size, EVP_md5(), NULL)) return false;
-    hexadecimal(bytes, size, md5);
+    limn_hexadecimal(bytes, size, md5);
     return !strcasecmp(row->hash, md5);
 }
 

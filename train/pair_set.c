@@ -9,11 +9,6 @@ static const unsigned char HDF5_BEGIN[] = {0x89, 'H', 'D', 'F'};
 
 /* ---------------------------------------------------------------- sources */
 
-static bool ends_with(const char *text, const char *ending) {
-    size_t size = strlen(text), end = strlen(ending);
-    return size >= end && strcmp(text + size - end, ending) == 0;
-}
-
 /* By its first bytes; by its name when it is too short to have them. What cannot be opened is none: who reads its lines says
  * why. */
 static bool is_shard(const char *path) {
@@ -22,7 +17,7 @@ static bool is_shard(const char *path) {
     if (!stream) return false;
     bool shard = fread(begin, 1, sizeof begin, stream) == sizeof begin && memcmp(begin, HDF5_BEGIN, sizeof begin) == 0;
     fclose(stream);
-    return shard || ends_with(path, ".h5");
+    return shard || limn_ends_with(path, ".h5");
 }
 
 static int add_sources(limn_buffer *sources, const char *path, limn_error *error) {
