@@ -226,8 +226,8 @@ static int check(const choose_filter_options *options, choose_by *by, limn_error
             error, "--script %s: not one of latin, greek, cyrillic, arabic, hebrew, devanagari, thai, hangul, kana, han",
             options->script);
     if (options->script_share < 0 || options->script_share > 1) return limn_fail_usage(error, "--script-share: from 0 to 1");
-    if (options->distance > CHOOSE_DISTANCE_MAX)
-        return limn_fail_usage(error, "--distance: from 0 to %d bits", CHOOSE_DISTANCE_MAX);
+    if (options->distance > HASH_DISTANCE_MAX)
+        return limn_fail_usage(error, "--distance: from 0 to %d bits", HASH_DISTANCE_MAX);
     if (!options->dedup) return 0;
     if (choose_by_from_name(options->dedup, by) || *by == CHOOSE_BY_KEY)
         return limn_fail_usage(error, "--dedup %s: not one of caption, address, picture, near", options->dedup);

@@ -113,61 +113,28 @@ void choose_count_equal(uint64_t *values, size_t count, uint64_t *out_surplus, u
 
 /* ---------------------------------------------------------------- seen before */
 
-/* Equal ones: open addressing, 0 is an empty place (a zero is remembered apart). Near ones: the 64 bits are cut into distance +
- * 1 pieces; of two values that differ in at most `distance` bits one piece at least is the same (pigeonhole), so only values
- * with an equal piece are compared. Norouzi, Punjani, Fleet, "Fast search in Hamming space with multi-index hashing" (CVPR
- * 2012). */
-typedef struct {
-    uint64_t *values;
-    uint32_t count, capacity;
-} bucket;
-
+/* Equal ones: open addressing, 0 is an empty place (a zero is remembered apart). Near ones: pictures' own index. */
 struct choose_seen {
-    size_t distance;
+    hash_index *near; /* NULL: equal ones */
     bool zero;
     uint64_t *table;
     size_t count, capacity; /* a power of two */
-    bucket *buckets[CHOOSE_DISTANCE_MAX + 1];
 };
-
-static size_t piece_bits(const choose_seen *self, size_t piece) {
-    const size_t pieces = self->distance + 1;
-    return (piece + 1) * 64 / pieces - piece * 64 / pieces;
-}
-
-/* More than 20 bits of a piece are not looked at: equal pieces still meet, and tables stay small. */
-static size_t bucket_bits(const choose_seen *self, size_t piece) {
-    const size_t bits = piece_bits(self, piece);
-    return bits < 20 ? bits : 20;
-}
-
-static bucket *bucket_of(const choose_seen *self, size_t piece, uint64_t value) {
-    const size_t shift = piece * 64 / (self->distance + 1);
-    return &self->buckets[piece][value >> shift & (((uint64_t)1 << bucket_bits(self, piece)) - 1)];
-}
 
 choose_seen *choose_seen_create(size_t distance, limn_error *error) {
     choose_seen *self = limn_allocate(1, sizeof *self, error);
     if (!self) return NULL;
-    self->distance = distance;
-    bool made = true;
-    if (distance == 0) {
-        self->capacity = 1 << 16;
-        made = (self->table = limn_allocate(self->capacity, sizeof *self->table, error)) != NULL;
-    }
-    for (size_t p = 0; distance && made && p <= distance; p++)
-        made = (self->buckets[p] = limn_allocate((size_t)1 << bucket_bits(self, p), sizeof(bucket), error)) != NULL;
-    if (made) return self;
+    self->capacity = 1 << 16;
+    if (distance ? (self->near = hash_index_create(distance, error)) != NULL
+                 : (self->table = limn_allocate(self->capacity, sizeof *self->table, error)) != NULL)
+        return self;
     choose_seen_free(self);
     return NULL;
 }
 
 void choose_seen_free(choose_seen *self) {
     if (!self) return;
-    for (size_t p = 0; p <= self->distance; p++) {
-        for (size_t b = 0; self->buckets[p] && b < (size_t)1 << bucket_bits(self, p); b++) free(self->buckets[p][b].values);
-        free(self->buckets[p]);
-    }
+    hash_index_destroy(self->near);
     free(self->table);
     free(self);
 }
@@ -205,26 +172,7 @@ static int add_equal(choose_seen *self, uint64_t value, limn_error *error) {
     return 0;
 }
 
-static int add_to_bucket(bucket *self, uint64_t value, limn_error *error) {
-    if (self->count == self->capacity) {
-        const uint32_t capacity = self->capacity ? self->capacity + self->capacity / 2 + 1 : 2;
-        uint64_t *grown = capacity > self->capacity ? realloc(self->values, capacity * sizeof *grown) : NULL;
-        if (!grown) return limn_fail(error, "out of memory for the perceptual hashes");
-        self->values = grown;
-        self->capacity = capacity;
-    }
-    self->values[self->count++] = value;
-    return 0;
-}
-
 int choose_seen_add(choose_seen *self, uint64_t identity, limn_error *error) {
-    if (self->distance == 0) return add_equal(self, identity, error);
-    for (size_t p = 0; p <= self->distance; p++) {
-        const bucket *near = bucket_of(self, p, identity);
-        for (size_t i = 0; i < near->count; i++)
-            if ((size_t)__builtin_popcountll(near->values[i] ^ identity) <= self->distance) return 1;
-    }
-    for (size_t p = 0; p <= self->distance; p++)
-        if (add_to_bucket(bucket_of(self, p, identity), identity, error)) return -1;
-    return 0;
+    if (!self->near) return add_equal(self, identity, error);
+    return hash_index_has_near(self->near, identity) ? 1 : hash_index_add(self->near, identity, error);
 }

@@ -9,6 +9,7 @@
 
 #include "choose/choose.h"
 #include "formats/formats.h"
+#include "pictures/pictures.h"
 
 #include <stdatomic.h>
 
@@ -64,8 +65,7 @@ bool choose_identity(const choose_sample *sample, choose_by by, uint64_t *out); 
 /* Sorts, and counts by how many the values are more than the different ones, and the most that are equal. */
 void choose_count_equal(uint64_t *values, size_t count, uint64_t *out_surplus, uint64_t *out_most);
 
-/* Identities seen so far. Near ones are those in which at most `distance` bits differ (from 0 to CHOOSE_DISTANCE_MAX). */
-enum { CHOOSE_DISTANCE_MAX = 7 };
+/* Identities seen so far. Near ones are those in which at most `distance` bits differ (from 0 to HASH_DISTANCE_MAX). */
 typedef struct choose_seen choose_seen;
 choose_seen *choose_seen_create(size_t distance, limn_error *error);
 /* 1: one like it is there; 0: it is new and is there now; -1: out of memory. */

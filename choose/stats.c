@@ -1,7 +1,6 @@
 /* What is in a set: counts, sizes, lengths, hosts, words, duplicates, codes. Each file is counted by itself and added to the
  * whole in the files' order, so the result does not depend on threads. */
 #include "choose/internal.h"
-#include "pictures/pictures.h"
 #include "tokenizer/tokenizer.h"
 
 #include <math.h>

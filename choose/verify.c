@@ -1,6 +1,5 @@
 /* Every file whole, and what it says of itself true. */
 #include "choose/internal.h"
-#include "pictures/pictures.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>

@@ -1,6 +1,5 @@
 /* A sheet of random pairs. */
 #include "choose/internal.h"
-#include "pictures/pictures.h"
 #include "vqgan/vqgan.h"
 
 #include <stdlib.h>

@@ -32,7 +32,7 @@ typedef struct {
     uint64_t rows, failed, bytes, bad_rows; /* of this run: taken from the list, failed before a worker saw them, received */
     uint64_t pairs;                         /* made in this run, of the shards it finished */
 
-    dedup_index *looks; /* of the pairs of all shards before the first open one; NULL without --dedup */
+    hash_index *looks; /* of the pairs of all shards before the first open one; NULL without --dedup */
 
     /* Of a run with others. */
     bool *settled;    /* (shards): finished, as far as this process needs to know */
@@ -425,7 +425,7 @@ static void tear_down(run *self) {
     fetcher_destroy(self->fetcher);
     for (size_t i = 0; i < self->open_count; i++) shard_destroy(self->open[i]);
     claim_release(self->claim);
-    dedup_destroy(self->looks);
+    hash_index_destroy(self->looks);
     free(self->settled);
     free(self->others);
     caption_list_close(self->list);

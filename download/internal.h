@@ -209,7 +209,7 @@ shard *shard_create(const download_options *options, uint64_t number, int claim,
 shard *shard_create_again(const download_options *options, uint64_t number, int claim, json_t *before, limn_error *error);
 /* Before its first row: pairs that look like one in `with` (of the shards before it) or like an earlier one of the shard are to
  * become failed rows when it is finished, and the others are added to `with`, which nobody else uses meanwhile. */
-void shard_compare(shard *self, dedup_index *with);
+void shard_compare(shard *self, hash_index *with);
 bool shard_wants(const shard *self, size_t index); /* whether the row is to be made */
 /* A row that became a pair. */
 int shard_add_pair(shard *self, const download_row *row, const download_pair *pair, limn_error *error);

@@ -21,8 +21,8 @@ int pair_check(const pair_options *options, limn_error *error) {
     if (options->quality < 1 || options->quality > 100) return limn_fail_usage(error, "--quality: from 1 to 100");
     if (options->max_aspect_ratio != 0 && !(options->max_aspect_ratio >= 1 && options->max_aspect_ratio <= 1e6))
         return limn_fail_usage(error, "--max-aspect-ratio: from 1 (squares only) to 1000000");
-    if (options->dedup_distance > DEDUP_DISTANCE_MAX)
-        return limn_fail_usage(error, "--dedup-distance: from 0 to %d bits", DEDUP_DISTANCE_MAX);
+    if (options->dedup_distance > HASH_DISTANCE_MAX)
+        return limn_fail_usage(error, "--dedup-distance: from 0 to %d bits", HASH_DISTANCE_MAX);
     return 0;
 }
 

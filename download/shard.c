@@ -29,9 +29,9 @@ typedef struct {
 struct shard {
     const download_options *options;
     uint64_t number;
-    int claim;          /* the claim it is made under; -1: none */
-    dedup_index *looks; /* NULL: duplicates are not left out */
-    uint64_t *kept;     /* (kept_count): the shard's own hashes, once it is finished */
+    int claim;         /* the claim it is made under; -1: none */
+    hash_index *looks; /* NULL: duplicates are not left out */
+    uint64_t *kept;    /* (kept_count): the shard's own hashes, once it is finished */
     size_t kept_count;
     json_t *before; /* stats of the finished shard whose failed rows are tried again; NULL otherwise */
     char spool_path[4096];
@@ -222,7 +222,7 @@ void shard_destroy(shard *self) {
 
 /* ---------------------------------------------------------------- filling */
 
-void shard_compare(shard *self, dedup_index *with) {
+void shard_compare(shard *self, hash_index *with) {
     self->looks = with;
 }
 

@@ -100,6 +100,17 @@ int picture_blur(picture *self, const picture_box *boxes, size_t count, limn_err
  * the 32×32 grey picture's DCT. 0 for a picture without any structure. */
 uint64_t picture_perceptual_hash(const picture *self);
 
+/* Which of many such hashes is near one. 24 bytes a hash: itself, and a chain for each quarter of it. Two hashes within 3 bits
+ * of each other have a quarter in common, two within 7 have one within 1 bit (the pigeonhole principle; Norouzi et al., "Fast
+ * Search in Hamming Space with Multi-Index Hashing", CVPR 2012). */
+enum { HASH_DISTANCE_MAX = 7 };
+typedef struct hash_index hash_index;
+hash_index *hash_index_create(size_t distance, limn_error *error); /* 0 to HASH_DISTANCE_MAX */
+void hash_index_destroy(hash_index *self);                         /* NULL allowed */
+bool hash_index_has_near(const hash_index *self, uint64_t hash);   /* one within the distance was added */
+int hash_index_add(hash_index *self, uint64_t hash, limn_error *error);
+size_t hash_index_count(const hash_index *self);
+
 /* Copies `part` into `sheet` with its top left corner at (x, y); what lies outside is cut. */
 void picture_paste(picture *sheet, const picture *part, size_t x, size_t y);
 /* A grid of equal pictures, `columns` wide, `gap` white pixels between and around. */

@@ -176,7 +176,7 @@ static void test_seen(void **state) {
 /* Against all pairs: with random bits flipped wherever, exactly those within the distance are found. */
 static void test_near(void **state) {
     (void)state;
-    for (size_t distance = 1; distance <= CHOOSE_DISTANCE_MAX; distance++) {
+    for (size_t distance = 1; distance <= HASH_DISTANCE_MAX; distance++) {
         enum { N = 600 };
         uint64_t kept[N];
         size_t count = 0;

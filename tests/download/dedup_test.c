@@ -26,14 +26,14 @@ static uint64_t turn(uint64_t hash, size_t bits, uint64_t round) {
 static void as_comparing_with_all(void **state) {
     (void)state;
     enum { COUNT = 3000 };
-    for (size_t distance = 0; distance <= DEDUP_DISTANCE_MAX; distance++) {
+    for (size_t distance = 0; distance <= HASH_DISTANCE_MAX; distance++) {
         static uint64_t kept[COUNT];
-        dedup_index *index = dedup_create(distance, NULL);
+        hash_index *index = dedup_create(distance, NULL);
         for (uint64_t i = 0; i < COUNT; i++) {
             kept[i] = random_hash(i);
             assert_int_equal(dedup_add(index, kept[i], NULL), 0);
         }
-        assert_int_equal(dedup_count(index), COUNT);
+        assert_int_equal(hash_index_count(index), COUNT);
         for (uint64_t i = 0; i < COUNT; i++)
             for (size_t bits = 0; bits <= 9; bits++) {
                 const uint64_t asked = turn(kept[i], bits, i * 10 + bits);
@@ -42,22 +42,22 @@ static void as_comparing_with_all(void **state) {
                     expected = (size_t)__builtin_popcountll(asked ^ kept[k]) <= distance;
                 assert_int_equal(dedup_seen(index, asked), expected);
             }
-        dedup_destroy(index);
+        hash_index_destroy(index);
     }
 }
 
 static void hash_zero_is_like_none(void **state) {
     (void)state;
-    dedup_index *index = dedup_create(3, NULL);
+    hash_index *index = dedup_create(3, NULL);
     assert_int_equal(dedup_add(index, 0, NULL), 0);
-    assert_int_equal(dedup_count(index), 0);
+    assert_int_equal(hash_index_count(index), 0);
     assert_int_equal(dedup_seen(index, 0), 0);
     assert_int_equal(dedup_add(index, 1, NULL), 0);
     assert_int_equal(dedup_seen(index, 0), 0);
     assert_int_equal(dedup_seen(index, 3), 1);
-    dedup_destroy(index);
+    hash_index_destroy(index);
     limn_error error = {0};
-    assert_null(dedup_create(DEDUP_DISTANCE_MAX + 1, &error));
+    assert_null(dedup_create(HASH_DISTANCE_MAX + 1, &error));
     assert_int_equal(error.exit_code, LIMN_EXIT_USAGE);
 }
 
@@ -68,13 +68,13 @@ static void saved_and_loaded(void **state) {
     uint64_t hashes[100];
     for (uint64_t i = 0; i < 100; i++) hashes[i] = random_hash(i);
     assert_int_equal(dedup_save(path, hashes, 100, NULL), 0);
-    dedup_index *index = dedup_create(2, NULL);
+    hash_index *index = dedup_create(2, NULL);
     assert_int_equal(dedup_load(index, path, NULL), 0);
-    assert_int_equal(dedup_count(index), 100);
+    assert_int_equal(hash_index_count(index), 100);
     for (uint64_t i = 0; i < 100; i++) assert_int_equal(dedup_seen(index, hashes[i]), 1);
     assert_int_equal(dedup_save(path, NULL, 0, NULL), 0);
     assert_int_equal(dedup_load(index, path, NULL), 0);
-    assert_int_equal(dedup_count(index), 100);
+    assert_int_equal(hash_index_count(index), 100);
     limn_error error = {0};
     assert_int_equal(limn_atomic_write(path, "0123456789", 10, NULL), 0); /* cut */
     assert_int_equal(dedup_load(index, path, &error), -1);
@@ -83,7 +83,7 @@ static void saved_and_loaded(void **state) {
     assert_int_equal(dedup_load(index, path, &error), -1);
     unlink(path);
     assert_int_equal(dedup_load(index, path, &error), -1);
-    dedup_destroy(index);
+    hash_index_destroy(index);
 }
 
 int main(void) {
