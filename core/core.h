@@ -147,8 +147,8 @@ int limn_json_get_sizes(const json_t *object, const char *where, const char *key
                         size_t capacity, size_t *count, limn_error *error);
 /* A usage error that names the first key of the object that is not in `known` (NULL-terminated), and the nearest known. */
 int limn_json_check_keys(const json_t *object, const char *where, const char *const *known, limn_error *error);
-/* For an output that another configuration made: a usage error that names the first key of `now` that differs in `was`, or is not
- * there, with both values. Of the key "inputs", whose values are long, only that it was made from other `inputs`. */
+/* For an output that another configuration made: a usage error that names the first key of `now` that differs in `was`, or is
+ * not there, with both values. Of the key "inputs", whose values are long, only that it was made from other `inputs`. */
 int limn_json_refuse_other(const char *path, const json_t *was, const json_t *now, const char *inputs, limn_error *error);
 /* Applies "section.key=value" (value read as JSON, else as a string) to a configuration. */
 int limn_json_set(json_t *object, const char *assignment, limn_error *error);
@@ -287,6 +287,8 @@ int limn_remove_tree(const char *path, limn_error *error);
 
 /* Takes DIRECTORY/.lock for this process; an error names the holder's process id. Released by limn_unlock or at exit. */
 int limn_lock(const char *directory, int *out_lock, limn_error *error);
+/* The same lock for several processes at once, all those with this option; not beside one that has it alone. */
+int limn_lock_shared(const char *directory, const char *option, int *out_lock, limn_error *error);
 void limn_unlock(int lock);
 
 /* A read-only mapping of a whole file; of an empty one `data` is not NULL either. */

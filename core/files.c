@@ -163,12 +163,23 @@ int limn_expand_folders(const limn_strings *given, const char *ending, limn_stri
 
 /* ---------------------------------------------------------------- locks */
 
+static int open_lock(const char *directory, char path[4096], int *out, limn_error *error) {
+    if (limn_path_join(path, 4096, directory, ".lock", error)) return -1;
+    *out = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    return *out < 0 ? limn_fail(error, "%s: cannot open the lock: %s", path, strerror(errno)) : 0;
+}
+
+/* The holder is noted only for others' messages: a full disk must not keep anyone from the lock itself. */
+static void note_holder(int lock, const char *path, const char *holder) {
+    const ssize_t length = (ssize_t)strlen(holder);
+    if (ftruncate(lock, 0) == 0 && pwrite(lock, holder, (size_t)length, 0) != length)
+        limn_log(LIMN_LOG_DEBUG, "%s: could not note who holds it", path);
+}
+
 int limn_lock(const char *directory, int *out_lock, limn_error *error) {
-    char path[4096];
-    if (limn_path_join(path, sizeof path, directory, ".lock", error)) return -1;
-    int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (lock < 0) return limn_fail(error, "%s: cannot open the lock: %s", path, strerror(errno));
-    char holder[32] = {0};
+    char path[4096], holder[32] = {0};
+    int lock;
+    if (open_lock(directory, path, &lock, error)) return -1;
     if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
         int why = errno;
         ssize_t got = read(lock, holder, sizeof holder - 1);
@@ -178,10 +189,25 @@ int limn_lock(const char *directory, int *out_lock, limn_error *error) {
         return limn_fail(error, "%s: in use by process %s; wait for it to end, or stop it", directory,
                          holder[0] ? holder : "unknown");
     }
-    int length = snprintf(holder, sizeof holder, "%ld\n", (long)getpid());
-    /* The number is only for the message above: a full disk must not keep anyone from the lock itself. */
-    if (ftruncate(lock, 0) == 0 && pwrite(lock, holder, (size_t)length, 0) != length)
-        limn_log(LIMN_LOG_DEBUG, "%s: could not note the process id", path);
+    snprintf(holder, sizeof holder, "%ld\n", (long)getpid());
+    note_holder(lock, path, holder);
+    *out_lock = lock;
+    return 0;
+}
+
+int limn_lock_shared(const char *directory, const char *option, int *out_lock, limn_error *error) {
+    char path[4096], holder[64];
+    int lock;
+    if (open_lock(directory, path, &lock, error)) return -1;
+    if (flock(lock, LOCK_SH | LOCK_NB) != 0) {
+        const int why = errno;
+        close(lock);
+        return why == EWOULDBLOCK
+                   ? limn_fail(error, "%s: in use by a process without %s; wait for it to end, or stop it", directory, option)
+                   : limn_fail(error, "%s: cannot lock: %s", path, strerror(why));
+    }
+    snprintf(holder, sizeof holder, "of %s\n", option);
+    note_holder(lock, path, holder);
     *out_lock = lock;
     return 0;
 }

@@ -3,10 +3,8 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -72,31 +70,12 @@ static bool has_shards(const char *directory) {
 
 /* ---------------------------------------------------------------- locks */
 
-/* The lock of limn_lock, held by several at once. */
-static int lock_shared(const char *directory, int *out, limn_error *error) {
-    static const char holder[] = "of --coordinate\n"; /* what the others' message says */
-    char path[4096];
-    if (limn_path_join(path, sizeof path, directory, ".lock", error)) return -1;
-    *out = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (*out < 0) return limn_fail(error, "%s: cannot open the lock: %s", path, strerror(errno));
-    if (flock(*out, LOCK_SH | LOCK_NB)) {
-        const int why = errno;
-        close(*out);
-        return why == EWOULDBLOCK
-                   ? limn_fail(error, "%s: in use by a process without --coordinate; wait for it to end, or stop it", directory)
-                   : limn_fail(error, "%s: cannot lock: %s", path, strerror(why));
-    }
-    if (pwrite(*out, holder, sizeof holder - 1, 0) > 0 && ftruncate(*out, sizeof holder - 1))
-        limn_log(LIMN_LOG_DEBUG, "%s: could not note who holds it", path);
-    return 0;
-}
-
 static int hold(output_folder *self, const char *directory, bool shared, limn_error *error) {
     int lock;
     int *grown = realloc(self->locks, (self->lock_count + 1) * sizeof *grown);
     if (!grown) return limn_fail(error, "out of memory for a lock");
     self->locks = grown;
-    if (shared ? lock_shared(directory, &lock, error) : limn_lock(directory, &lock, error)) return -1;
+    if (shared ? limn_lock_shared(directory, "--coordinate", &lock, error) : limn_lock(directory, &lock, error)) return -1;
     self->locks[self->lock_count++] = lock;
     return 0;
 }
