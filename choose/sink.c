@@ -8,11 +8,11 @@
 struct choose_sink {
     char path[4096], stats_path[4096];
     choose_form form;
-    size_t count, captions;
+    size_t count;
     tar_writer *tar;
-    /* of a shard: what all its samples have in common, and its arrays */
+    /* of a shard: what all its samples have in common, and its rows */
     token_shard kind;
-    limn_buffer tokens, caption_bytes, caption_offsets, caption_row, key_bytes, key_offsets;
+    token_shard_rows rows;
     limn_buffer *columns; /* (kind.columns) of floats */
 };
 
@@ -58,9 +58,7 @@ choose_sink *choose_sink_open(const char *folder, const char *name, choose_form 
 void choose_sink_discard(choose_sink *self) {
     if (!self) return;
     tar_writer_discard(self->tar);
-    limn_buffer *buffers[] = {&self->tokens,      &self->caption_bytes, &self->caption_offsets,
-                              &self->caption_row, &self->key_bytes,     &self->key_offsets};
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) limn_buffer_free(buffers[i]);
+    token_shard_rows_free(&self->rows);
     for (size_t i = 0; i < self->kind.columns; i++) {
         if (self->columns) limn_buffer_free(&self->columns[i]);
         if (self->kind.column_names) free(self->kind.column_names[i]);
@@ -105,7 +103,6 @@ static int add_to_tar(choose_sink *self, const choose_sample *sample, const char
 /* ---------------------------------------------------------------- token shards */
 
 static int take_kind(choose_sink *self, const token_shard *from, limn_error *error) {
-    const uint64_t zero = 0;
     token_shard *kind = &self->kind;
     kind->length = from->length;
     kind->image_size = from->image_size;
@@ -118,10 +115,7 @@ static int take_kind(choose_sink *self, const token_shard *from, limn_error *err
     kind->columns = from->columns;
     for (size_t i = 0; i < from->columns; i++)
         if (!(kind->column_names[i] = strdup(from->column_names[i]))) return limn_fail(error, "out of memory for a column");
-    return limn_buffer_append(&self->caption_offsets, &zero, sizeof zero, error) ||
-                   limn_buffer_append(&self->key_offsets, &zero, sizeof zero, error)
-               ? -1
-               : 0;
+    return token_shard_rows_begin(&self->rows, error);
 }
 
 static int check_kind(const choose_sink *self, const token_shard *from, limn_error *error) {
@@ -138,25 +132,12 @@ static int add_to_shard(choose_sink *self, const choose_sample *sample, const ch
     const token_shard *from = sample->shard;
     const char *name = key ? key : sample->key;
     if (self->count == 0 ? take_kind(self, from, error) : check_kind(self, from, error)) return -1;
-    if (limn_buffer_append(&self->tokens, sample->tokens, from->length * sizeof *sample->tokens, error) ||
-        limn_buffer_append(&self->key_bytes, name, strlen(name), error))
-        return -1;
-    const uint64_t key_end = self->key_bytes.size;
-    if (limn_buffer_append(&self->key_offsets, &key_end, sizeof key_end, error)) return -1;
-    for (size_t c = 0; c < sample->captions; c++) {
-        const uint32_t row = (uint32_t)self->count;
-        if (sample->caption[c].size &&
-            limn_buffer_append(&self->caption_bytes, sample->caption[c].data, sample->caption[c].size, error))
-            return -1;
-        const uint64_t end = self->caption_bytes.size;
-        if (limn_buffer_append(&self->caption_offsets, &end, sizeof end, error) ||
-            limn_buffer_append(&self->caption_row, &row, sizeof row, error))
-            return -1;
-        self->captions++;
-    }
+    if (limn_buffer_append(&self->rows.tokens, sample->tokens, from->length * sizeof *sample->tokens, error)) return -1;
+    for (size_t c = 0; c < sample->captions; c++)
+        if (token_shard_rows_caption(&self->rows, sample->caption[c].data, sample->caption[c].size, error)) return -1;
     for (size_t i = 0; i < from->columns; i++)
         if (limn_buffer_append(&self->columns[i], &from->column_values[i][sample->row], sizeof(float), error)) return -1;
-    return 0;
+    return token_shard_rows_end(&self->rows, name, error);
 }
 
 static int write_shard(choose_sink *self, limn_error *error) {
@@ -164,14 +145,7 @@ static int write_shard(choose_sink *self, limn_error *error) {
     float **values = limn_allocate(whole.columns, sizeof *values, error);
     if (!values) return -1;
     for (size_t i = 0; i < whole.columns; i++) values[i] = (float *)(void *)self->columns[i].data;
-    whole.count = self->count;
-    whole.captions = self->captions;
-    whole.tokens = (uint16_t *)(void *)self->tokens.data;
-    whole.caption_bytes = (unsigned char *)self->caption_bytes.data;
-    whole.caption_offsets = (uint64_t *)(void *)self->caption_offsets.data;
-    whole.caption_row = (uint32_t *)(void *)self->caption_row.data;
-    whole.key_bytes = (unsigned char *)self->key_bytes.data;
-    whole.key_offsets = (uint64_t *)(void *)self->key_offsets.data;
+    token_shard_rows_lend(&self->rows, &whole);
     whole.column_values = values;
     const int failed = token_shard_write(self->path, &whole, error);
     free(values);

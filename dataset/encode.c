@@ -58,7 +58,7 @@ static int encode_batch(encoder *self, limn_error *error) {
     for (size_t i = 0; i < count; i++) {
         const int32_t *tokens = self->vqgan.tokens + i * length;
         if (self->verifier)
-            encode_verifier_offer(self->verifier, &self->batch[i], self->shard.input, self->shard.count, tokens);
+            encode_verifier_offer(self->verifier, &self->batch[i], self->shard.input, self->shard.rows.count, tokens);
         if (status == 0) status = encode_shard_add(&self->shard, tokens, length, &self->batch[i], error);
         picture_free(&self->batch[i].pixels);
     }

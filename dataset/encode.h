@@ -81,11 +81,11 @@ void encode_ahead_stop(encode_ahead *self); /* also in the middle; NULL allowed 
 
 /* ---------------------------------------------------------------- a shard as it grows (encode_shard.c) */
 
-/* token_shard's arrays, and what its stats say. */
+/* A token shard's rows, and what its stats say. */
 typedef struct {
     size_t input;
-    limn_buffer tokens, caption_bytes, caption_offsets, caption_row, key_bytes, key_offsets;
-    size_t count, captions, samples, skipped, captions_left_out;
+    token_shard_rows rows;
+    size_t samples, skipped, captions_left_out;
     json_t *reasons, *named; /* reason -> count; key -> reason */
 } encode_shard;
 int encode_shard_begin(encode_shard *self, size_t input, limn_error *error);

@@ -9,19 +9,13 @@ enum {
 };
 
 int encode_shard_begin(encode_shard *self, size_t input, limn_error *error) {
-    const uint64_t zero = 0;
     *self = (encode_shard){.input = input, .reasons = json_object(), .named = json_object()};
     if (!self->reasons || !self->named) return limn_fail(error, "out of memory for a shard's stats");
-    return limn_buffer_append(&self->caption_offsets, &zero, sizeof zero, error) ||
-                   limn_buffer_append(&self->key_offsets, &zero, sizeof zero, error)
-               ? -1
-               : 0;
+    return token_shard_rows_begin(&self->rows, error);
 }
 
 void encode_shard_free(encode_shard *self) {
-    limn_buffer *buffers[] = {&self->tokens,      &self->caption_bytes, &self->caption_offsets,
-                              &self->caption_row, &self->key_bytes,     &self->key_offsets};
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) limn_buffer_free(buffers[i]);
+    token_shard_rows_free(&self->rows);
     json_decref(self->reasons);
     json_decref(self->named);
     *self = (encode_shard){0};
@@ -36,46 +30,24 @@ void encode_shard_skip(encode_shard *self, const encode_sample *sample) {
     json_object_set_new(self->reasons, reason, json_integer(before + 1));
 }
 
-static int append_text(limn_buffer *bytes, limn_buffer *offsets, const char *text, size_t size, limn_error *error) {
-    if (size && limn_buffer_append(bytes, text, size, error)) return -1;
-    const uint64_t end = bytes->size;
-    return limn_buffer_append(offsets, &end, sizeof end, error);
-}
-
 int encode_shard_add(encode_shard *self, const int32_t *tokens, size_t length, const encode_sample *sample, limn_error *error) {
     for (size_t i = 0; i < length; i++) {
         const uint16_t token = (uint16_t)tokens[i]; /* vqgan_config_read allows no larger codebook */
-        if (limn_buffer_append(&self->tokens, &token, sizeof token, error)) return -1;
+        if (limn_buffer_append(&self->rows.tokens, &token, sizeof token, error)) return -1;
     }
-    if (append_text(&self->key_bytes, &self->key_offsets, sample->key, strlen(sample->key), error)) return -1;
     const char *caption = sample->caption.data;
     size_t size = sample->caption.size;
     while (size && strchr(" \t\r\n", caption[size - 1])) size--;
-    if (size > ENCODE_CAPTION_MAX_BYTES || (size && !limn_utf8_valid(caption, size))) {
+    if (size > ENCODE_CAPTION_MAX_BYTES || (size && !limn_utf8_valid(caption, size)))
         self->captions_left_out++;
-    } else if (size) {
-        const uint32_t row = (uint32_t)self->count;
-        if (append_text(&self->caption_bytes, &self->caption_offsets, caption, size, error) ||
-            limn_buffer_append(&self->caption_row, &row, sizeof row, error))
-            return -1;
-        self->captions++;
-    }
-    self->count++;
-    return 0;
+    else if (size && token_shard_rows_caption(&self->rows, caption, size, error))
+        return -1;
+    return token_shard_rows_end(&self->rows, sample->key, error);
 }
 
 int encode_shard_save(const encode_shard *self, const encode_kind *kind, const char *path, limn_error *error) {
-    token_shard whole = {.count = self->count,
-                         .length = kind->length,
-                         .tokens = (uint16_t *)(void *)self->tokens.data,
-                         .captions = self->captions,
-                         .caption_bytes = (unsigned char *)self->caption_bytes.data,
-                         .caption_offsets = (uint64_t *)(void *)self->caption_offsets.data,
-                         .caption_row = (uint32_t *)(void *)self->caption_row.data,
-                         .key_bytes = (unsigned char *)self->key_bytes.data,
-                         .key_offsets = (uint64_t *)(void *)self->key_offsets.data,
-                         .image_size = kind->side,
-                         .codebook_size = kind->codebook_size};
+    token_shard whole = {.length = kind->length, .image_size = kind->side, .codebook_size = kind->codebook_size};
+    token_shard_rows_lend(&self->rows, &whole);
     snprintf(whole.vqgan_sha256, sizeof whole.vqgan_sha256, "%s", kind->vqgan_sha256);
     snprintf(whole.precision, sizeof whole.precision, "%s", nn_precision_name(kind->options->precision));
     return token_shard_write(path, &whole, error);
@@ -85,10 +57,11 @@ int encode_shard_write(const encode_shard *self, const encode_kind *kind, limn_e
     const char *tar = kind->options->inputs.items[self->input];
     char path[4096];
     if (encode_output_path(path, sizeof path, kind->options, tar, ".stats.json", error)) return -1;
-    json_t *stats = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:O, s:O}", "tar", encode_base_name(tar), "vqgan_sha256",
-                              kind->vqgan_sha256, "samples", (json_int_t)self->samples, "pictures", (json_int_t)self->count,
-                              "captions", (json_int_t)self->captions, "captions_left_out", (json_int_t)self->captions_left_out,
-                              "skipped", (json_int_t)self->skipped, "reasons", self->reasons, "first_skipped", self->named);
+    json_t *stats =
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:O, s:O}", "tar", encode_base_name(tar), "vqgan_sha256",
+                  kind->vqgan_sha256, "samples", (json_int_t)self->samples, "pictures", (json_int_t)self->rows.count,
+                  "captions", (json_int_t)self->rows.captions, "captions_left_out", (json_int_t)self->captions_left_out,
+                  "skipped", (json_int_t)self->skipped, "reasons", self->reasons, "first_skipped", self->named);
     if (!stats) return limn_fail(error, "out of memory for %s", path);
     int status = limn_json_save(stats, path, error);
     json_decref(stats);

@@ -39,7 +39,7 @@ static void *write_shards(void *context) {
             pthread_cond_signal(&self->changed);
         } else {
             self->shards++;
-            self->captions += shard.captions;
+            self->captions += shard.rows.captions;
             self->skipped += shard.skipped;
         }
         encode_shard_free(&shard);

@@ -229,6 +229,19 @@ int token_shard_read_header(const char *path, token_shard *shard, limn_error *er
 int token_shard_read_columns(const char *path, token_shard *shard, limn_error *error);
 void token_shard_free(token_shard *shard);
 
+/* The rows of a shard that grows in memory. A row's tokens are appended to `tokens` and its captions added, then it is ended. */
+typedef struct {
+    size_t count, captions; /* ended rows; captions, also of the row at hand */
+    limn_buffer tokens;     /* uint16_t (count, L) */
+    limn_buffer caption_bytes, caption_offsets, caption_row, key_bytes, key_offsets;
+} token_shard_rows;
+int token_shard_rows_begin(token_shard_rows *self, limn_error *error);
+int token_shard_rows_caption(token_shard_rows *self, const char *text, size_t size, limn_error *error);
+int token_shard_rows_end(token_shard_rows *self, const char *key, limn_error *error);
+/* Lends its arrays to a shard, which is not to be freed. */
+void token_shard_rows_lend(const token_shard_rows *self, token_shard *shard);
+void token_shard_rows_free(token_shard_rows *self); /* of a zeroed one too */
+
 /* ---------------------------------------------------------------- token lines (JSON) */
 
 /* Pairs as lines of JSON, plain or gzipped: an object a line with "captions" (a text or a list of texts) or else "caption", and
