@@ -17,7 +17,6 @@
 
 typedef enum { CHOOSE_TARS, CHOOSE_SHARDS } choose_form;
 choose_form choose_form_of(const char *path);
-const char *choose_base_name(const char *path);
 
 typedef struct {
     const char *data;

@@ -21,7 +21,7 @@ static json_t *describe(const choose_plan *plan, limn_error *error) {
             return NULL;
         }
         json_array_append_new(inputs,
-                              json_pack("{s:s, s:I}", "name", choose_base_name(path), "bytes", (json_int_t)status.st_size));
+                              json_pack("{s:s, s:I}", "name", limn_base_name(path), "bytes", (json_int_t)status.st_size));
     }
     json_t *all = json_copy(plan->settings);
     json_object_set_new(all, "inputs", inputs);
@@ -86,17 +86,10 @@ static int make_sides(const choose_plan *plan, limn_error *error) {
 
 /* An input in the output would be overwritten by what is made of it. */
 static int check_inputs(const choose_plan *plan, limn_error *error) {
-    char output[4096], folder[4096];
-    if (!realpath(plan->write->output, output)) return limn_fail(error, "%s: %s", plan->write->output, strerror(errno));
-    for (size_t i = 0; i < plan->write->inputs.count; i++) {
-        const char *path = plan->write->inputs.items[i];
-        char given[4096];
-        const size_t length = (size_t)(choose_base_name(path) - path);
-        snprintf(given, sizeof given, "%.*s", length ? (int)length : 1, length ? path : ".");
-        if (realpath(given, folder) && strcmp(folder, output) == 0)
-            return limn_fail_usage(error, "--output %s: holds the inputs themselves; give another folder", plan->write->output);
-    }
-    return 0;
+    const char *output = plan->write->output;
+    return limn_any_in_folder(&plan->write->inputs, output)
+               ? limn_fail_usage(error, "--output %s: holds the inputs themselves; give another folder", output)
+               : 0;
 }
 
 static int settle(const choose_plan *plan, limn_error *error) {

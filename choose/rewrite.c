@@ -155,7 +155,7 @@ typedef struct {
 
 /* Of an input: its name without the ending, or its number. */
 static void name_of(const rewriter *self, size_t input, char out[NAME_BYTES]) {
-    const char *base = choose_base_name(self->plan->write->inputs.items[input]);
+    const char *base = limn_base_name(self->plan->write->inputs.items[input]);
     if (self->plan->renumber)
         snprintf(out, NAME_BYTES, "%05zu", input);
     else
@@ -365,25 +365,14 @@ static int write_all(rewriter *self, size_t *damaged, limn_error *error) {
     return choose_walk_run(&walk, damaged, error);
 }
 
-static int compare_names(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* Two inputs of one name would write one file. */
 static int check_names(const choose_plan *plan, limn_error *error) {
-    const size_t count = plan->write->inputs.count;
+    const char *name;
     if (plan->renumber || plan->write->pack) return 0;
-    const char **names = limn_allocate(count, sizeof *names, error);
-    if (!names) return -1;
-    int status = 0;
-    for (size_t i = 0; i < count; i++) names[i] = choose_base_name(plan->write->inputs.items[i]);
-    qsort(names, count, sizeof *names, compare_names);
-    for (size_t i = 1; status == 0 && i < count; i++)
-        if (strcmp(names[i - 1], names[i]) == 0)
-            status = limn_fail_usage(error, "--input has two files named %s: give --pack, or limn-dataset merge them first",
-                                     names[i]);
-    free(names);
-    return status;
+    const int same = limn_find_same_name(&plan->write->inputs, &name, error);
+    return same > 0
+               ? limn_fail_usage(error, "--input has two files named %s: give --pack, or limn-dataset merge them first", name)
+               : same;
 }
 
 static int make_reasons(const rewriter *self, limn_error *error) {

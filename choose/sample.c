@@ -9,11 +9,6 @@
 
 enum { FIELDS_MAX_BYTES = 1 << 20, NUMBER_MAX_BYTES = 64 };
 
-const char *choose_base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 choose_form choose_form_of(const char *path) {
     return limn_ends_with(path, ".h5") ? CHOOSE_SHARDS : CHOOSE_TARS;
 }

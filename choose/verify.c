@@ -95,7 +95,7 @@ static void check_sample(const verifier *self, const choose_sample *sample, choo
     if (!sample->entry) return;
     if (sample->fields_damaged) add_fault(report, path, sample->key, "its .json is no JSON object, or above a mebibyte");
     /* Packers put files into folders: only the part behind them is the key. */
-    if (key && strcmp(key, choose_base_name(sample->key))) add_fault(report, path, sample->key, "KEY.json says key %.60s", key);
+    if (key && strcmp(key, limn_base_name(sample->key))) add_fault(report, path, sample->key, "KEY.json says key %.60s", key);
     check_picture(self, sample, report, path);
 }
 
@@ -139,7 +139,7 @@ static int verify_file(void *context, size_t job, void **part, limn_error *error
     *part = report;
     if (!report || !(report->faults = json_array())) return -1;
     stat(path, &status);
-    snprintf(report->mark, sizeof report->mark, "\n%.300s %lld %lld.%09ld %d%d\n", choose_base_name(path),
+    snprintf(report->mark, sizeof report->mark, "\n%.300s %lld %lld.%09ld %d%d\n", limn_base_name(path),
              (long long)status.st_size, (long long)status.st_mtim.tv_sec, status.st_mtim.tv_nsec, self->options->decode,
              self->options->stored_sha256);
     if (is_known(self, report->mark)) {

@@ -89,7 +89,7 @@ static int choose_of_file(void *context, size_t job, void **part, limn_error *er
     int got = reader ? 1 : -1, failed = 0;
     while (!failed && got == 1 && (got = choose_reader_next(reader, &sample, error)) == 1) {
         uint32_t block[4];
-        limn_random_block(self->options->seed, limn_random_stream(choose_base_name(self->files.items[job])), sample.row, block);
+        limn_random_block(self->options->seed, limn_random_stream(limn_base_name(self->files.items[job])), sample.row, block);
         pick taken = {.order = (uint64_t)block[0] << 32 | block[1]};
         const size_t at = place_for(out, most, taken.order);
         if (at == most) continue;

@@ -100,6 +100,12 @@ int limn_expand_paths(const limn_strings *patterns, limn_strings *out_paths, lim
 /* As limn_expand_paths, and a folder stands for all files in it whose names end so (".tar"). */
 int limn_expand_folders(const limn_strings *given, const char *ending, limn_strings *out_paths, limn_error *error);
 
+const char *limn_base_name(const char *path); /* what follows the last slash */
+/* 1 when two paths have one base name, so that what is named after them would be one file: *out_name is it. 0 when not. */
+int limn_find_same_name(const limn_strings *paths, const char **out_name, limn_error *error);
+/* True when a file of these lies in the folder itself, however both are written. */
+bool limn_any_in_folder(const limn_strings *paths, const char *folder);
+
 /* The one of `known` (NULL-terminated) that `name` is most likely a misspelling of; NULL when none is near. */
 const char *limn_nearest(const char *name, const char *const *known);
 

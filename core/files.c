@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <glob.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -162,6 +163,41 @@ int limn_expand_folders(const limn_strings *given, const char *ending, limn_stri
 }
 
 /* ---------------------------------------------------------------- locks */
+
+const char *limn_base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+int limn_find_same_name(const limn_strings *paths, const char **out_name, limn_error *error) {
+    const char **names = limn_allocate(paths->count, sizeof *names, error);
+    if (!names) return -1;
+    int found = 0;
+    for (size_t i = 0; i < paths->count; i++) names[i] = limn_base_name(paths->items[i]);
+    qsort(names, paths->count, sizeof *names, compare_names);
+    for (size_t i = 1; !found && i < paths->count; i++) {
+        found = strcmp(names[i - 1], names[i]) == 0;
+        *out_name = names[i];
+    }
+    free(names);
+    return found;
+}
+
+bool limn_any_in_folder(const limn_strings *paths, const char *folder) {
+    char wanted[PATH_MAX], found[PATH_MAX], given[PATH_MAX];
+    if (!realpath(folder, wanted)) return false;
+    for (size_t i = 0; i < paths->count; i++) {
+        const char *path = paths->items[i];
+        const size_t length = (size_t)(limn_base_name(path) - path);
+        snprintf(given, sizeof given, "%.*s", length ? (int)length : 1, length ? path : ".");
+        if (realpath(given, found) && strcmp(found, wanted) == 0) return true;
+    }
+    return false;
+}
 
 static int open_lock(const char *directory, char path[4096], int *out, limn_error *error) {
     if (limn_path_join(path, 4096, directory, ".lock", error)) return -1;

@@ -31,11 +31,6 @@ static void install_signals(void) {
     sigaction(SIGXFSZ, &ignore, NULL); /* a file over the user's size limit is a failed write, like a full disk */
 }
 
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 static int run_and_report(int argc, char **argv, limn_main_function function) {
     limn_error error = {0};
     install_signals();
@@ -56,7 +51,7 @@ static int run_and_report(int argc, char **argv, limn_main_function function) {
 }
 
 int limn_main(int argc, char **argv, limn_main_function function) {
-    if (argc > 0) limn_set_program_name(base_name(argv[0]));
+    if (argc > 0) limn_set_program_name(limn_base_name(argv[0]));
     return run_and_report(argc, argv, function);
 }
 
@@ -99,7 +94,7 @@ static int unknown_subcommand(const char *program, const limn_subcommand *subcom
 }
 
 int limn_main_subcommands(int argc, char **argv, const char *summary, const limn_subcommand *subcommands) {
-    const char *program = argc > 0 ? base_name(argv[0]) : "limn";
+    const char *program = argc > 0 ? limn_base_name(argv[0]) : "limn";
     const char *name = argc > 1 ? argv[1] : NULL;
     if (name && (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)) {
         print_subcommands(program, summary, subcommands);

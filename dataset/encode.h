@@ -28,7 +28,6 @@ typedef struct {
 /* OUTPUT/NNNNN and an ending, of DIR/NNNNN.tar. */
 int encode_output_path(char *out, size_t size, const encode_options *options, const char *tar, const char *ending,
                        limn_error *error);
-const char *encode_base_name(const char *path);
 bool encode_is_mine(const encode_options *options, size_t input);
 /* Two tars of one name would write one shard, and a shard's stats beside its tar would take the place of the tar's own. */
 int encode_check_inputs(const encode_options *options, limn_error *error);

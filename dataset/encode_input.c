@@ -2,7 +2,6 @@
 #include "dataset/encode.h"
 
 #include <glob.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,7 +9,7 @@
 
 int encode_output_path(char *out, size_t size, const encode_options *options, const char *tar, const char *ending,
                        limn_error *error) {
-    const char *slash = strrchr(tar, '/'), *name = slash ? slash + 1 : tar;
+    const char *name = limn_base_name(tar);
     char wanted[512];
     size_t length = strlen(name);
     if (length < 5 || strcmp(name + length - 4, ".tar") != 0)
@@ -24,39 +23,17 @@ bool encode_is_mine(const encode_options *options, size_t input) {
     return input % options->parts == options->part;
 }
 
-static int compare_names(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-const char *encode_base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 int encode_check_inputs(const encode_options *options, limn_error *error) {
-    size_t count = options->inputs.count;
-    char output[PATH_MAX], folder[PATH_MAX];
-    const char **names = limn_allocate(count, sizeof *names, error);
-    if (!names) return -1;
-    int status = 0;
-    for (size_t i = 0; i < count; i++) names[i] = encode_base_name(options->inputs.items[i]);
-    qsort(names, count, sizeof *names, compare_names);
-    for (size_t i = 1; status == 0 && i < count; i++)
-        if (strcmp(names[i - 1], names[i]) == 0)
-            status =
-                limn_fail_usage(error, "--input has two tars named %s: encode each folder to an --output of its own", names[i]);
-    free(names);
-    if (!realpath(options->output, output)) return status;
-    for (size_t i = 0; status == 0 && i < count; i++) {
-        const char *path = options->inputs.items[i];
-        size_t length = (size_t)(encode_base_name(path) - path);
-        char given[PATH_MAX];
-        snprintf(given, sizeof given, "%.*s", length ? (int)length : 1, length ? path : ".");
-        if (realpath(given, folder) && strcmp(folder, output) == 0)
-            status = limn_fail_usage(error, "--output %s: holds the tars themselves; give the shards a folder of their own",
-                                     options->output);
-    }
-    return status;
+    const char *name;
+    const int same = limn_find_same_name(&options->inputs, &name, error);
+    if (same)
+        return same < 0 ? -1
+                        : limn_fail_usage(error, "--input has two tars named %s: encode each folder to an --output of its own",
+                                          name);
+    if (limn_any_in_folder(&options->inputs, options->output))
+        return limn_fail_usage(error, "--output %s: holds the tars themselves; give the shards a folder of their own",
+                               options->output);
+    return 0;
 }
 
 int encode_remove_leftovers(const encode_options *options, bool finished, limn_error *error) {
@@ -67,7 +44,7 @@ int encode_remove_leftovers(const encode_options *options, bool finished, limn_e
             char path[4096], hidden[4096], pattern[4200];
             if (encode_output_path(path, sizeof path, options, options->inputs.items[i], endings[e], error)) return -1;
             if (finished) unlink(path);
-            snprintf(pattern, sizeof pattern, ".%s.tmp-*", encode_base_name(path));
+            snprintf(pattern, sizeof pattern, ".%s.tmp-*", limn_base_name(path));
             if (limn_path_join(hidden, sizeof hidden, options->output, pattern, error)) return -1;
             glob_t found;
             if (glob(hidden, GLOB_NOSORT, NULL, &found) == 0)

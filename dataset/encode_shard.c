@@ -58,7 +58,7 @@ int encode_shard_write(const encode_shard *self, const encode_kind *kind, limn_e
     char path[4096];
     if (encode_output_path(path, sizeof path, kind->options, tar, ".stats.json", error)) return -1;
     json_t *stats =
-        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:O, s:O}", "tar", encode_base_name(tar), "vqgan_sha256",
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:O, s:O}", "tar", limn_base_name(tar), "vqgan_sha256",
                   kind->vqgan_sha256, "samples", (json_int_t)self->samples, "pictures", (json_int_t)self->rows.count,
                   "captions", (json_int_t)self->rows.captions, "captions_left_out", (json_int_t)self->captions_left_out,
                   "skipped", (json_int_t)self->skipped, "reasons", self->reasons, "first_skipped", self->named);

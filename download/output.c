@@ -129,8 +129,7 @@ static json_t *string_or_null(const char *text) {
 static json_t *describe_inputs(const limn_strings *inputs, const caption_file *files) {
     json_t *all = json_array();
     for (size_t i = 0; i < inputs->count; i++) {
-        const char *const path = inputs->items[i], *const slash = strrchr(path, '/');
-        json_array_append_new(all, json_pack("{s:s, s:I, s:s}", "name", slash ? slash + 1 : path, "bytes",
+        json_array_append_new(all, json_pack("{s:s, s:I, s:s}", "name", limn_base_name(inputs->items[i]), "bytes",
                                              (json_int_t)files[i].bytes, "sha256", files[i].sha256));
     }
     return all;

@@ -133,7 +133,7 @@ static void test_expand(void **state) {
     assert_non_null(strstr(error.message, "tars and token shards"));
     assert_int_equal(choose_expand(&(limn_strings){2, two}, &paths, &error), 0);
     assert_int_equal(paths.count, 3);
-    assert_string_equal(choose_base_name(paths.items[1]), "1.tar");
+    assert_string_equal(limn_base_name(paths.items[1]), "1.tar");
     assert_string_equal(paths.items[2], two[1]);
     limn_strings_free(&paths);
     assert_int_equal(choose_expand(&(limn_strings){2, both}, &paths, &error), -1);
